@@ -1,0 +1,59 @@
+# `make` lists what there is. Everything runs in .venv, which `make setup` builds from requirements.txt.
+PYTHON  ?= python3.11
+EDITION ?=
+BIN     := .venv/bin
+SHARED  := $(abspath $(wildcard ../shared/data))
+
+# Where real radiographs and label tables lie, if anywhere (see docs/data.md). Empty: the parts that
+# need them say so and are skipped.
+export CXR_DATA ?= $(SHARED)
+export PATH := $(abspath $(BIN)):$(PATH)
+export PYTHONHASHSEED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup edition repro replay test lint lab site lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/.ready ## install everything into .venv (2-5 minutes)
+
+.venv/.ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "Python 3.11 with its venv module is needed (Debian: apt-get install python3.11 python3.11-venv); or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet "uv==$$(sed -n 's/^# uv==//p' requirements.txt)"
+	# uv reads no pip settings: hand it pip's folder of local wheels, where one is set.
+	UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null)}" UV_HTTP_TIMEOUT=180 \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+edition: setup ## put editions/EDITION.yaml in force as params.yaml
+	@$(BIN)/python -m cxrlib.editions $(EDITION)
+
+repro: setup ## run the pipeline (EDITION=nih_mini: another edition)
+	@if [ -n "$(EDITION)" ]; then $(BIN)/python -m cxrlib.editions $(EDITION); fi
+	$(BIN)/dvc repro
+
+replay: setup ## recompute every table from the published predictions: no GPU, no images
+	$(BIN)/python -m cxrlib.replay
+
+test: setup ## lint, unit tests, the committed notebooks re-run and compared
+	$(BIN)/ruff check --quiet .
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+lint: setup ## ruff only
+	$(BIN)/ruff check .
+
+lab: setup ## open the notebooks
+	$(BIN)/jupyter lab --notebook-dir . notebooks/00_tour.ipynb
+
+site: setup ## render the executed notebooks to site/index.html
+	$(BIN)/python -m cxrlib.site
+
+lock: ## resolve pyproject.toml anew into requirements.txt
+	bash tools/lock.sh
+
+clean: ## remove the environment and the rendered site; data and results stay
+	rm -rf .venv site

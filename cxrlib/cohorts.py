@@ -1,0 +1,533 @@
+"""Cohorts: images with one row each, from wherever they come, and the packed store they are kept in.
+
+A *source* says what there is and reads one image at a time: `simulated`, `nih`, `folder`,
+`torchxrayvision`, chosen by `source` in `params.yaml`. `pack` turns any source into the same four files:
+
+- `images.npy`: uint8 (n, size_px, size_px), read memory-mapped
+- `images.parquet`: a row per image, in that order (`IMAGE_COLUMNS`, then what else the source knows)
+- `boxes.parquet`: boxes of findings in packed pixels, `x0_px, y0_px, x1_px, y1_px`, end exclusive
+- `rejected.csv`: everything that was not taken, and why
+
+and, where the source knows them, `masks.npy` (simulated images) and `labels.parquet` (labels that came
+with the images, `image_id` and one column per finding).
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cxrlib import images, labelsets, paths, progress, simulate
+
+IMAGE_COLUMNS = ("image_id", "patient_id", "follow_up_number", "view", "sex", "age", "official_split")
+PACKED_COLUMNS = ("sha256", "source_height_px", "source_width_px", "scale", "left_px", "top_px")
+REJECTED_COLUMNS = ("image_id", "where", "reason")
+BOX_COLUMNS = ("image_id", "finding", "x0_px", "y0_px", "x1_px", "y1_px")
+
+
+class Picture(NamedTuple):
+    """One image as a source reads it."""
+
+    square: np.ndarray  # (size_px, size_px) uint8
+    sha256: str  # of the source file, or of the pixels where there is no file
+    source_height_px: int
+    source_width_px: int
+    scale: float  # packed pixels per source pixel
+    left_px: int
+    top_px: int
+    masks: np.ndarray | None = None  # (size_px, size_px) uint16, bits as simulate.DRAWN
+
+
+@dataclass
+class Source:
+    """What `pack` needs to know of where images come from.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        A row per image, `image_id` unique, `patient_id` never missing; other columns as known.
+    read : Callable[[int], Picture]
+        Read the image of row i; raises `images.UnreadableImageError`. Runs in worker processes.
+    rejected : list of tuple
+        `(image_id, where, reason)` of what was refused before any image was read.
+    labels : pandas.DataFrame or None
+        Labels that came with the images: `image_id` and one column per finding.
+    boxes : pandas.DataFrame or None
+        `image_id, finding, x0_frac, y0_frac, x1_frac, y1_frac`: fractions of the source's width and height.
+    fingerprint : str
+        Changes when the same row would be read differently.
+    has_masks : bool
+        Whether every picture carries masks.
+    """
+
+    table: pd.DataFrame
+    read: Callable[[int], Picture]
+    rejected: list = field(default_factory=list)
+    labels: pd.DataFrame | None = None
+    boxes: pd.DataFrame | None = None
+    fingerprint: str = ""
+    has_masks: bool = False
+
+
+# --- sources -----------------------------------------------------------------------------------------------
+
+
+def _read_painted(painter, rows, i):
+    square, masks = painter.draw(rows[i], i)
+    size = len(square)
+    return Picture(square, hashlib.sha256(square.tobytes()).hexdigest(), size, size, 1.0, 0, 0, masks)
+
+
+def simulated(*, size_px, hospital, images_n, seed):
+    """Return a source of simulated radiographs (see `cxrlib.simulate`).
+
+    Parameters
+    ----------
+    size_px : int
+    hospital : str
+        A key of `simulate.HOSPITALS`.
+    images_n : int
+    seed : int
+    """
+    if hospital not in simulate.HOSPITALS:
+        raise ValueError(f"hospital {hospital!r} is not one of {', '.join(simulate.HOSPITALS)}.")
+    site = simulate.HOSPITALS[hospital]
+    table = simulate.admissions(site, images_n, np.random.default_rng(seed))
+    painter = simulate.Painter(site, size_px, seed)
+    simulate.lung_shapes(), simulate.vessel_trees()  # once, before workers fork
+    labels = table[["image_id", *simulate.FINDINGS]].astype({name: "float32" for name in simulate.FINDINGS})
+    return Source(
+        table=table,
+        read=partial(_read_painted, painter, table.to_dict("records")),
+        labels=labels,
+        fingerprint=f"simulated {hospital} {seed}",
+        has_masks=True,
+    )
+
+
+def _read_file(files, size_px, i):
+    content = Path(files[i]).read_bytes()
+    image = images.decode(content, Path(files[i]).suffix)
+    square, scale, left, top = images.fit(image, size_px)
+    return Picture(square, hashlib.sha256(content).hexdigest(), image.height, image.width, scale, left, top)
+
+
+def _stat(files):
+    """Return a fingerprint of files by size and time, so that a changed file is packed anew."""
+    digest = hashlib.sha256()
+    for file in files:
+        stat = os.stat(file)
+        digest.update(f"{file} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _unique(found, rejected, what):
+    """Return the entries whose key occurs once; of the others the first stays and the rest are listed."""
+    kept = {}
+    for key, value in found:
+        if key in kept:
+            rejected.append((key, str(value), f"{what} occurs twice; kept: {kept[key]}"))
+        else:
+            kept[key] = value
+    return kept
+
+
+def nih(*, size_px, folder):
+    """Return a source for a folder laid out as the ChestX-ray14 release.
+
+    `images*/**/*.png` in any size; `Data_Entry_2017_v2020.csv` (else the copy in torchxrayvision);
+    `train_val_list.txt` and `test_list.txt` (without them there is no official split);
+    `BBox_List_2017.csv` (else torchxrayvision's copy; coordinates in 1024 x 1024 pixels).
+
+    112,120 images of 30,805 patients when whole. Wang et al., CVPR 2017. Free use; credit the NIH
+    Clinical Center and link its download page.
+    """
+    folder = paths.source_path(folder)
+    rejected = []
+    files = sorted(p for sub in folder.glob("images*") for p in sub.rglob("*.png"))
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no images*/**/*.png: unpack the NIH archives into {folder}/images.")
+    by_id = _unique(((p.name, p) for p in files), rejected, "the image file")
+    entry = labelsets.read_nih_entries(folder)
+    known = entry.drop_duplicates("image_id").set_index("image_id")
+    duplicated = entry["image_id"][entry["image_id"].duplicated()]
+    rejected += [(i, "Data_Entry_2017_v2020.csv", "the row occurs twice; the first is kept") for i in duplicated]
+    for image_id in sorted(set(by_id) - set(known.index)):
+        rejected.append((image_id, str(by_id[image_id]), "no row in Data_Entry_2017_v2020.csv"))
+    for image_id in sorted(set(known.index) - set(by_id)):
+        rejected.append((image_id, "Data_Entry_2017_v2020.csv", "a row without an image file"))
+    ids = sorted(set(by_id) & set(known.index))
+    if not ids:
+        raise ValueError(f"No image in {folder} has a row in Data_Entry_2017_v2020.csv: are these NIH file names?")
+    table = known.loc[ids].reset_index()
+    table["official_split"] = _official_split(folder, ids)
+    boxes = labelsets.read_nih_boxes(folder)
+    return Source(
+        table=table[[c for c in IMAGE_COLUMNS if c in table]],
+        read=partial(_read_file, [str(by_id[i]) for i in ids], size_px),
+        rejected=rejected,
+        labels=table[["image_id", *labelsets.NIH_FINDINGS.values()]],
+        boxes=boxes[boxes["image_id"].isin(ids)],
+        fingerprint="nih " + _stat([by_id[i] for i in ids]),
+    )
+
+
+def _official_split(folder, ids):
+    """Return train_val / test / NA for each id from the release's two lists."""
+    where = {}
+    for name, split in (("train_val_list.txt", "train_val"), ("test_list.txt", "test")):
+        if (folder / name).exists():
+            for line in (folder / name).read_text().split():
+                if where.setdefault(line, split) != split:
+                    raise ValueError(f"{line} is in both train_val_list.txt and test_list.txt of {folder}.")
+    return pd.array([where.get(i, pd.NA) for i in ids], dtype="string")
+
+
+# What a hospital's own column names may be, besides ours.
+FOLDER_OPTIONAL = ("follow_up_number", "view", "sex", "age", "official_split")
+
+
+def folder(*, size_px, folder, table):
+    """Return a source for anyone's own images: a folder and a CSV.
+
+    Parameters
+    ----------
+    size_px : int
+    folder : str
+        Searched below for PNG, JPEG and DICOM files.
+    table : str
+        A CSV with a header, UTF-8, comma-separated: `image_id` (the file's name, with or without its
+        ending, or its path below the folder) and `patient_id` (any text; needed so that no patient is
+        in two splits); optional `view, sex, age, follow_up_number, official_split`; and a column per
+        finding that is labelled, named as in the vocabulary: 1, 0, -1, or empty for not assessed.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the folder, the table or a needed column is missing, a column is not in the vocabulary, or a
+        label is none of 1, 0, -1 and empty. Single images and rows that cannot be used do not raise:
+        they are rejected, one line each.
+    """
+    root, csv = paths.source_path(folder), paths.source_path(table)
+    rows = labelsets.read_csv(csv, ("image_id", "patient_id"))
+    findings = [c for c in rows.columns if c not in ("image_id", "patient_id", *FOLDER_OPTIONAL)]
+    labels = labelsets.check_label_columns(rows, findings, csv)
+    rejected = []
+    files = {}
+    for file in sorted(p for p in root.rglob("*") if p.is_file()):
+        if file.suffix.lower() not in images.SUFFIXES:
+            if file != csv:
+                endings = ", ".join(images.SUFFIXES)
+                rejected.append((file.name, str(file), f"not an image file (the ending is none of {endings})"))
+            continue
+        for name in {file.relative_to(root).as_posix(), file.name, file.stem}:
+            files.setdefault(name, []).append(file)
+    keep, where, used = [], [], set()
+    twice = rows["image_id"].duplicated(keep=False)
+    for i, (image_id, patient_id) in enumerate(zip(rows["image_id"], rows["patient_id"], strict=True)):
+        place = f"{csv.name} line {i + 2}"
+        candidates = files.get(str(image_id), [])
+        if pd.isna(image_id) or not str(image_id).strip():
+            rejected.append(("", place, "the image id is missing"))
+        elif twice[i]:
+            rejected.append((image_id, place, "the image id occurs in several rows; none of them is taken"))
+        elif not candidates:
+            rejected.append((image_id, place, f"no image file of this name below {root}"))
+        elif len(candidates) > 1:
+            names = ", ".join(c.relative_to(root).as_posix() for c in candidates[:3])
+            rejected.append((image_id, place, f"several files have this name ({names}): give the path"))
+        elif pd.isna(patient_id) or not str(patient_id).strip():
+            rejected.append((image_id, place, "the patient id is missing, so its patient could be in two splits"))
+        elif candidates[0] in used:
+            rejected.append((image_id, place, f"{candidates[0].name} is already taken by another row"))
+        else:
+            keep.append(i)
+            where.append(candidates[0])
+        used.update(candidates[:1])
+    everything = sorted({f for group in files.values() for f in group})
+    rejected += [(f.stem, str(f), f"no row in {csv.name}") for f in everything if f not in used]
+    if not keep:
+        raise ValueError(
+            f"None of the {len(rows)} rows of {csv} has an image below {root}: image_id must be a file name there."
+        )
+    taken = rows.loc[keep].reset_index(drop=True)
+    columns = [c for c in IMAGE_COLUMNS if c in taken]
+    return Source(
+        table=taken[columns],
+        read=partial(_read_file, [str(w) for w in where], size_px),
+        rejected=rejected,
+        labels=labels.loc[keep].reset_index(drop=True).assign(image_id=taken["image_id"]) if findings else None,
+        fingerprint="folder " + _stat([*where, csv]),
+    )
+
+
+SOURCES = {"simulated": simulated, "nih": nih, "folder": folder}
+
+
+def open_source(settings):
+    """Return the source that a cohort's settings in `params.yaml` name.
+
+    Parameters
+    ----------
+    settings : Mapping
+        `source` names one of `SOURCES`; the rest are its arguments.
+    """
+    settings = dict(settings)
+    name = settings.pop("source", None)
+    if name not in SOURCES:
+        raise ValueError(f"source: {name!r} is none of {', '.join(SOURCES)}.")
+    try:
+        return SOURCES[name](**settings)
+    except TypeError as error:
+        raise ValueError(f"The settings of source {name!r} are not its arguments: {error}.") from None
+
+
+# --- packing -----------------------------------------------------------------------------------------------
+
+_work = {}  # set in the parent before workers fork: source, memory maps
+
+
+def _pack_one(i):
+    try:
+        picture = _work["read"](i)
+    except (images.UnreadableImageError, OSError) as error:
+        return {"row": i, "reason": str(error)}
+    _work["images"][i] = picture.square
+    if picture.masks is not None:
+        _work["masks"][i] = picture.masks
+    entry = picture._asdict()
+    del entry["square"], entry["masks"]
+    return {"row": i, **entry}
+
+
+def _read_journal(path):
+    """Return the finished rows of an interrupted pack; a last line cut short is dropped."""
+    done = {}
+    if path.exists():
+        for line in path.read_text().split("\n"):
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            done[entry["row"]] = entry
+    return done
+
+
+def pack(source, out, work, *, size_px, workers=None):
+    """Pack a source into a store, on all cores; an interrupted pack goes on where it stopped.
+
+    Parameters
+    ----------
+    source : Source
+    out : Path
+        The store's folder; replaced.
+    work : Path
+        Where unfinished work is kept; emptied when done.
+    size_px : int
+    workers : int, optional
+        Processes; by default one per core that this process may use.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table of rejected images, as written to `rejected.csv`.
+    """
+    table = source.table.reset_index(drop=True)
+    if table["image_id"].duplicated().any():
+        raise ValueError(f"image_id {table['image_id'][table['image_id'].duplicated()].iloc[0]!r} is not unique.")
+    n = len(table)
+    workers = workers or len(os.sched_getaffinity(0))
+    key = json.dumps(
+        [source.fingerprint, size_px, n, hashlib.sha256("\n".join(table["image_id"]).encode()).hexdigest()]
+    )
+    work.mkdir(parents=True, exist_ok=True)
+    if not (work / "key.json").exists() or (work / "key.json").read_text() != key:
+        shutil.rmtree(work)
+        work.mkdir(parents=True)
+        np.lib.format.open_memmap(work / "images.npy", "w+", np.uint8, (n, size_px, size_px)).flush()
+        if source.has_masks:
+            np.lib.format.open_memmap(work / "masks.npy", "w+", np.uint16, (n, size_px, size_px)).flush()
+        (work / "key.json").write_text(key)
+    done = _read_journal(work / "journal.jsonl")
+    todo = [i for i in range(n) if i not in done]
+    _work["read"] = source.read
+    for name in ("images", "masks"):
+        path = work / f"{name}.npy"
+        _work[name] = np.load(path, mmap_mode="r+") if path.exists() else None
+    chunk = max(1, min(16, len(todo) // (4 * workers)))
+    with open(work / "journal.jsonl", "a") as journal:
+        with multiprocessing.get_context("fork").Pool(workers) as pool:
+            for entry in progress.bar(pool.imap_unordered(_pack_one, todo, chunk), total=len(todo), desc="pack"):
+                done[entry["row"]] = entry
+                journal.write(json.dumps(entry) + "\n")
+                journal.flush()
+    _work.clear()
+    return _finish(source, table, done, out, work, size_px)
+
+
+def _finish(source, table, done, out, work, size_px):
+    """Write the store from finished work."""
+    rejected = list(source.rejected)
+    good = [i for i in range(len(table)) if "reason" not in done[i]]
+    for i in sorted(set(range(len(table))) - set(good)):
+        where = getattr(source.read, "args", [None])[0]
+        where = where[i] if isinstance(where, list) and isinstance(where[i], str) else f"row {i}"
+        rejected.append((table["image_id"][i], where, done[i]["reason"]))
+    if not good:
+        raise ValueError(f"None of {len(table)} images could be read; the first: {rejected[0][1]}: {rejected[0][2]}.")
+    if len(good) < len(table):  # close the gaps
+        for name in ("images", "masks"):
+            if (work / f"{name}.npy").exists():
+                old = np.load(work / f"{name}.npy", mmap_mode="r")
+                new = np.lib.format.open_memmap(
+                    work / f"{name}.new.npy", "w+", old.dtype, (len(good), *old.shape[1:])
+                )
+                for start in range(0, len(good), 1024):
+                    new[start : start + 1024] = old[good[start : start + 1024]]
+                new.flush()
+                del old, new
+                os.replace(work / f"{name}.new.npy", work / f"{name}.npy")
+    packed = pd.DataFrame([done[i] for i in good])[list(PACKED_COLUMNS)]
+    kept = table.loc[good].reset_index(drop=True)
+    for column in IMAGE_COLUMNS:
+        if column not in kept:
+            kept[column] = pd.NA
+    kept = _typed(kept)[[*IMAGE_COLUMNS, *(c for c in kept if c not in IMAGE_COLUMNS)]]
+    index = pd.concat([kept, packed], axis=1)
+    index.to_parquet(work / "images.parquet")
+    _boxes(source, index, work, size_px).to_parquet(work / "boxes.parquet")
+    if source.labels is not None:
+        source.labels[source.labels["image_id"].isin(kept["image_id"])].reset_index(drop=True).to_parquet(
+            work / "labels.parquet"
+        )
+    rejected = pd.DataFrame(rejected, columns=list(REJECTED_COLUMNS))
+    rejected.to_csv(work / "rejected.csv", index=False)
+    (work / "journal.jsonl").unlink()
+    (work / "key.json").unlink()
+    if out.exists():
+        shutil.rmtree(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(work, out)
+    return rejected
+
+
+def _typed(table):
+    """Return the table with one dtype per standard column, whatever the source gave."""
+    kinds = dict.fromkeys(("image_id", "patient_id", "view", "sex", "official_split"), "string")
+    kinds |= {"age": "Float64", "follow_up_number": "Int64"}
+    for column, kind in kinds.items():
+        try:
+            table[column] = table[column].astype(kind)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Column {column!r} holds something that is not a number: {error}.") from None
+    return table
+
+
+def _boxes(source, index, work, size_px):
+    """Return boxes in packed pixels."""
+    if (work / "masks.npy").exists():
+        masks = np.load(work / "masks.npy", mmap_mode="r")
+        rows = index.to_dict("records")
+        found = [
+            {"image_id": r["image_id"], **box}
+            for m, r in zip(masks, rows, strict=True)
+            for box in simulate.boxes(m, r)
+        ]
+        return pd.DataFrame(found)
+    if source.boxes is None:
+        return pd.DataFrame(columns=list(BOX_COLUMNS))
+    placed = source.boxes.merge(index[["image_id", *PACKED_COLUMNS]], on="image_id")
+    for axis, side, offset in (("x", "width", "left_px"), ("y", "height", "top_px")):
+        for end in (0, 1):
+            extent = placed[f"source_{side}_px"] * placed["scale"]
+            placed[f"{axis}{end}_px"] = placed[f"{axis}{end}_frac"] * extent + placed[offset]
+    return placed[list(BOX_COLUMNS)]
+
+
+# --- the store ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Store:
+    """A packed cohort, opened for reading.
+
+    Attributes
+    ----------
+    index : pandas.DataFrame
+        `images.parquet`: a row per image, in the order of `images`.
+    images : (n, size_px, size_px) uint8, memory-mapped
+    boxes : pandas.DataFrame
+    masks : (n, size_px, size_px) uint16, memory-mapped, or None
+    labels : pandas.DataFrame or None
+    """
+
+    name: str
+    index: pd.DataFrame
+    images: np.ndarray
+    boxes: pd.DataFrame
+    masks: np.ndarray | None
+    labels: pd.DataFrame | None
+
+    def rows(self, image_ids):
+        """Return the row number of each image id, (len(image_ids),) int64.
+
+        Raises
+        ------
+        KeyError
+            Naming the first id that is not in the cohort.
+        """
+        at = pd.Index(self.index["image_id"]).get_indexer(image_ids)
+        if (at < 0).any():
+            missing = np.asarray(image_ids, object)[at < 0]
+            raise KeyError(f"{len(missing)} image ids are not in cohort {self.name!r}, the first: {missing[0]!r}")
+        return at
+
+
+def open_store(cohort):
+    """Open a packed cohort and check what it promises.
+
+    Parameters
+    ----------
+    cohort : str or Path
+        A cohort's name, or its folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not packed yet.
+    ValueError
+        If files disagree; the message names the file.
+    """
+    where = Path(cohort) if isinstance(cohort, Path) else paths.cohort_dir(cohort)
+    if not (where / "images.parquet").exists():
+        raise FileNotFoundError(f"Cohort {where.name!r} is not packed at {where}: run `make repro` first.")
+    index = pd.read_parquet(where / "images.parquet")
+    pixels = np.load(where / "images.npy", mmap_mode="r")
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or len(pixels) != len(index):
+        raise ValueError(
+            f"{where}/images.npy is {pixels.dtype} {pixels.shape}, not uint8 with the {len(index)} rows of "
+            "images.parquet: pack the cohort again."
+        )
+    missing = [c for c in (*IMAGE_COLUMNS, *PACKED_COLUMNS) if c not in index]
+    if missing or index["image_id"].duplicated().any() or index["patient_id"].isna().any():
+        raise ValueError(
+            f"{where}/images.parquet lacks {missing or 'unique image ids with patients'}: pack it again."
+        )
+    optional = {name: where / name for name in ("masks.npy", "labels.parquet")}
+    return Store(
+        name=where.name,
+        index=index,
+        images=pixels,
+        boxes=pd.read_parquet(where / "boxes.parquet"),
+        masks=np.load(optional["masks.npy"], mmap_mode="r") if optional["masks.npy"].exists() else None,
+        labels=pd.read_parquet(optional["labels.parquet"]) if optional["labels.parquet"].exists() else None,
+    )

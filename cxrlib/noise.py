@@ -1,0 +1,109 @@
+"""Label noise: how one label set errs against another, measured; and labels that err the same way.
+
+The unit is the image; the noise is measured apart for images whose patient has *another* image on which
+the reference says present, since that is where report labels claim findings that are no longer there.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import brentq
+from scipy.special import expit
+
+STRATA = ("other_positive", "no_other_positive")
+
+
+def other_positive(reference, patient_id):
+    """Return whether another image of the same patient is positive in the reference.
+
+    Parameters
+    ----------
+    reference : (n,) array of 0/1 (NaN counts as 0)
+    patient_id : (n,) array
+
+    Returns
+    -------
+    (n,) bool
+    """
+    reference = np.nan_to_num(np.asarray(reference, float))
+    total = pd.Series(reference).groupby(np.asarray(patient_id)).transform("sum").to_numpy()
+    return total - reference > 0
+
+
+def confusion(reference, other):
+    """Return `tp, fp, fn, tn` of `other` against `reference`, over images where both are 0 or 1."""
+    reference, other = np.asarray(reference, float), np.asarray(other, float)
+    both = np.isin(reference, (0, 1)) & np.isin(other, (0, 1))
+    r, o = reference[both] == 1, other[both] == 1
+    return {
+        "tp": int((r & o).sum()),
+        "fp": int((~r & o).sum()),
+        "fn": int((r & ~o).sum()),
+        "tn": int((~r & ~o).sum()),
+    }
+
+
+def calibrate(reference, other, patient_id):
+    """Return the confusion of two label sets, over all images and by stratum.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `stratum` (`all` and each of `STRATA`), `tp, fp, fn, tn`.
+    """
+    where = other_positive(reference, patient_id)
+    reference, other = np.asarray(reference, float), np.asarray(other, float)
+    everywhere = np.ones(len(reference), bool)
+    rows = [
+        {"stratum": name, **confusion(reference[chosen], other[chosen])}
+        for name, chosen in zip(("all", *STRATA), (everywhere, where, ~where), strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _tilt(log_odds, rate):
+    """Return probabilities with the given relative log-odds whose mean is `rate`."""
+    if len(log_odds) == 0:
+        return np.zeros(0)
+    if rate <= 0 or rate >= 1:
+        return np.full(len(log_odds), float(rate))
+    intercept = brentq(lambda b: expit(b + log_odds).mean() - rate, -60, 60)
+    return expit(intercept + log_odds)
+
+
+def corrupt(reference, patient_id, calibration, rng, *, scale=1.0, miss_log_odds=0.0, false_alarm_log_odds=0.0):
+    """Return labels that err against the reference as often as the calibration did, stratum by stratum.
+
+    How often is measured; which images, within a stratum, is tilted by log-odds that are assumptions.
+
+    Parameters
+    ----------
+    reference : (n,) array of 0/1
+    patient_id : (n,) array
+    calibration : pandas.DataFrame
+        As `calibrate` returns it.
+    rng : numpy.random.Generator
+    scale : float in [0, 1]
+        Multiplies every error rate: 0 returns the reference.
+    miss_log_odds, false_alarm_log_odds : (n,) array or float
+        Which positives are rather missed, which negatives rather called.
+
+    Returns
+    -------
+    (n,) float32 of 0/1
+    """
+    if not 0 <= scale <= 1:
+        raise ValueError(f"noise scale {scale} is outside [0, 1].")
+    reference = np.asarray(reference, float)
+    draws = rng.random(len(reference))  # one per image, so that the scale changes rates, not luck
+    miss, alarm = (
+        np.broadcast_to(np.asarray(a, float), reference.shape) for a in (miss_log_odds, false_alarm_log_odds)
+    )
+    where = other_positive(reference, patient_id)
+    rates = calibration.set_index("stratum")
+    flip = np.zeros(len(reference))
+    for stratum, chosen in zip(STRATA, (where, ~where), strict=True):
+        row = rates.loc[stratum]
+        positive, negative = chosen & (reference == 1), chosen & (reference == 0)
+        flip[positive] = scale * _tilt(miss[positive], row["fn"] / max(row["tp"] + row["fn"], 1))
+        flip[negative] = scale * _tilt(alarm[negative], row["fp"] / max(row["fp"] + row["tn"], 1))
+    return np.float32(np.where(draws < flip, 1 - reference, reference))

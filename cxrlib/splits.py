@@ -1,0 +1,198 @@
+"""Splits, always disjoint by patient, and the training tables (targets) that stand on them."""
+
+import numpy as np
+import pandas as pd
+
+from cxrlib import labelsets
+
+SPLITS = ("train", "valid", "test")
+
+# Collections whose images are the same pixels under other names. None of them is external to another.
+# RSNA's pneumonia challenge, SIIM-ACR's pneumothorax masks and Google's labels are all on ChestX-ray14.
+SAME_PIXELS = {
+    "nih": (
+        "nih",
+        "nih_mini",
+        "NIH_Dataset",
+        "NIH_Google_Dataset",
+        "RSNA_Pneumonia_Dataset",
+        "SIIM_Pneumothorax_Dataset",
+    ),
+    "chexpert": ("CheX_Dataset", "CheXlocalize_Dataset"),
+}
+
+
+def pixel_family(settings):
+    """Return which collection a cohort's pixels come from.
+
+    Parameters
+    ----------
+    settings : Mapping
+        The cohort's section of `params.yaml`: `pixels` if given, else the dataset or source it names.
+    """
+    name = settings.get("pixels") or settings.get("dataset") or settings["source"]
+    if name == "simulated":
+        return f"simulated {settings['hospital']}"
+    for family, members in SAME_PIXELS.items():
+        if name in members:
+            return family
+    return f"{name} {settings.get('folder', '')}".strip()
+
+
+def check_external(train_cohort, test_cohort, settings):
+    """Raise a ValueError if a test cohort shares pixels with the training cohort.
+
+    Parameters
+    ----------
+    train_cohort, test_cohort : str
+    settings : Mapping
+        The `cohorts` section of `params.yaml`.
+    """
+    train, test = pixel_family(settings[train_cohort]), pixel_family(settings[test_cohort])
+    if train == test:
+        raise ValueError(
+            f"{test_cohort!r} is not external to {train_cohort!r}: both are {train} images (RSNA, SIIM-ACR and "
+            "Google's labels are on NIH images). Use it as a label set of the NIH cohort instead."
+        )
+
+
+def check_no_shared_files(train_index, test_index, train_cohort, test_cohort):
+    """Raise a ValueError if two cohorts hold the same image file, by SHA-256."""
+    shared = set(train_index["sha256"]) & set(test_index["sha256"])
+    if shared:
+        first = test_index["image_id"][test_index["sha256"].isin(shared)].iloc[0]
+        raise ValueError(
+            f"{len(shared)} images of {test_cohort!r} are also in {train_cohort!r} (the first: {first}): "
+            "it is not an external test set until they are removed."
+        )
+
+
+def _assign(patients, fractions, rng):
+    """Return a split for each patient, in the given fractions of patients."""
+    order = rng.permutation(len(patients))
+    edges = np.floor(np.cumsum(list(fractions.values())) * len(patients) + 1e-9).astype(int)
+    names = np.array(list(fractions), object)
+    return pd.Series(names[np.searchsorted(edges, np.arange(len(patients)), side="right")], index=patients[order])
+
+
+def by_patient(index, fractions, seed):
+    """Return a random split by patient.
+
+    Parameters
+    ----------
+    index : pandas.DataFrame
+        With `image_id, patient_id`.
+    fractions : Mapping of str to float
+        Of patients; sums to 1.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        `image_id, patient_id, split`.
+    """
+    if abs(sum(fractions.values()) - 1) > 1e-6 or set(fractions) - set(SPLITS):
+        raise ValueError(f"split fractions {dict(fractions)} must name {', '.join(SPLITS)} and sum to 1.")
+    patients = np.array(sorted(index["patient_id"].unique()), object)
+    split = index["patient_id"].map(_assign(patients, fractions, np.random.default_rng(seed)))
+    return checked(index[["image_id", "patient_id"]].assign(split=split.astype("string")))
+
+
+def official(index, valid_frac, seed):
+    """Return the publisher's split: its test list, and a validation part of its train_val list by patient.
+
+    Images in neither list are left out of every split (`split` is missing).
+    """
+    if index["official_split"].isna().all():
+        raise ValueError(
+            "This cohort has no official split: put train_val_list.txt and test_list.txt beside its images."
+        )
+    inside = index[index["official_split"] == "train_val"]
+    part = by_patient(inside, {"valid": valid_frac, "train": 1 - valid_frac}, seed).set_index("image_id")["split"]
+    split = index["image_id"].map(part).astype("string")
+    split = split.mask(index["official_split"] == "test", "test")
+    return checked(index[["image_id", "patient_id"]].assign(split=split))
+
+
+def all_test(index):
+    """Return a split that puts everything into the test set: an external cohort."""
+    return checked(index[["image_id", "patient_id"]].assign(split=pd.Series("test", index.index, dtype="string")))
+
+
+def checked(split):
+    """Return a split table if it is one, else raise a ValueError naming the image or patient."""
+    if split["image_id"].duplicated().any():
+        raise ValueError(
+            f"image {split['image_id'][split['image_id'].duplicated()].iloc[0]!r} is in the split twice."
+        )
+    placed = split.dropna(subset="split")
+    unknown = set(placed["split"]) - set(SPLITS)
+    if unknown:
+        raise ValueError(f"split {sorted(unknown)[0]!r} is none of {', '.join(SPLITS)}.")
+    spread = placed.groupby("patient_id")["split"].nunique()
+    if (spread > 1).any():
+        patient = spread.index[spread > 1][0]
+        where = ", ".join(sorted(placed["split"][placed["patient_id"] == patient].unique()))
+        raise ValueError(f"patient {patient!r} is in {where}: a split must be disjoint by patient.")
+    return split.reset_index(drop=True)
+
+
+def make(index, settings):
+    """Return the split that a `split` section of `params.yaml` describes (`kind` and its arguments)."""
+    settings = dict(settings)
+    kinds = {"by_patient": by_patient, "official": official, "all_test": all_test}
+    kind = settings.pop("kind", None)
+    if kind not in kinds:
+        raise ValueError(f"split kind {kind!r} is none of {', '.join(kinds)}.")
+    return kinds[kind](index, **settings)
+
+
+def target_table(split, label_sets, findings, label_set, policy, same_images_as=()):
+    """Return what one target trains on: a label for each training and validation image.
+
+    Parameters
+    ----------
+    split : pandas.DataFrame
+    label_sets : Mapping of str to pandas.DataFrame
+        Indexed by `image_id`, values 1, 0, -1, NaN.
+    findings : sequence of str
+    label_set : str
+        Whose labels are learned.
+    policy : str
+        What uncertain means (`labelsets.POLICIES`).
+    same_images_as : sequence of str
+        Only labels that these label sets assess too are used, so that targets differ in labels alone.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `image_id, split` and one float32 column per finding: 1, 0 or NaN. Images with NaN alone are
+        left out.
+
+    Raises
+    ------
+    ValueError
+        If a label set does not assess a finding, or a part of the split has one class only.
+    """
+    findings = list(findings)
+    for name in (label_set, *same_images_as):
+        missing = [f for f in findings if f not in label_sets[name]]
+        if missing:
+            have = ", ".join(label_sets[name].columns)
+            raise ValueError(f"label set {name!r} does not assess {missing[0]!r}; it has {have}.")
+    rows = split[split["split"].isin(["train", "valid"])][["image_id", "split"]].reset_index(drop=True)
+    for finding in findings:
+        values = labelsets.apply_policy(label_sets[label_set][finding].reindex(rows["image_id"]), policy)
+        for name in same_images_as:
+            values[label_sets[name][finding].reindex(rows["image_id"]).isna().to_numpy()] = np.nan
+        rows[finding] = values
+    rows = rows.dropna(subset=findings, how="all").reset_index(drop=True)
+    for finding in findings:
+        for part in ("train", "valid"):
+            values = rows[finding][rows["split"] == part].dropna()
+            if values.nunique() < 2:
+                raise ValueError(
+                    f"target {finding} by {label_set}: the {part} part has {len(values)} labelled images of "
+                    f"{values.nunique()} class; both classes are needed."
+                )
+    return rows
