@@ -1,15 +1,15 @@
 """Cohorts: images with one row each, from wherever they come, and the packed store they are kept in.
 
 A *source* says what there is and reads one image at a time: `simulated`, `nih`, `folder`,
-`torchxrayvision`, chosen by `source` in `params.yaml`. `pack` turns any source into the same four files:
+`torchxrayvision`, chosen by `source` in `params.yaml`. `pack` turns any source into the same five files:
 
 - `images.npy`: uint8 (n, size_px, size_px), read memory-mapped
 - `images.parquet`: a row per image, in that order (`IMAGE_COLUMNS`, then what else the source knows)
 - `boxes.parquet`: boxes of findings in packed pixels, `x0_px, y0_px, x1_px, y1_px`, end exclusive
+- `labels.parquet`: labels that came with the images, `image_id` and one column per finding, if any
 - `rejected.csv`: everything that was not taken, and why
 
-and, where the source knows them, `masks.npy` (simulated images) and `labels.parquet` (labels that came
-with the images, `image_id` and one column per finding).
+and `masks.npy` where every picture has masks (simulated images).
 """
 
 import hashlib
@@ -405,10 +405,8 @@ def _finish(source, table, done, out, work, size_px):
     index = pd.concat([kept, packed], axis=1)
     index.to_parquet(work / "images.parquet")
     _boxes(source, index, work, size_px).to_parquet(work / "boxes.parquet")
-    if source.labels is not None:
-        source.labels[source.labels["image_id"].isin(kept["image_id"])].reset_index(drop=True).to_parquet(
-            work / "labels.parquet"
-        )
+    labels = kept[["image_id"]] if source.labels is None else source.labels
+    labels[labels["image_id"].isin(kept["image_id"])].reset_index(drop=True).to_parquet(work / "labels.parquet")
     rejected = pd.DataFrame(rejected, columns=list(REJECTED_COLUMNS))
     rejected.to_csv(work / "rejected.csv", index=False)
     (work / "journal.jsonl").unlink()
@@ -467,7 +465,8 @@ class Store:
     images : (n, size_px, size_px) uint8, memory-mapped
     boxes : pandas.DataFrame
     masks : (n, size_px, size_px) uint16, memory-mapped, or None
-    labels : pandas.DataFrame or None
+    labels : pandas.DataFrame
+        `image_id` and a column per finding that came with the images.
     """
 
     name: str
@@ -475,7 +474,7 @@ class Store:
     images: np.ndarray
     boxes: pd.DataFrame
     masks: np.ndarray | None
-    labels: pd.DataFrame | None
+    labels: pd.DataFrame
 
     def rows(self, image_ids):
         """Return the row number of each image id, (len(image_ids),) int64.
@@ -522,12 +521,11 @@ def open_store(cohort):
         raise ValueError(
             f"{where}/images.parquet lacks {missing or 'unique image ids with patients'}: pack it again."
         )
-    optional = {name: where / name for name in ("masks.npy", "labels.parquet")}
     return Store(
         name=where.name,
         index=index,
         images=pixels,
         boxes=pd.read_parquet(where / "boxes.parquet"),
-        masks=np.load(optional["masks.npy"], mmap_mode="r") if optional["masks.npy"].exists() else None,
-        labels=pd.read_parquet(optional["labels.parquet"]) if optional["labels.parquet"].exists() else None,
+        masks=np.load(where / "masks.npy", mmap_mode="r") if (where / "masks.npy").exists() else None,
+        labels=pd.read_parquet(where / "labels.parquet"),
     )

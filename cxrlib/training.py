@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import random
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from dvclive import Live
 from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
-from fastai.callback.schedule import Learner  # noqa: F401 (adds fit_one_cycle to Learner)
+from fastai.callback.schedule import Learner
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.metrics import AccumMetric

@@ -1,0 +1,86 @@
+"""Figures that look alike and say what images they were made from."""
+
+import matplotlib.pyplot as plt
+
+# Colour-blind safe (Okabe and Ito); one colour per label set everywhere.
+COLOURS = {
+    "radiologist": "#0072B2",
+    "rsna": "#0072B2",
+    "nlp": "#D55E00",
+    "nlp_noise_free": "#999999",
+    "google": "#009E73",
+    "drawn": "#009E73",
+}
+
+STYLE = {
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "svg.hashsalt": "cxrlib",
+}
+
+
+def colour(label_set):
+    """Return the colour of a label set."""
+    return COLOURS.get(label_set, "#444444")
+
+
+def figure(rows=1, columns=1, *, width=8, height=4, **keywords):
+    """Return a figure and its axes in the house style."""
+    plt.rcParams.update(STYLE)
+    return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **keywords)
+
+
+def finish(fig, images, path=None):
+    """Write under a figure what images it is from, and save it as PNG without volatile metadata.
+
+    Parameters
+    ----------
+    fig : matplotlib.figure.Figure
+    images : str
+        As `images` in `params.yaml`, e.g. "simulated images".
+    path : Path, optional
+    """
+    fig.supxlabel(f"from {images}", fontsize=8, color="#777777", x=0.995, ha="right")
+    if path is not None:
+        fig.savefig(path, metadata={"Software": None})
+
+
+def roc(axis, specificities, sensitivity, low, high, label_set, label):
+    """Draw one ROC curve with its band."""
+    fpr = [1 - s for s in specificities]
+    axis.fill_between(fpr, low, high, color=colour(label_set), alpha=0.18, linewidth=0)
+    axis.plot(fpr, sensitivity, color=colour(label_set), label=label, linewidth=1.6)
+
+
+def frame_roc(axis, title):
+    """Finish the axes of a ROC plot."""
+    axis.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=0.8, linestyle=":")
+    axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=title)
+    axis.set(xlabel="1 - specificity", ylabel="sensitivity")
+    axis.legend(loc="lower right", fontsize=8)
+
+
+def forest(axis, rows, reference=None):
+    """Draw estimates with intervals, one line each.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+    rows : list of dict
+        `name, estimate, low, high, colour`; the first is on top.
+    reference : float, optional
+        A vertical line, e.g. 0 for differences.
+    """
+    for y, row in enumerate(reversed(rows)):
+        axis.plot([row["low"], row["high"]], [y, y], color=row["colour"], linewidth=2, solid_capstyle="round")
+        axis.plot(row["estimate"], y, "o", color=row["colour"], markersize=5)
+    axis.set_yticks(range(len(rows)), [row["name"] for row in reversed(rows)])
+    axis.set_ylim(-0.6, len(rows) - 0.4)
+    if reference is not None:
+        axis.axvline(reference, color="#888888", linewidth=0.8, linestyle=":")
