@@ -371,10 +371,10 @@ def pack(source, out, work, *, size_px, workers=None):
                 journal.write(json.dumps(entry) + "\n")
                 journal.flush()
     _work.clear()
-    return _finish(source, table, done, out, work, size_px)
+    return _finish(source, table, done, out, work)
 
 
-def _finish(source, table, done, out, work, size_px):
+def _finish(source, table, done, out, work):
     """Write the store from finished work."""
     rejected = list(source.rejected)
     good = [i for i in range(len(table)) if "reason" not in done[i]]
@@ -384,18 +384,21 @@ def _finish(source, table, done, out, work, size_px):
         rejected.append((table["image_id"][i], where, done[i]["reason"]))
     if not good:
         raise ValueError(f"None of {len(table)} images could be read; the first: {rejected[0][1]}: {rejected[0][2]}.")
-    if len(good) < len(table):  # close the gaps
-        for name in ("images", "masks"):
-            if (work / f"{name}.npy").exists():
-                old = np.load(work / f"{name}.npy", mmap_mode="r")
-                new = np.lib.format.open_memmap(
-                    work / f"{name}.new.npy", "w+", old.dtype, (len(good), *old.shape[1:])
-                )
-                for start in range(0, len(good), 1024):
-                    new[start : start + 1024] = old[good[start : start + 1024]]
-                new.flush()
-                del old, new
-                os.replace(work / f"{name}.new.npy", work / f"{name}.npy")
+    final = work / "final"
+    shutil.rmtree(final, ignore_errors=True)
+    final.mkdir()
+    for name in ("images", "masks"):
+        path = work / f"{name}.npy"
+        if not path.exists():
+            continue
+        if len(good) == len(table):
+            os.link(path, final / path.name)
+        else:  # close the gaps, in a copy: the work can still be taken up after an interruption here
+            old = np.load(path, mmap_mode="r")
+            new = np.lib.format.open_memmap(final / path.name, "w+", old.dtype, (len(good), *old.shape[1:]))
+            for start in range(0, len(good), 1024):
+                new[start : start + 1024] = old[good[start : start + 1024]]
+            new.flush()
     packed = pd.DataFrame([done[i] for i in good])[list(PACKED_COLUMNS)]
     kept = table.loc[good].reset_index(drop=True)
     for column in IMAGE_COLUMNS:
@@ -403,18 +406,17 @@ def _finish(source, table, done, out, work, size_px):
             kept[column] = pd.NA
     kept = _typed(kept)[[*IMAGE_COLUMNS, *(c for c in kept if c not in IMAGE_COLUMNS)]]
     index = pd.concat([kept, packed], axis=1)
-    index.to_parquet(work / "images.parquet")
-    _boxes(source, index, work, size_px).to_parquet(work / "boxes.parquet")
+    index.to_parquet(final / "images.parquet")
+    _boxes(source, index, final).to_parquet(final / "boxes.parquet")
     labels = kept[["image_id"]] if source.labels is None else source.labels
-    labels[labels["image_id"].isin(kept["image_id"])].reset_index(drop=True).to_parquet(work / "labels.parquet")
+    labels[labels["image_id"].isin(kept["image_id"])].reset_index(drop=True).to_parquet(final / "labels.parquet")
     rejected = pd.DataFrame(rejected, columns=list(REJECTED_COLUMNS))
-    rejected.to_csv(work / "rejected.csv", index=False)
-    (work / "journal.jsonl").unlink()
-    (work / "key.json").unlink()
+    rejected.to_csv(final / "rejected.csv", index=False)
     if out.exists():
         shutil.rmtree(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(work, out)
+    os.replace(final, out)
+    shutil.rmtree(work)
     return rejected
 
 
@@ -430,10 +432,10 @@ def _typed(table):
     return table
 
 
-def _boxes(source, index, work, size_px):
+def _boxes(source, index, final):
     """Return boxes in packed pixels."""
-    if (work / "masks.npy").exists():
-        masks = np.load(work / "masks.npy", mmap_mode="r")
+    if source.has_masks:
+        masks = np.load(final / "masks.npy", mmap_mode="r")
         rows = index.to_dict("records")
         found = [
             {"image_id": r["image_id"], **box}

@@ -126,10 +126,35 @@ def _weighted_rates(label, called, weights):
         }
 
 
+def mean_rates(label, called, resamples):
+    """Return `rates` in each resample, averaged over several decisions (one per training seed).
+
+    Parameters
+    ----------
+    label : (n,) array of 0/1
+    called : sequence of (n,) arrays of 0/1
+    resamples : Resamples
+
+    Returns
+    -------
+    dict of (b,) float64
+    """
+    each = [_weighted_rates(label, c, resamples.weights) for c in called]
+    return {name: np.mean([rates[name] for rates in each], axis=0) for name in each[0]}
+
+
 def ppv_at_prevalence(sensitivity, specificity, prevalence):
-    """Return the precision that a test with these rates has where this fraction is positive (Bayes)."""
+    """Return the precision that a test with these rates has where this fraction is positive (Bayes).
+
+    Parameters
+    ----------
+    sensitivity, specificity : float or array, in [0, 1]
+    prevalence : float in [0, 1]
+    """
+    sensitivity, specificity = np.asarray(sensitivity, float), np.asarray(specificity, float)
     called = sensitivity * prevalence + (1 - specificity) * (1 - prevalence)
-    return sensitivity * prevalence / called if called > 0 else np.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(called > 0, sensitivity * prevalence / called, np.nan)
 
 
 def roc_on_grid(label, score, weights, specificities):

@@ -69,6 +69,13 @@ def device():
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def device_name():
+    """Return what the device is called, for the run record."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
 # --- data -----------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,221 @@
+"""Comparisons of training labels: arms, and the cells of a table that crosses them with tests and test labels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from cxrlib import cases, runs, stats
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One architecture trained on one target: as many runs as there are seeds."""
+
+    target: str
+    architecture: str
+    label_set: str
+    finding: str
+
+
+def arms(settings):
+    """Return every arm of an edition, in the order of `params.yaml`."""
+    return [
+        Arm(target, architecture, settings["targets"][target]["label_set"], finding)
+        for target in settings["target_names"]
+        for finding in settings["targets"][target]["findings"]
+        for architecture in settings["architectures"]
+    ]
+
+
+def pairs(all_arms, first, second):
+    """Return `(a, b)` of the arms of two targets that share architecture and finding."""
+    by_key = {(arm.target, arm.architecture, arm.finding): arm for arm in all_arms}
+    return [
+        (arm, by_key[second, arm.architecture, arm.finding])
+        for arm in all_arms
+        if arm.target == first and (second, arm.architecture, arm.finding) in by_key
+    ]
+
+
+def seed_floor(table):
+    """Return how far training seeds alone move the AUC, by network and training labels.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        With `network, trained_on, seed_range`.
+    """
+    return table.groupby(["network", "trained_on"])["seed_range"].agg(["median", "max"])
+
+
+class Cells:
+    """Estimates for one arm, one test cohort and one set of test labels, on resamples made once.
+
+    An arm's estimate is the mean over its seeds, in the whole sample and in every resample, so that intervals
+    are of that mean.
+
+    Parameters
+    ----------
+    tests : Mapping of str to pandas.DataFrame
+        Case tables of test images, by cohort.
+    resamples : Mapping of str to stats.Resamples
+        Of the same rows.
+    seeds : sequence of int
+    """
+
+    def __init__(self, tests, resamples, seeds):
+        self.tests, self.resamples, self.seeds, self._replicates = tests, resamples, list(seeds), {}
+
+    def has(self, arm, cohort, test_labels):
+        """Return whether the test labels assess the arm's finding in this cohort on both classes."""
+        column = cases.label(test_labels, arm.finding)
+        table = self.tests[cohort]
+        return column in table and {0, 1} <= set(table[column].dropna().unique())
+
+    def _select(self, arm, cohort, test_labels, chosen=None):
+        """Return labels, scores (seeds, n) and resamples of the images that can be scored."""
+        table = self.tests[cohort]
+        label = table[cases.label(test_labels, arm.finding)].to_numpy(float)
+        keep = np.isin(label, (0, 1))
+        if chosen is not None:
+            keep &= chosen
+        keys = [runs.key(arm.target, arm.architecture, seed) for seed in self.seeds]
+        scores = [table[cases.probability(key, arm.finding)].to_numpy(float)[keep] for key in keys]
+        return label[keep], np.stack(scores), self.resamples[cohort].of(keep), keep
+
+    def _auc(self, arm, cohort, test_labels):
+        """Return per-seed AUCs (seeds,) and the replicates of their mean (b,); computed once."""
+        key = (arm, cohort, test_labels)
+        if key not in self._replicates:
+            label, scores, resamples, _ = self._select(arm, cohort, test_labels)
+            replicates = np.mean([stats.auc_replicates(label, s, resamples) for s in scores], axis=0)
+            self._replicates[key] = [stats.auc(label, s) for s in scores], replicates
+        return self._replicates[key]
+
+    def _sizes(self, arm, cohort, test_labels):
+        label, _, _, keep = self._select(arm, cohort, test_labels)
+        patients = self.tests[cohort]["patient_id"][keep]
+        return {"images_n": len(label), "patients_n": patients.nunique(), "positives_n": int(label.sum())}
+
+    def auc(self, arm, cohort, test_labels):
+        """Return the AUC with its interval as a dict, or None where the labels do not assess the finding."""
+        if not self.has(arm, cohort, test_labels):
+            return None
+        areas, replicates = self._auc(arm, cohort, test_labels)
+        value = stats.interval(np.mean(areas), replicates)
+        return {
+            **self._sizes(arm, cohort, test_labels),
+            **value._asdict(),
+            "seeds_n": len(areas),
+            "seed_range": max(areas) - min(areas),
+        }
+
+    def difference(self, a, b, cohort, test_labels):
+        """Return the paired AUC difference a - b as a dict, with DeLong's tests of the first seed beside it."""
+        if not (self.has(a, cohort, test_labels) and self.has(b, cohort, test_labels)):
+            return None
+        areas_a, replicates_a = self._auc(a, cohort, test_labels)
+        areas_b, replicates_b = self._auc(b, cohort, test_labels)
+        value = stats.difference(np.mean(areas_a) - np.mean(areas_b), replicates_a - replicates_b)
+        label, scores_a, _, keep = self._select(a, cohort, test_labels)
+        scores_b = self._select(b, cohort, test_labels)[1]
+        patient = self.tests[cohort]["patient_id"][keep]
+        by_image = stats.delong_test(label, scores_a[0], scores_b[0])
+        clustered = stats.delong_test(label, scores_a[0], scores_b[0], patient)
+        return {
+            "positives_n": int(label.sum()),
+            **value._asdict(),
+            "delong_first_seed": by_image.estimate,
+            "delong_p": by_image.p,
+            "delong_clustered_p": clustered.p,
+        }
+
+    def roc(self, arm, cohort, test_labels, specificities):
+        """Return mean, low and high sensitivity at each specificity, each (k,)."""
+        label, scores, resamples, _ = self._select(arm, cohort, test_labels)
+        whole = np.ones((1, len(label)))
+        mean = np.mean([stats.roc_on_grid(label, s, whole, specificities)[0] for s in scores], axis=0)
+        some = resamples.weights[:400]  # a band's edge needs fewer than an interval's end
+        bands = np.mean([stats.roc_on_grid(label, s, some, specificities) for s in scores], axis=0)
+        return mean, *np.nanquantile(bands, (0.025, 0.975), axis=0)
+
+    def thresholds(self, arm, valid, specificity):
+        """Return each seed's threshold of that specificity on validation images, by the arm's own labels."""
+        label = valid[cases.label(arm.label_set, arm.finding)].to_numpy(float)
+        there = np.isin(label, (0, 1))
+        keys = [runs.key(arm.target, arm.architecture, seed) for seed in self.seeds]
+        scores = [valid[cases.probability(key, arm.finding)].to_numpy(float)[there] for key in keys]
+        return [stats.threshold_at_specificity(label[there], s, specificity) for s in scores]
+
+    def operating_point(self, arm, thresholds, cohort, test_labels, prevalences):
+        """Return sensitivity, specificity and precision at the carried threshold, a list of dicts."""
+        if not self.has(arm, cohort, test_labels):
+            return []
+        label, scores, resamples, _ = self._select(arm, cohort, test_labels)
+        whole = stats.Resamples(np.ones((1, len(label)), np.float32))
+        called = [s >= t for s, t in zip(scores, thresholds, strict=True)]
+        out = []
+        values, replicates = (stats.mean_rates(label, called, r) for r in (whole, resamples))
+        for prevalence in prevalences:
+            name = f"ppv at prevalence {prevalence:g}"
+            for rates in (values, replicates):
+                rates[name] = stats.ppv_at_prevalence(rates["sensitivity"], rates["specificity"], prevalence)
+        for measure in values:
+            if measure != "kappa":
+                value = stats.interval(float(values[measure][0]), replicates[measure])
+                out.append({"measure": measure, **value._asdict()})
+        return out
+
+    def by_drain(self, arm, cohort, test_labels):
+        """Return AUCs of positives with and without a drain, and among images with one, as a dict of dicts."""
+        table = self.tests[cohort]
+        drain = table["chest_drain"].to_numpy() == 1
+        positive = table[cases.label(test_labels, arm.finding)].to_numpy(float) == 1
+        subsets = {
+            "positives with a drain, all negatives": ~positive | drain,
+            "positives without a drain, all negatives": ~positive | ~drain,
+            "images with a drain": drain,
+            "images without a drain": ~drain,
+        }
+        out = {}
+        for name, chosen in subsets.items():
+            label, scores, resamples, _ = self._select(arm, cohort, test_labels, chosen)
+            replicates = np.mean([stats.auc_replicates(label, s, resamples) for s in scores], axis=0)
+            value = stats.interval(np.mean([stats.auc(label, s) for s in scores]), replicates)
+            out[name] = {"images_n": len(label), "positives_n": int(label.sum()), **value._asdict()}
+        return out
+
+
+def headline(table, differences):
+    """Return the README's table: networks and tests, AUC by the radiologist for both arms, and the difference.
+
+    Parameters
+    ----------
+    table, differences : pandas.DataFrame
+        A study's `table.csv` and `differences.csv`.
+    """
+    form = "{:.3f} ({:.3f} to {:.3f})".format
+    rows = []
+    for row in differences.itertuples():
+        if row.scored_against == "drawn" or row.role != "comparison":
+            continue
+        same = table[
+            (table["network"] == row.network)
+            & (table["finding"] == row.finding)
+            & (table["test"] == row.test)
+            & (table["scored_against"] == row.scored_against)
+        ].set_index("trained_on")
+        first, second = row.comparison.split(" - ")
+        rows.append(
+            {
+                "network": row.network,
+                "finding": row.finding,
+                "test": row.test,
+                "scored by": row.scored_against,
+                f"trained on {first}": form(*same.loc[first, ["estimate", "low", "high"]]),
+                f"trained on {second}": form(*same.loc[second, ["estimate", "low", "high"]]),
+                "difference": form(row.estimate, row.low, row.high),
+            }
+        )
+    return pd.DataFrame(rows)
