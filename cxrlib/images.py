@@ -1,11 +1,13 @@
 """Image files to 8-bit grey arrays: PNG, JPEG and DICOM of any bit depth."""
 
 import io
+import warnings
 
 import numpy as np
 import pydicom
 from PIL import Image, UnidentifiedImageError
 from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 Image.MAX_IMAGE_PIXELS = 200_000_000  # large detectors; beyond this a file is taken for a decompression bomb
@@ -29,11 +31,51 @@ def _used_range(values):
     return 0, 2 ** (bits + bits % 2) - 1
 
 
+def _luminance(pixels):
+    """Return colour pixels (height, width, 3) as 8-bit luminance; deeper ones are scaled by the bits they use."""
+    if pixels.dtype != np.uint8:
+        pixels = to_uint8(pixels, *_used_range(pixels))
+    return np.asarray(Image.fromarray(pixels).convert("L"))
+
+
+def _dicom_grey(dataset):
+    """Return the pixels of an open DICOM dataset as uint8, bone white; raises whatever pydicom raises."""
+    if "PixelData" not in dataset:
+        raise UnreadableImageError("the DICOM file holds no pixels")
+    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        raise UnreadableImageError(f"it holds {dataset.NumberOfFrames} frames; a radiograph has one")
+    pixels = dataset.pixel_array
+    if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+        pixels = apply_color_lut(pixels, dataset)
+    if pixels.ndim == 3:  # a screenshot or a scan, without look-up tables
+        return _luminance(pixels[..., :3])
+    values = apply_modality_lut(pixels, dataset)
+    width, centre = (  # several windows may be offered: the first is the default
+        None if dataset.get(name) is None else float(np.ravel(dataset[name].value)[0])
+        for name in ("WindowWidth", "WindowCenter")
+    )
+    if dataset.get("VOILUTSequence"):
+        values = apply_voi_lut(np.asarray(np.rint(values), np.int64), dataset)
+        low, high = values.min(), values.max()
+    elif centre is not None and width is not None and width > 1:
+        function = dataset.get("VOILUTFunction") or "LINEAR"
+        if function == "SIGMOID":
+            values = 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -50, 50)))
+            low, high = 0, 1
+        else:
+            shift, width = (0.5, width - 1) if function == "LINEAR" else (0, width)
+            low, high = centre - shift - width / 2, centre - shift + width / 2
+    else:
+        low, high = values.min(), values.max()
+    grey = to_uint8(values, float(low), float(high))
+    return 255 - grey if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else grey
+
+
 def decode_dicom(content):
     """Return a DICOM radiograph as uint8, bone white.
 
     Modality rescale and the VOI look-up table or first window are applied; without either, the range
-    that the values span is used. MONOCHROME1 is inverted.
+    that the values span is used. MONOCHROME1 is inverted, colour is reduced to luminance.
 
     Parameters
     ----------
@@ -48,37 +90,24 @@ def decode_dicom(content):
     UnreadableImageError
         If it is no DICOM, has several frames or no pixels, or needs a decoder that is not installed.
     """
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
-
     try:
         dataset = pydicom.dcmread(io.BytesIO(content))
     except InvalidDicomError:
         raise UnreadableImageError("it is not a DICOM file (no DICM prefix)") from None
-    except EOFError:
-        raise UnreadableImageError("the DICOM file is truncated") from None
-    if "PixelData" not in dataset:
-        raise UnreadableImageError("the DICOM file holds no pixels")
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
-        raise UnreadableImageError(f"it holds {dataset.NumberOfFrames} frames; a radiograph has one")
+    except Exception as error:  # a damaged header makes pydicom raise anything
+        raise UnreadableImageError(f"its DICOM header is truncated or damaged{_said(error)}") from None
     try:
-        pixels = dataset.pixel_array
-    except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
-        raise UnreadableImageError(f"its pixels cannot be decoded ({str(error).splitlines()[0]})") from None
-    if pixels.ndim == 3:
-        pixels = pixels[..., :3].mean(-1)
-    photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
-    values = apply_modality_lut(pixels, dataset)
-    width, centre = dataset.get("WindowWidth"), dataset.get("WindowCenter")
-    if dataset.get("VOILUTSequence"):
-        values = apply_voi_lut(values, dataset)
-        low, high = float(values.min()), float(values.max())
-    elif width and centre is not None:  # several windows may be offered: the first is the default
-        width, centre = (float(np.ravel(np.asarray(w, float))[0]) for w in (width, centre))
-        low, high = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
-    else:
-        low, high = float(values.min()), float(values.max())
-    grey = to_uint8(values, low, high)
-    return 255 - grey if photometric == "MONOCHROME1" else grey
+        return _dicom_grey(dataset)
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # wrong, missing or contradictory elements, too
+        raise UnreadableImageError(f"its pixels cannot be decoded{_said(error)}") from None
+
+
+def _said(error):
+    """Return what an exception says, in brackets, if it is more than a bare key or nothing."""
+    lines = [] if isinstance(error, KeyError) else str(error).strip().splitlines()
+    return f" ({lines[0].rstrip('.:')})" if lines else ""
 
 
 def decode(content, suffix):
@@ -99,26 +128,36 @@ def decode(content, suffix):
     Raises
     ------
     UnreadableImageError
-        With the reason, if the file is truncated, of another format, or empty.
+        With the reason, if the file is truncated, of another format, empty, or of one grey all over.
     """
     if not content:
         raise UnreadableImageError("the file is empty")
-    if suffix.lower() in (".dcm", ".dicom"):
-        return Image.fromarray(decode_dicom(content))
+    dicom = suffix.lower() in (".dcm", ".dicom")
+    image = Image.fromarray(decode_dicom(content)) if dicom else _decode_picture(content)
+    low, high = image.getextrema()
+    if low == high:
+        raise UnreadableImageError(f"all its pixels have one value ({low}), so it shows nothing")
+    return image
+
+
+def _decode_picture(content):
+    """Return the bytes of a PNG or JPEG file as an image of mode `L`."""
     try:
-        image = Image.open(io.BytesIO(content))
-        image.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+            image.load()
     except UnidentifiedImageError:
-        raise UnreadableImageError("it is not an image of a known format, whatever its name says") from None
-    except Image.DecompressionBombError:
+        raise UnreadableImageError("it is neither PNG nor JPEG, whatever its name says") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImageError("it claims more than 200 million pixels") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UnreadableImageError(f"it is damaged ({str(error).rstrip('.')})") from None
-    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+    except Exception as error:  # on damaged files Pillow raises far more than OSError
+        raise UnreadableImageError(f"it is truncated or damaged{_said(error)}") from None
+    if image.mode.startswith("I"):
         values = np.asarray(image)
-        if image.mode == "F" or values.min() < 0:
-            return Image.fromarray(to_uint8(values, float(values.min()), float(values.max())))
         return Image.fromarray(to_uint8(values, *_used_range(values)))
+    if image.format == "PNG" and content[24] == 16:  # Pillow drops the lower 8 bits: black, if 12 are used
+        raise UnreadableImageError("it is a colour PNG of 16 bits, which must be saved in grey")
     return image if image.mode == "L" else image.convert("RGB").convert("L")
 
 

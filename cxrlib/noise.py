@@ -17,16 +17,16 @@ def other_positive(reference, patient_id):
 
     Parameters
     ----------
-    reference : (n,) array of 0/1 (NaN counts as 0)
+    reference : (n,) array of 0/1 (uncertain, -1, and NaN count as 0)
     patient_id : (n,) array
 
     Returns
     -------
     (n,) bool
     """
-    reference = np.nan_to_num(np.asarray(reference, float))
-    total = pd.Series(reference).groupby(np.asarray(patient_id)).transform("sum").to_numpy()
-    return total - reference > 0
+    positive = (np.asarray(reference, float) == 1).astype(int)
+    total = pd.Series(positive).groupby(np.asarray(patient_id)).transform("sum").to_numpy()
+    return total - positive > 0
 
 
 def confusion(reference, other):

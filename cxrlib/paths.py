@@ -31,9 +31,9 @@ def label_set_path(cohort, label_set):
     return ROOT / "data" / "label_sets" / cohort / f"{label_set}.parquet"
 
 
-def split_path(edition, cohort):
-    """Return the split table of a cohort in an edition."""
-    return ROOT / "data" / "splits" / edition / f"{cohort}.parquet"
+def split_path(edition):
+    """Return the split table of an edition's training cohort."""
+    return ROOT / "data" / "splits" / f"{edition}.parquet"
 
 
 def target_path(edition, target):

@@ -70,7 +70,7 @@ def check_no_shared_files(train_index, test_index, train_cohort, test_cohort):
 def _assign(patients, fractions, rng):
     """Return a split for each patient, in the given fractions of patients."""
     order = rng.permutation(len(patients))
-    edges = np.floor(np.cumsum(list(fractions.values())) * len(patients) + 1e-9).astype(int)
+    edges = np.floor(np.cumsum(list(fractions.values()))[:-1] * len(patients) + 1e-9).astype(int)
     names = np.array(list(fractions), object)
     return pd.Series(names[np.searchsorted(edges, np.arange(len(patients)), side="right")], index=patients[order])
 
@@ -91,8 +91,10 @@ def by_patient(index, fractions, seed):
     pandas.DataFrame
         `image_id, patient_id, split`.
     """
-    if abs(sum(fractions.values()) - 1) > 1e-6 or set(fractions) - set(SPLITS):
-        raise ValueError(f"split fractions {dict(fractions)} must name {', '.join(SPLITS)} and sum to 1.")
+    if abs(sum(fractions.values()) - 1) > 1e-6 or min(fractions.values()) < 0 or set(fractions) - set(SPLITS):
+        raise ValueError(
+            f"split fractions {dict(fractions)} must name {', '.join(SPLITS)}, none below 0, and sum to 1."
+        )
     patients = np.array(sorted(index["patient_id"].unique()), object)
     split = index["patient_id"].map(_assign(patients, fractions, np.random.default_rng(seed)))
     return checked(index[["image_id", "patient_id"]].assign(split=split.astype("string")))
@@ -138,9 +140,9 @@ def checked(split):
 
 
 def make(index, settings):
-    """Return the split that a `split` section of `params.yaml` describes (`kind` and its arguments)."""
+    """Return the split that the `split` section of `params.yaml` describes (`kind` and its arguments)."""
     settings = dict(settings)
-    kinds = {"by_patient": by_patient, "official": official, "all_test": all_test}
+    kinds = {"by_patient": by_patient, "official": official}
     kind = settings.pop("kind", None)
     if kind not in kinds:
         raise ValueError(f"split kind {kind!r} is none of {', '.join(kinds)}.")
@@ -161,7 +163,8 @@ def target_table(split, label_sets, findings, label_set, policy, same_images_as=
     policy : str
         What uncertain means (`labelsets.POLICIES`).
     same_images_as : sequence of str
-        Only labels that these label sets assess too are used, so that targets differ in labels alone.
+        Only labels that these label sets assess too, under the same policy, are used, so that targets
+        differ in labels alone.
 
     Returns
     -------
@@ -184,7 +187,8 @@ def target_table(split, label_sets, findings, label_set, policy, same_images_as=
     for finding in findings:
         values = labelsets.apply_policy(label_sets[label_set][finding].reindex(rows["image_id"]), policy)
         for name in same_images_as:
-            values[label_sets[name][finding].reindex(rows["image_id"]).isna().to_numpy()] = np.nan
+            theirs = labelsets.apply_policy(label_sets[name][finding].reindex(rows["image_id"]), policy)
+            values[np.isnan(theirs)] = np.nan
         rows[finding] = values
     rows = rows.dropna(subset=findings, how="all").reset_index(drop=True)
     for finding in findings:

@@ -65,6 +65,8 @@ def _weighted_auc(label, score, weights):
 
     Sorted once; per row of weights only products and cumulative sums.
     """
+    if not len(score):
+        return np.full(len(weights), np.nan)
     order = np.argsort(score, kind="stable")
     score, positive = score[order], label[order]
     starts = np.flatnonzero(np.r_[True, np.diff(score) > 0])
@@ -83,14 +85,17 @@ def _weighted_auc(label, score, weights):
 def threshold_at_specificity(label, score, specificity):
     """Return the lowest threshold at which `score >= threshold` is that specific on these images.
 
-    Choose it on validation images and carry it to the test set.
+    Choose it on validation images and carry it to the test set. It lies one float64 step above a score, and is
+    a NumPy scalar, so that float32 scores are compared with it in float64.
     """
     label, score = _clean(label, score)
     negatives = np.sort(score[~label])
     if not len(negatives):
         return np.nan
     allowed = int(np.floor((1 - specificity) * len(negatives) + 1e-9))  # negatives that may be called
-    return float(np.nextafter(negatives[len(negatives) - 1 - allowed], np.inf))
+    if allowed >= len(negatives):
+        return np.float64(-np.inf)
+    return np.nextafter(negatives[len(negatives) - 1 - allowed], np.inf)
 
 
 def rates(label, called):
@@ -109,7 +114,11 @@ def rates(label, called):
 
 
 def _weighted_rates(label, called, weights):
-    label, called = np.asarray(label, float) == 1, np.asarray(called, float) == 1
+    label, called = _clean(label, called)
+    if not np.isin(called, (0, 1)).all():
+        row = int(np.flatnonzero(~np.isin(called, (0, 1)))[0])
+        raise ValueError(f"decision {row} is {called[row]}: it must be 1 (called) or 0 (not called).")
+    called = called == 1
     tp, fp, fn, tn = (
         weights @ (cell).astype(np.float64)
         for cell in (label & called, ~label & called, label & ~called, ~label & ~called)
@@ -163,15 +172,15 @@ def roc_on_grid(label, score, weights, specificities):
     order = np.argsort(-score, kind="stable")
     positive = label[order]
     ends = np.flatnonzero(np.r_[np.diff(-score[order]) > 0, True])
-    fpr_wanted = 1 - np.asarray(specificities)
+    fpr_wanted = np.round(1 - np.asarray(specificities), 12)  # 1 - 0.9 is not 1/10: it would miss the step there
     out = np.empty((len(weights), len(fpr_wanted)))
     for b, w in enumerate(weights):
-        w = w[order]
+        w = w[order].astype(np.float64)
         tp, fp = np.cumsum(np.where(positive, w, 0))[ends], np.cumsum(np.where(positive, 0, w))[ends]
         if tp[-1] == 0 or fp[-1] == 0:
             out[b] = np.nan
             continue
-        out[b] = np.interp(fpr_wanted, np.r_[0, fp / fp[-1]], np.r_[0, tp / tp[-1]])
+        out[b] = np.interp(fpr_wanted, np.r_[0, np.round(fp / fp[-1], 12)], np.r_[0, tp / tp[-1]])
     return out
 
 
@@ -211,7 +220,10 @@ def patient_resamples(patient_id, resamples_n, rng):
 
 
 def interval(estimate, replicates, reason=""):
-    """Return the percentile interval of bootstrap replicates; undefined replicates are left out and counted."""
+    """Return the percentile interval of bootstrap replicates; NaN if more than half are undefined.
+
+    Undefined replicates are left out: the interval then holds given that both classes were drawn.
+    """
     good = replicates[np.isfinite(replicates)]
     if not np.isfinite(estimate) or len(good) < 0.5 * len(replicates):
         return Interval(np.nan, np.nan, np.nan, reason or "undefined: one class only, or nothing called")
@@ -238,7 +250,7 @@ def rate_intervals(label, called, resamples):
 def difference(estimate, replicates):
     """Return a paired difference with percentile interval and two-sided bootstrap p-value.
 
-    The p-value is twice the smaller tail of replicates at or beyond 0, at least 1 / (b + 1). Where all
+    The p-value is twice the smaller tail of replicates at or beyond 0, at least 2 / (b + 1). Where all
     replicates are exactly 0 the two sides are the same and p is 1.
     """
     good = replicates[np.isfinite(replicates)]
@@ -281,9 +293,11 @@ def delong(label, scores, patient_id=None):
     -------
     auc : (k,) float64
     covariance : (k, k) float64
+        NaN where one class has fewer than two images (then the AUCs too) or, clustered, two patients.
     """
     scores = np.atleast_2d(np.asarray(scores, float))
-    label = _clean(label, scores[0])[0]
+    cleaned = [_clean(label, score) for score in scores]
+    label = cleaned[0][0]
     m, n = int(label.sum()), int((~label).sum())
     if m < 2 or n < 2:
         return np.full(len(scores), np.nan), np.full((len(scores), len(scores)), np.nan)
@@ -304,6 +318,8 @@ def delong(label, scores, patient_id=None):
         np.add.at(b[k], cluster[~label], v01[k] - areas[k])
     with_positive = len(np.unique(cluster[label]))
     with_negative = len(np.unique(cluster[~label]))
+    if min(with_positive, with_negative) < 2:
+        return areas, np.full((len(scores), len(scores)), np.nan)
     s10 = with_positive / ((with_positive - 1) * m) * (a @ a.T)
     s01 = with_negative / ((with_negative - 1) * n) * (b @ b.T)
     s11 = clusters_n / (clusters_n - 1) * (a @ b.T)
@@ -315,11 +331,13 @@ def delong_test(label, score_a, score_b, patient_id=None):
     areas, covariance = delong(label, np.stack([score_a, score_b]), patient_id)
     gap = areas[0] - areas[1]
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
-    if not np.isfinite(gap):
-        return Test(np.nan, np.nan, np.nan, np.nan, "undefined: fewer than two of one class")
-    error = np.sqrt(max(variance, 0))
-    if error < 1e-12:
-        return Test(float(gap), float(gap), float(gap), 1.0 if abs(gap) < 1e-12 else 0.0)
+    if not np.isfinite(variance):
+        return Test(np.nan, np.nan, np.nan, np.nan, "undefined: fewer than two images or patients of one class")
+    if variance <= 1e-14 * (covariance[0, 0] + covariance[1, 1]):  # 0 but for rounding
+        if abs(gap) < 1e-12:
+            return Test(0.0, 0.0, 0.0, 1.0)
+        return Test(float(gap), np.nan, np.nan, np.nan, "undefined: the scores leave the variance 0")
+    error = np.sqrt(variance)
     reach = norm.ppf(0.975) * error
     return Test(float(gap), float(gap - reach), float(gap + reach), float(2 * norm.sf(abs(gap) / error)))
 

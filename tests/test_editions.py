@@ -1,0 +1,81 @@
+"""Editions: complete, one key set, and switching loses nothing."""
+
+import shutil
+
+import pytest
+import yaml
+
+from cxrlib import compare, editions, labelsets, splits
+from cxrlib.cohorts import SOURCES
+from cxrlib.paths import ROOT
+
+EDITIONS = sorted(editions.available())
+
+
+def load(name):
+    return yaml.safe_load((ROOT / "editions" / f"{name}.yaml").read_text())
+
+
+def test_the_default_edition_is_in_force():
+    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "editions" / "quick.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("name", EDITIONS)
+def test_edition_is_consistent(name):
+    settings = load(name)
+    assert settings["edition"] == name
+    assert set(settings) == set(load("quick")), "every edition has the same sections"
+    assert set(settings["training"]) == set(load("quick")["training"])
+    assert settings["train_cohort"] in settings["cohort_names"] and set(settings["test_cohorts"]) <= set(settings["cohort_names"])
+    for cohort in settings["cohort_names"]:
+        assert settings["cohorts"][cohort]["source"] in SOURCES
+        assert {s["kind"] for s in settings["label_sets"][cohort].values()} <= set(labelsets.KINDS)
+        assert settings["reference"] in settings["label_sets"][cohort]
+    for cohort in settings["test_cohorts"]:
+        if cohort != settings["train_cohort"]:
+            splits.check_external(settings["train_cohort"], cohort, settings["cohorts"])
+    own = settings["label_sets"][settings["train_cohort"]]
+    for target in settings["target_names"]:
+        entry = settings["targets"][target]
+        assert entry["policy"] in labelsets.POLICIES and set(entry["findings"]) <= set(labelsets.VOCABULARY)
+        assert {entry["label_set"], *entry["same_images_as"]} <= set(own)
+    arms = compare.arms(settings)
+    study = settings["pneumothorax"]
+    for label, (first, second) in {**study["comparisons"], **study["controls"]}.items():
+        assert compare.pairs(arms, first, second), label
+
+
+def test_the_full_edition_uses_the_papers_networks():
+    timm = pytest.importorskip("timm")
+    full = load("nih")
+    assert full["architectures"] == ["resnet50", "densenet121", "efficientnet_b3"]
+    assert 224 <= full["size_px"] <= 320
+    assert all(timm.is_model(a) for name in EDITIONS for a in load(name)["architectures"])
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    shutil.copytree(ROOT / "editions", tmp_path / "editions")
+    shutil.copy(ROOT / "editions" / "quick.yaml", tmp_path / "params.yaml")
+    return tmp_path
+
+
+def test_switching_there_and_back(checkout):
+    before = (checkout / "params.yaml").read_bytes()
+    editions.activate("nih_mini", checkout)
+    assert yaml.safe_load((checkout / "params.yaml").read_text())["edition"] == "nih_mini"
+    editions.activate("quick", checkout)
+    assert (checkout / "params.yaml").read_bytes() == before
+
+
+def test_own_changes_are_not_overwritten(checkout):
+    changed = (checkout / "params.yaml").read_text().replace("epochs: 5", "epochs: 6")
+    (checkout / "params.yaml").write_text(changed)
+    with pytest.raises(ValueError, match="would be lost"):
+        editions.activate("nih_mini", checkout)
+    assert (checkout / "params.yaml").read_text() == changed
+
+
+def test_unknown_edition_names_those_there_are(checkout):
+    with pytest.raises(ValueError, match="quick"):
+        editions.activate("qick", checkout)

@@ -1,0 +1,204 @@
+"""Training: masked loss, deterministic, interruption-safe, and honest about where weights come from."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cxrlib import cohorts, splits, training
+
+FINDINGS = ["pneumothorax", "effusion"]
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """A cohort of 240 simulated images at 32 px."""
+    folder = tmp_path_factory.mktemp("cohort")
+    source = cohorts.open_source(
+        {"source": "simulated", "hospital": "internal", "images_n": 240, "seed": 5, "size_px": 32}
+    )
+    cohorts.pack(source, folder / "store", folder / "work", size_px=32, workers=1)
+    return folder / "store"
+
+
+@pytest.fixture(scope="module")
+def store(packed):
+    return cohorts.open_store(packed)
+
+
+def make_targets(store):
+    split = splits.by_patient(store.index, {"train": 0.7, "valid": 0.3}, 1)
+    return splits.target_table(split, {"drawn": store.labels.set_index("image_id")}, FINDINGS, "drawn", "u_zeros")
+
+
+def make_settings(**changes):
+    base = {"architecture": "test_resnet", "pretrained": "none", "epochs": 3, "batch_size": 16, "learning_rate": 2e-3}
+    base |= {"weight_decay": 0.05, "positive_weight": "sqrt", "flip": True, "seed": 1}
+    return training.Settings(**base | changes)
+
+
+@pytest.fixture(scope="module")
+def trained(store, tmp_path_factory):
+    return training.train(store, make_targets(store), FINDINGS, make_settings(), tmp_path_factory.mktemp("run"))
+
+
+def probabilities(trained, store):
+    return training.predict(trained.network, store, np.arange(len(store.index)))
+
+
+def test_a_run_records_its_epochs_and_predicts(trained, store):
+    assert len(trained.history) == 3 and trained.resumed_at_epoch == 0
+    assert trained.best_epoch == trained.history["valid_auc"].idxmax()
+    assert trained.weights_origin == "from scratch"
+    p = probabilities(trained, store)
+    assert p.shape == (240, 2) and p.dtype == np.float32 and 0 <= p.min() and p.max() <= 1
+
+
+def test_the_best_epoch_is_what_is_returned(trained, store):
+    targets = make_targets(store)
+    valid = targets[targets["split"] == "valid"]
+    p = training.predict(trained.network, store, store.rows(valid["image_id"]))
+    again = training._mean_auc(torch.from_numpy(p), torch.from_numpy(valid[FINDINGS].to_numpy(np.float32)))
+    assert again == pytest.approx(trained.history["valid_auc"].max(), abs=1e-6)
+
+
+def test_same_seed_same_bytes_other_seed_other(trained, store, tmp_path):
+    targets = make_targets(store)
+    again = training.train(store, targets, FINDINGS, make_settings(), tmp_path / "again")
+    assert probabilities(again, store).tobytes() == probabilities(trained, store).tobytes()
+    other = training.train(store, targets, FINDINGS, make_settings(seed=2, epochs=1), tmp_path / "other")
+    assert probabilities(other, store).tobytes() != probabilities(trained, store).tobytes()
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, "tests")
+import test_training as t
+from cxrlib import cohorts, training
+store = cohorts.open_store(Path(sys.argv[1]))
+slow = training.StoreLoader.create_batches
+def crawl(self, samples):
+    for batch in slow(self, samples):
+        time.sleep(0.05)
+        yield batch
+training.StoreLoader.create_batches = crawl
+training.train(store, t.make_targets(store), t.FINDINGS, t.make_settings(), Path(sys.argv[2]))
+"""
+
+
+def test_killed_in_the_middle_it_goes_on_and_ends_the_same(trained, packed, store, tmp_path):
+    root = Path(__file__).resolve().parent.parent
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(packed), str(tmp_path)], cwd=root)
+    deadline = time.time() + 120
+    while not (tmp_path / "checkpoint.pt").exists() and time.time() < deadline:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    time.sleep(0.15)  # into the next epoch
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    resumed = training.train(store, make_targets(store), FINDINGS, make_settings(), tmp_path)
+    assert 1 <= resumed.resumed_at_epoch < 3
+    assert len(resumed.history) == 3
+    np.testing.assert_allclose(resumed.history["train_loss"], trained.history["train_loss"], rtol=1e-5)
+    assert probabilities(resumed, store).tobytes() == probabilities(trained, store).tobytes()
+
+
+def test_a_checkpoint_of_other_settings_is_not_taken_up(store, tmp_path):
+    targets = make_targets(store)
+    training.train(store, targets, FINDINGS, make_settings(epochs=1), tmp_path)
+    changed = training.train(store, targets, FINDINGS, make_settings(epochs=1, learning_rate=1e-3), tmp_path)
+    assert changed.resumed_at_epoch == 0
+
+
+def test_dvclive_has_one_step_per_epoch(store, tmp_path):
+    training.train(store, make_targets(store), FINDINGS, make_settings(epochs=2), tmp_path)
+    curve = pd.read_csv(tmp_path / "live/plots/metrics/valid_auc.tsv", sep="\t")
+    assert curve["step"].tolist() == [0, 1]
+
+
+def test_missing_labels_weigh_nothing():
+    loss = training.MaskedBCE([1.0, 1.0])
+    logit = torch.tensor([[0.3, 9.0], [-0.2, -9.0]])
+    some = loss(logit, torch.tensor([[1.0, np.nan], [0.0, np.nan]]))
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logit[:, 0], torch.tensor([1.0, 0.0]))
+    assert some == pytest.approx(expected.item())
+    assert loss(logit, torch.full((2, 2), np.nan)) == 0
+
+
+@pytest.mark.parametrize(("how", "expected"), [("balanced", 3.0), ("sqrt", 3**0.5), ("none", 1.0)])
+def test_positive_weights(how, expected):
+    labels = np.array([[1, np.nan], [0, 1], [0, 0], [0, 0]], float)
+    assert training.positive_weights(labels, how)[0] == pytest.approx(expected)
+
+
+def test_positive_weight_must_be_known():
+    with pytest.raises(ValueError, match="balanced"):
+        training.positive_weights(np.array([[1.0], [0.0]]), "heavy")
+
+
+def test_batches_hold_every_image_once_and_shuffle_by_epoch(store):
+    rows = np.arange(50)
+    labels = np.arange(50, dtype=np.float32)[:, None]
+    plain = training.StoreLoader(store.images, rows, labels, 16)
+    assert len(plain) == 4
+    batches = list(plain)
+    assert torch.cat([y for _, y in batches]).ravel().tolist() == rows.tolist()
+    first = batches[0][0]
+    expected = (store.images[0] / 255 - training.PIXEL_MEAN) / training.PIXEL_STD
+    np.testing.assert_allclose(first[0, 0].cpu().numpy(), expected, atol=1e-5)
+    shuffled = training.StoreLoader(store.images, rows, labels, 10, shuffle_seed=3, flip=True)
+    orders = []
+    for epoch in (0, 1, 0):
+        shuffled.epoch = epoch
+        orders.append(torch.cat([y for _, y in shuffled]).ravel().tolist())
+    assert sorted(orders[0]) == rows.tolist() and orders[0] == orders[2] != orders[1]
+
+
+def test_networks_of_the_three_editions_take_one_channel_and_give_a_logit_each():
+    for name in ("test_resnet", "test_efficientnet", "tf_efficientnet_lite0"):
+        network, origin = training.create_network(name, 3)
+        assert origin == "from scratch"
+        assert network.eval()(torch.zeros(2, 1, 64, 64)).shape == (2, 3)
+
+
+def test_imagenet_weights_from_the_package_are_the_real_ones():
+    """The packaged weights, put through timm's network, tell their first filters apart as ImageNet's do."""
+    network, origin = training.create_network("tf_efficientnet_lite0", 1, "auto")
+    assert "package" in origin
+    scratch, _ = training.create_network("tf_efficientnet_lite0", 1)
+    assert network.bn1.running_mean.abs().sum() > 0 and scratch.bn1.running_mean.abs().sum() == 0
+    assert network.eval()(torch.randn(1, 1, 64, 64)).isfinite().all()
+
+
+def test_without_a_hub_the_record_says_from_scratch(monkeypatch):
+    def unreachable(*args, pretrained=False, **keywords):
+        if pretrained:
+            raise OSError("the hub cannot be reached")
+        return original(*args, **keywords)
+
+    original = training.timm.create_model
+    monkeypatch.setattr(training.timm, "create_model", unreachable)
+    _, origin = training.create_network("test_resnet", 1, "auto")
+    assert origin.startswith("from scratch") and "hub cannot be reached" in origin
+
+
+def test_unknown_network_names_near_ones():
+    with pytest.raises(ValueError, match="resnet50"):
+        training.create_network("resnet5o", 1)
+
+
+def test_weights_of_another_network_are_refused(trained, tmp_path):
+    training.save_network(trained.network, tmp_path / "model.safetensors")
+    loaded = training.load_network(tmp_path / "model.safetensors", "test_resnet", 2)
+    for name, value in trained.network.state_dict().items():
+        assert torch.equal(value.cpu(), loaded.state_dict()[name])
+    with pytest.raises(ValueError, match="does not hold weights of test_efficientnet"):
+        training.load_network(tmp_path / "model.safetensors", "test_efficientnet", 2)
