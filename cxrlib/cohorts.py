@@ -1,23 +1,21 @@
-"""Cohorts: images with one row each, from wherever they come, and the packed store they are kept in.
+"""Cohorts: images with one row each, from wherever they come, packed into a store.
 
 A *source* says what there is and reads one image at a time: `simulated`, `nih`, `folder`,
-`torchxrayvision`, chosen by `source` in `params.yaml`. `pack` turns any source into the same five files:
-
-- `images.npy`: uint8 (n, size_px, size_px), read memory-mapped
-- `images.parquet`: a row per image, in that order (`IMAGE_COLUMNS`, then what else the source knows)
-- `boxes.parquet`: boxes of findings in packed pixels, `x0_px, y0_px, x1_px, y1_px`, end exclusive
-- `labels.parquet`: labels that came with the images, `image_id` and one column per finding, if any
-- `rejected.csv`: everything that was not taken, and why
-
-and `masks.npy` where every picture has masks (simulated images).
+`torchxrayvision`, chosen by `source` in `params.yaml`. `pack` turns any source into a store
+(`cxrlib.store`), and everything that was not taken into a line of `rejected.csv` with the reason.
 """
 
 import hashlib
 import json
+import mmap
 import multiprocessing
 import os
 import shutil
+import threading
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,11 +25,10 @@ import numpy as np
 import pandas as pd
 
 from cxrlib import images, labelsets, paths, progress, simulate
+from cxrlib.store import BOX_COLUMNS, IMAGE_COLUMNS, PACKED_COLUMNS, open_store  # noqa: F401
+from cxrlib.torchxrayvision_source import torchxrayvision
 
-IMAGE_COLUMNS = ("image_id", "patient_id", "follow_up_number", "view", "sex", "age", "official_split")
-PACKED_COLUMNS = ("sha256", "source_height_px", "source_width_px", "scale", "left_px", "top_px")
 REJECTED_COLUMNS = ("image_id", "where", "reason")
-BOX_COLUMNS = ("image_id", "finding", "x0_px", "y0_px", "x1_px", "y1_px")
 
 
 class Picture(NamedTuple):
@@ -219,58 +216,65 @@ def folder(*, size_px, folder, table):
     """
     root, csv = paths.source_path(folder), paths.source_path(table)
     rows = labelsets.read_csv(csv, ("image_id", "patient_id"))
-    findings = [c for c in rows.columns if c not in ("image_id", "patient_id", *FOLDER_OPTIONAL)]
+    known = [c for c in ("image_id", "patient_id", *FOLDER_OPTIONAL) if c in rows]
+    for column in known:  # a space after a patient id would make two patients of one
+        rows[column] = rows[column].str.strip().replace("", pd.NA)
+    findings = [c for c in rows.columns if c not in known]
     labels = labelsets.check_label_columns(rows, findings, csv)
     rejected = []
-    files = {}
+    by_path, by_name = {}, {}
     for file in sorted(p for p in root.rglob("*") if p.is_file()):
-        if file.suffix.lower() not in images.SUFFIXES:
-            if file != csv:
-                endings = ", ".join(images.SUFFIXES)
-                rejected.append((file.name, str(file), f"not an image file (the ending is none of {endings})"))
-            continue
-        for name in {file.relative_to(root).as_posix(), file.name, file.stem}:
-            files.setdefault(name, []).append(file)
-    keep, where, used = [], [], set()
-    twice = rows["image_id"].duplicated(keep=False)
+        if file.suffix.lower() in images.SUFFIXES:
+            by_path[file.relative_to(root).as_posix()] = file
+            for name in (file.name, file.stem):
+                by_name.setdefault(name, []).append(file)
+        elif not file.samefile(csv):
+            endings = ", ".join(images.SUFFIXES)
+            rejected.append((file.name, str(file), f"not an image file (the ending is none of {endings})"))
+    meant = [
+        [] if pd.isna(i) else [by_path[i]] if i in by_path else list(dict.fromkeys(by_name.get(i, [])))
+        for i in rows["image_id"]
+    ]
+    named = Counter(found[0] for found in meant if len(found) == 1)
+    keep, where = [], []
     for i, (image_id, patient_id) in enumerate(zip(rows["image_id"], rows["patient_id"], strict=True)):
-        place = f"{csv.name} line {i + 2}"
-        candidates = files.get(str(image_id), [])
-        if pd.isna(image_id) or not str(image_id).strip():
-            rejected.append(("", place, "the image id is missing"))
-        elif twice[i]:
-            rejected.append((image_id, place, "the image id occurs in several rows; none of them is taken"))
-        elif not candidates:
-            rejected.append((image_id, place, f"no image file of this name below {root}"))
-        elif len(candidates) > 1:
-            names = ", ".join(c.relative_to(root).as_posix() for c in candidates[:3])
-            rejected.append((image_id, place, f"several files have this name ({names}): give the path"))
-        elif pd.isna(patient_id) or not str(patient_id).strip():
-            rejected.append((image_id, place, "the patient id is missing, so its patient could be in two splits"))
-        elif candidates[0] in used:
-            rejected.append((image_id, place, f"{candidates[0].name} is already taken by another row"))
-        else:
+        reason = None
+        if pd.isna(image_id):
+            reason = "the image id is missing"
+        elif not meant[i]:
+            reason = f"no image file of this name below {root}"
+        elif len(meant[i]) > 1:
+            names = ", ".join(c.relative_to(root).as_posix() for c in meant[i][:3])
+            reason = f"several files have this name ({names}): give the path"
+        elif named[meant[i][0]] > 1:
+            reason = "several rows are of this image; none of them is taken"
+        elif pd.isna(patient_id):
+            reason = "the patient id is missing, so its patient could be in two splits"
+        if reason is None:
             keep.append(i)
-            where.append(candidates[0])
-        used.update(candidates[:1])
-    everything = sorted({f for group in files.values() for f in group})
-    rejected += [(f.stem, str(f), f"no row in {csv.name}") for f in everything if f not in used]
+            where.append(meant[i][0])
+        else:
+            rejected.append(("" if pd.isna(image_id) else image_id, f"{csv.name} line {i + 2}", reason))
+    mentioned = {file for found in meant for file in found}
+    rejected += [(f.stem, str(f), f"no row in {csv.name}") for f in by_path.values() if f not in mentioned]
     if not keep:
+        first = f"; the first: {rejected[0][1]}: {rejected[0][2]}" if rejected else ""
         raise ValueError(
-            f"None of the {len(rows)} rows of {csv} has an image below {root}: image_id must be a file name there."
+            f"None of the {len(rows)} rows of {csv} has an image below {root} that can be used: image_id must be "
+            f"a file name there{first}."
         )
     taken = rows.loc[keep].reset_index(drop=True)
     columns = [c for c in IMAGE_COLUMNS if c in taken]
     return Source(
-        table=taken[columns],
+        table=_typed(taken[columns]),
         read=partial(_read_file, [str(w) for w in where], size_px),
         rejected=rejected,
         labels=labels.loc[keep].reset_index(drop=True).assign(image_id=taken["image_id"]) if findings else None,
-        fingerprint="folder " + _stat([*where, csv]),
+        fingerprint="folder " + _stat(where),
     )
 
 
-SOURCES = {"simulated": simulated, "nih": nih, "folder": folder}
+SOURCES = {"simulated": simulated, "nih": nih, "folder": folder, "torchxrayvision": torchxrayvision}
 
 
 def open_source(settings):
@@ -293,7 +297,17 @@ def open_source(settings):
 
 # --- packing -----------------------------------------------------------------------------------------------
 
-_work = {}  # set in the parent before workers fork: source, memory maps
+_work = {}  # set in the parent before workers fork: the source's read, memory maps, what is being read
+
+
+def _stop_with_parent():
+    """Let this worker end when the process that packs is killed, instead of waiting for it for ever."""
+
+    def wait():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _pack_one(i):
@@ -309,8 +323,33 @@ def _pack_one(i):
     return {"row": i, **entry}
 
 
+def _pack_some(rows):
+    entries = []
+    for i in rows:
+        _work["reading"][i] = 1
+        entries.append(_pack_one(i))
+        _work["reading"][i] = 0
+    return entries
+
+
+def _packed(rows, workers):
+    """Yield what `_pack_one` returns for each row, in any order, from worker processes."""
+    some = max(1, min(16, len(rows) // (4 * workers)))
+    context = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(min(workers, len(rows)), mp_context=context, initializer=_stop_with_parent)
+    try:
+        futures = [pool.submit(_pack_some, rows[k : k + some]) for k in range(0, len(rows), some)]
+        for future in as_completed(futures):
+            yield from future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _read_journal(path):
-    """Return the finished rows of an interrupted pack; a last line cut short is dropped."""
+    """Return the finished rows of an interrupted pack; a last line cut short is dropped.
+
+    What could not be read is tried again: its folder may not have been mounted.
+    """
     done = {}
     if path.exists():
         for line in path.read_text().split("\n"):
@@ -318,7 +357,8 @@ def _read_journal(path):
                 entry = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            done[entry["row"]] = entry
+            if "reason" not in entry:
+                done[entry["row"]] = entry
     return done
 
 
@@ -340,8 +380,15 @@ def pack(source, out, work, *, size_px, workers=None):
     -------
     pandas.DataFrame
         The table of rejected images, as written to `rejected.csv`.
+
+    Raises
+    ------
+    ValueError
+        If an image id is not unique, an age is no number, or no image can be read.
+    RuntimeError
+        If a worker process is killed; what was done until then is kept.
     """
-    table = source.table.reset_index(drop=True)
+    table = _typed(source.table.reset_index(drop=True))
     if table["image_id"].duplicated().any():
         raise ValueError(f"image_id {table['image_id'][table['image_id'].duplicated()].iloc[0]!r} is not unique.")
     n = len(table)
@@ -363,15 +410,29 @@ def pack(source, out, work, *, size_px, workers=None):
     for name in ("images", "masks"):
         path = work / f"{name}.npy"
         _work[name] = np.load(path, mmap_mode="r+") if path.exists() else None
-    chunk = max(1, min(16, len(todo) // (4 * workers)))
-    with open(work / "journal.jsonl", "a") as journal:
-        with multiprocessing.get_context("fork").Pool(workers) as pool:
-            for entry in progress.bar(pool.imap_unordered(_pack_one, todo, chunk), total=len(todo), desc="pack"):
+    _work["reading"] = mmap.mmap(-1, n)  # shared with the workers
+    try:
+        with open(work / "journal.jsonl", "a") as journal:
+            for entry in progress.bar(_packed(todo, workers), total=len(todo), desc="pack") if todo else ():
                 done[entry["row"]] = entry
                 journal.write(json.dumps(entry) + "\n")
                 journal.flush()
-    _work.clear()
+    except BrokenProcessPool:
+        reading = [i for i in range(n) if _work["reading"][i]]
+        names = " or ".join(f"{table['image_id'][i]} ({_place(source, i)})" for i in reading) or "no image"
+        raise RuntimeError(
+            f"A worker process was killed while it read {names}. If memory ran out, use fewer workers or free "
+            f"some; if it is the file, take it away. {len(done)} of {n} images are done and kept: run it again."
+        ) from None
+    finally:
+        _work.clear()
     return _finish(source, table, done, out, work)
+
+
+def _place(source, i):
+    """Return where the image of row i comes from: its file, if the source names files."""
+    where = getattr(source.read, "args", [None])[0]
+    return where[i] if isinstance(where, list) and isinstance(where[i], str) else f"row {i}"
 
 
 def _finish(source, table, done, out, work):
@@ -379,11 +440,11 @@ def _finish(source, table, done, out, work):
     rejected = list(source.rejected)
     good = [i for i in range(len(table)) if "reason" not in done[i]]
     for i in sorted(set(range(len(table))) - set(good)):
-        where = getattr(source.read, "args", [None])[0]
-        where = where[i] if isinstance(where, list) and isinstance(where[i], str) else f"row {i}"
-        rejected.append((table["image_id"][i], where, done[i]["reason"]))
+        rejected.append((table["image_id"][i], _place(source, i), done[i]["reason"]))
     if not good:
-        raise ValueError(f"None of {len(table)} images could be read; the first: {rejected[0][1]}: {rejected[0][2]}.")
+        raise ValueError(
+            f"None of {len(table)} images could be read; the first: {_place(source, 0)}: {done[0]['reason']}."
+        )
     final = work / "final"
     shutil.rmtree(final, ignore_errors=True)
     final.mkdir()
@@ -392,7 +453,10 @@ def _finish(source, table, done, out, work):
         if not path.exists():
             continue
         if len(good) == len(table):
-            os.link(path, final / path.name)
+            try:
+                os.link(path, final / path.name)
+            except OSError:  # network drives may have no hard links
+                shutil.copyfile(path, final / path.name)
         else:  # close the gaps, in a copy: the work can still be taken up after an interruption here
             old = np.load(path, mmap_mode="r")
             new = np.lib.format.open_memmap(final / path.name, "w+", old.dtype, (len(good), *old.shape[1:]))
@@ -422,13 +486,22 @@ def _finish(source, table, done, out, work):
 
 def _typed(table):
     """Return the table with one dtype per standard column, whatever the source gave."""
-    kinds = dict.fromkeys(("image_id", "patient_id", "view", "sex", "official_split"), "string")
-    kinds |= {"age": "Float64", "follow_up_number": "Int64"}
-    for column, kind in kinds.items():
-        try:
-            table[column] = table[column].astype(kind)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"Column {column!r} holds something that is not a number: {error}.") from None
+    table = table.copy()
+    for column in table.columns.intersection(IMAGE_COLUMNS):
+        kind = {"age": "Float64", "follow_up_number": "Int64"}.get(column, "string")
+        values = table[column]
+        if kind != "string":
+            values = pd.to_numeric(values, errors="coerce").astype("Float64")
+            wrong = values.isna() & table[column].notna()
+            if kind == "Int64":
+                wrong |= (values % 1 != 0).fillna(False)
+            if wrong.any():
+                row = table[wrong].iloc[0]
+                number = "a whole number" if kind == "Int64" else "a number"
+                raise ValueError(
+                    f"{column} of image {row['image_id']} is {row[column]!r}: it must be {number} or empty."
+                )
+        table[column] = values.astype(kind)
     return table
 
 
@@ -442,7 +515,7 @@ def _boxes(source, index, final):
             for m, r in zip(masks, rows, strict=True)
             for box in simulate.boxes(m, r)
         ]
-        return pd.DataFrame(found)
+        return pd.DataFrame(found, columns=[*BOX_COLUMNS, "area_frac"])
     if source.boxes is None:
         return pd.DataFrame(columns=list(BOX_COLUMNS))
     placed = source.boxes.merge(index[["image_id", *PACKED_COLUMNS]], on="image_id")
@@ -451,83 +524,3 @@ def _boxes(source, index, final):
             extent = placed[f"source_{side}_px"] * placed["scale"]
             placed[f"{axis}{end}_px"] = placed[f"{axis}{end}_frac"] * extent + placed[offset]
     return placed[list(BOX_COLUMNS)]
-
-
-# --- the store ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Store:
-    """A packed cohort, opened for reading.
-
-    Attributes
-    ----------
-    index : pandas.DataFrame
-        `images.parquet`: a row per image, in the order of `images`.
-    images : (n, size_px, size_px) uint8, memory-mapped
-    boxes : pandas.DataFrame
-    masks : (n, size_px, size_px) uint16, memory-mapped, or None
-    labels : pandas.DataFrame
-        `image_id` and a column per finding that came with the images.
-    """
-
-    name: str
-    index: pd.DataFrame
-    images: np.ndarray
-    boxes: pd.DataFrame
-    masks: np.ndarray | None
-    labels: pd.DataFrame
-
-    def rows(self, image_ids):
-        """Return the row number of each image id, (len(image_ids),) int64.
-
-        Raises
-        ------
-        KeyError
-            Naming the first id that is not in the cohort.
-        """
-        at = pd.Index(self.index["image_id"]).get_indexer(image_ids)
-        if (at < 0).any():
-            missing = np.asarray(image_ids, object)[at < 0]
-            raise KeyError(f"{len(missing)} image ids are not in cohort {self.name!r}, the first: {missing[0]!r}")
-        return at
-
-
-def open_store(cohort):
-    """Open a packed cohort and check what it promises.
-
-    Parameters
-    ----------
-    cohort : str or Path
-        A cohort's name, or its folder.
-
-    Raises
-    ------
-    FileNotFoundError
-        If it is not packed yet.
-    ValueError
-        If files disagree; the message names the file.
-    """
-    where = Path(cohort) if isinstance(cohort, Path) else paths.cohort_dir(cohort)
-    if not (where / "images.parquet").exists():
-        raise FileNotFoundError(f"Cohort {where.name!r} is not packed at {where}: run `make repro` first.")
-    index = pd.read_parquet(where / "images.parquet")
-    pixels = np.load(where / "images.npy", mmap_mode="r")
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or len(pixels) != len(index):
-        raise ValueError(
-            f"{where}/images.npy is {pixels.dtype} {pixels.shape}, not uint8 with the {len(index)} rows of "
-            "images.parquet: pack the cohort again."
-        )
-    missing = [c for c in (*IMAGE_COLUMNS, *PACKED_COLUMNS) if c not in index]
-    if missing or index["image_id"].duplicated().any() or index["patient_id"].isna().any():
-        raise ValueError(
-            f"{where}/images.parquet lacks {missing or 'unique image ids with patients'}: pack it again."
-        )
-    return Store(
-        name=where.name,
-        index=index,
-        images=pixels,
-        boxes=pd.read_parquet(where / "boxes.parquet"),
-        masks=np.load(where / "masks.npy", mmap_mode="r") if (where / "masks.npy").exists() else None,
-        labels=pd.read_parquet(where / "labels.parquet"),
-    )

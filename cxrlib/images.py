@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 from PIL import Image, UnidentifiedImageError
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 Image.MAX_IMAGE_PIXELS = 200_000_000  # large detectors; beyond this a file is taken for a decompression bomb
@@ -55,7 +55,7 @@ def _dicom_grey(dataset):
         for name in ("WindowWidth", "WindowCenter")
     )
     if dataset.get("VOILUTSequence"):
-        values = apply_voi_lut(np.asarray(np.rint(values), np.int64), dataset)
+        values = apply_voi(np.asarray(np.rint(values), np.int64), dataset)
         low, high = values.min(), values.max()
     elif centre is not None and width is not None and width > 1:
         function = dataset.get("VOILUTFunction") or "LINEAR"
@@ -94,8 +94,8 @@ def decode_dicom(content):
         dataset = pydicom.dcmread(io.BytesIO(content))
     except InvalidDicomError:
         raise UnreadableImageError("it is not a DICOM file (no DICM prefix)") from None
-    except Exception as error:  # a damaged header makes pydicom raise anything
-        raise UnreadableImageError(f"its DICOM header is truncated or damaged{_said(error)}") from None
+    except Exception:  # a damaged header makes pydicom raise anything
+        raise UnreadableImageError("its DICOM header is truncated or damaged") from None
     try:
         return _dicom_grey(dataset)
     except UnreadableImageError:
@@ -105,8 +105,11 @@ def decode_dicom(content):
 
 
 def _said(error):
-    """Return what an exception says, in brackets, if it is more than a bare key or nothing."""
-    lines = [] if isinstance(error, KeyError) else str(error).strip().splitlines()
+    """Return what an exception says, in brackets, if it was worded for people."""
+    if getattr(error, "name", None) and "has no attribute" in str(error):
+        return f" (it lacks {error.name})"
+    worded = isinstance(error, (ValueError, RuntimeError, AttributeError, OSError, SyntaxError))
+    lines = str(error).strip().splitlines() if worded else []
     return f" ({lines[0].rstrip('.:')})" if lines else ""
 
 

@@ -112,7 +112,9 @@ def official(index, valid_frac, seed):
     inside = index[index["official_split"] == "train_val"]
     part = by_patient(inside, {"valid": valid_frac, "train": 1 - valid_frac}, seed).set_index("image_id")["split"]
     split = index["image_id"].map(part).astype("string")
-    split = split.mask(index["official_split"] == "test", "test")
+    split = split.mask(
+        (index["official_split"] == "test").fillna(False).astype(bool), "test"
+    )  # mask() takes NA as true
     return checked(index[["image_id", "patient_id"]].assign(split=split))
 
 

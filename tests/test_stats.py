@@ -66,14 +66,14 @@ def test_a_replicate_is_what_repeated_rows_give(levels):
 def test_resamples_draw_whole_patients():
     _, _, patient = sample()
     resamples = stats.patient_resamples(patient, 300, np.random.default_rng(0))
-    same = stats.patient_resamples(patient.astype(str), 300, np.random.default_rng(0))
-    first = [np.flatnonzero(patient == p)[0] for p in np.unique(patient)]
-    assert (
-        resamples.weights == resamples.weights[:, [first[p] for p in np.unique(patient, return_inverse=True)[1]]]
-    ).all()
-    assert (resamples.weights[:, first].sum(1) == len(first)).all()
-    assert resamples.weights.mean() == pytest.approx(1, abs=0.05) and resamples.weights.std() > 0.8
-    assert (same.weights == resamples.weights).all() or len(first) > 10  # ids sort differently as text
+    _, first, which = np.unique(patient, return_index=True, return_inverse=True)
+    drawn = resamples.weights[:, first]
+    assert (resamples.weights == drawn[:, which]).all() and (drawn == drawn.astype(int)).all()
+    assert (drawn.sum(1) == len(first)).all()
+    assert drawn.var() == pytest.approx(1 - 1 / len(first), abs=0.05)  # multinomial
+    again = stats.patient_resamples([f"p{p:02d}" for p in patient], 300, np.random.default_rng(0))
+    in_order = stats.patient_resamples(np.char.zfill(patient.astype(str), 2), 300, np.random.default_rng(0))
+    assert (again.weights == in_order.weights).all()
     chosen = patient < 5
     assert (resamples.of(chosen).weights == resamples.weights[:, chosen]).all()
 
@@ -206,12 +206,12 @@ def test_intervals_are_percentiles_and_say_when_there_is_none():
     ("replicates", "p"),
     [
         (np.zeros(200), 1),  # the two sides are the same
-        (np.full(199, 0.1), 2 / 200),  # never below 2 / (b + 1)
-        (np.r_[np.full(190, 0.1), np.full(9, -0.1)], 2 * 10 / 200),
-        (np.r_[np.full(190, -0.1), np.full(9, 0.1)], 2 * 10 / 200),
-        (np.r_[np.full(190, 0.1), np.zeros(9)], 2 * 10 / 200),  # a replicate of exactly 0 is no evidence
-        (np.r_[np.full(199, 0.1), np.full(50, NAN)], 2 / 200),
-        (np.r_[np.full(100, 0.1), np.full(100, -0.1)], 1),
+        (np.full(199, 0.125), 2 / 200),  # never below 2 / (b + 1)
+        (np.r_[np.full(190, 0.125), np.full(9, -0.125)], 2 * 10 / 200),
+        (np.r_[np.full(190, -0.125), np.full(9, 0.125)], 2 * 10 / 200),
+        (np.r_[np.full(190, 0.125), np.zeros(9)], 2 * 10 / 200),  # a replicate of exactly 0 is no evidence
+        (np.r_[np.full(199, 0.125), np.full(50, NAN)], 2 / 200),
+        (np.r_[np.full(100, 0.125), np.full(100, -0.125)], 1),
     ],
 )
 def test_difference_p(replicates, p):
@@ -394,7 +394,7 @@ def test_coverage_with_nine_correlated_images_a_patient():
         ) > 0.5
         own = rng.normal(size=(2, patients_n))[:, patient] * np.sqrt(0.6)  # what a patient's images share
         a, b = ill + own + rng.normal(size=(2, patient.size)) * np.sqrt(0.4)
-        resamples = stats.patient_resamples(patient, 400, rng)
+        resamples = stats.patient_resamples(patient, 300, rng)
         low, high = stats.auc_interval(ill, a, resamples)[1:3]
         covered["bootstrap"] += low <= truth <= high
         replicates = stats.auc_replicates(ill, a, resamples) - stats.auc_replicates(ill, b, resamples)

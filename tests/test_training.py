@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cxrlib import cohorts, splits, training
+from cxrlib.store import open_store
 
 FINDINGS = ["pneumothorax", "effusion"]
 
@@ -30,7 +31,7 @@ def packed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def store(packed):
-    return cohorts.open_store(packed)
+    return open_store(packed)
 
 
 def make_targets(store):
@@ -82,8 +83,9 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, "tests")
 import test_training as t
-from cxrlib import cohorts, training
-store = cohorts.open_store(Path(sys.argv[1]))
+from cxrlib import training
+from cxrlib.store import open_store
+store = open_store(Path(sys.argv[1]))
 slow = training.StoreLoader.create_batches
 def crawl(self, samples):
     for batch in slow(self, samples):

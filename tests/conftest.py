@@ -1,0 +1,17 @@
+"""What several test files need."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def cxr_data():
+    """The folder with real radiographs, `$CXR_DATA`; without it the test is skipped."""
+    if not os.environ.get("CXR_DATA"):
+        pytest.skip("CXR_DATA is not set: no real radiographs here (docs/data.md)")
+    folder = Path(os.environ["CXR_DATA"])
+    if not (folder / "nih" / "images_1024").is_dir():
+        pytest.skip(f"{folder}/nih/images_1024 is not there: no real radiographs here (docs/data.md)")
+    return folder

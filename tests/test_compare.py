@@ -1,0 +1,226 @@
+"""Case tables and the comparisons made from them, on a table small enough to do by sklearn."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from cxrlib import cases, compare, runs, stats
+
+SEEDS = (1, 2, 3)
+PTX = "pneumothorax"
+ARMS = {
+    t: compare.Arm(t, "resnet", label_set, PTX)
+    for t, label_set in (("rad", "reader"), ("nlp", "report"), ("same", "reader"))
+}
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Return 300 test and 200 validation images of 90 patients; `same` predicts what `rad` does."""
+    rng = np.random.default_rng(4)
+    n = 500
+    index = pd.DataFrame({"image_id": [f"i{k}" for k in range(n)], "patient_id": rng.integers(0, 90, n).astype(str)})
+    index = index.assign(view="PA", sex="F", age=50, follow_up_number=0, chest_drain=rng.integers(0, 2, n), kept="x")
+    truth = (rng.random(n) < 0.3).astype(np.float32)
+    reader, report = truth.copy(), np.where(rng.random(n) < 0.15, 1 - truth, truth)
+    reader[::10], reader[5::50] = np.nan, -1
+    label_sets = {
+        "reader": pd.DataFrame({PTX: reader}, index=index["image_id"]),
+        "report": pd.DataFrame({PTX: report, "mass": 0.0}, index=index["image_id"]),
+        "one_class": pd.DataFrame({PTX: np.ones(n)}, index=index["image_id"]),
+    }
+    split = index[["image_id"]].assign(split=["test"] * 300 + ["valid"] * 200)
+    split = split.sample(frac=1, random_state=0)
+    out = cases.assemble(index, split, label_sets, [PTX, "mass"], ["chest_drain"])
+    assert "kept" not in out and "label.reader.mass" not in out and len(out) == n
+    for seed in SEEDS:
+        base = truth + rng.normal(size=n)
+        for target, scores in (("rad", base), ("nlp", base + 0.8 * rng.normal(size=n)), ("same", base)):
+            said = pd.DataFrame({"image_id": index["image_id"], "finding": PTX, "probability": scores})
+            out = cases.add_predictions(out, runs.key(target, "resnet", seed), said.sample(frac=1, random_state=seed))
+    return out.assign(truth=out["image_id"].map(dict(zip(index["image_id"], truth, strict=True))))
+
+
+@pytest.fixture(scope="module")
+def test_rows(table):
+    return table[table["split"] == "test"].reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def cells(test_rows):
+    resamples = stats.patient_resamples(test_rows["patient_id"], 300, np.random.default_rng(0))
+    return compare.Cells({"home": test_rows}, {"home": resamples}, SEEDS)
+
+
+def by_sklearn(rows, arm, labels):
+    """Return labels and scores of the images that can be scored, and each seed's AUC."""
+    rows = rows[rows[f"label.{labels}.{PTX}"].isin([0, 1])]
+    scores = [rows[f"probability.{arm.target}-resnet-{seed}.{PTX}"] for seed in SEEDS]
+    label = rows[f"label.{labels}.{PTX}"]
+    return rows, label, scores, [roc_auc_score(label, s) for s in scores]
+
+
+@pytest.mark.parametrize("labels", ["reader", "report"])
+@pytest.mark.parametrize("target", ["rad", "nlp"])
+def test_auc_is_the_mean_over_seeds(cells, test_rows, target, labels):
+    rows, label, _, areas = by_sklearn(test_rows, ARMS[target], labels)
+    got = cells.auc(ARMS[target], "home", labels)
+    assert got["estimate"] == pytest.approx(np.mean(areas)) and got["low"] < got["estimate"] < got["high"]
+    assert got["seed_range"] == pytest.approx(max(areas) - min(areas)) and got["seeds_n"] == 3
+    assert (got["images_n"], got["patients_n"]) == (len(rows), rows["patient_id"].nunique())
+    assert got["positives_n"] == (label == 1).sum() and (got["images_n"] < 300) == (labels == "reader")
+
+
+@pytest.mark.parametrize("labels", ["reader", "report"])
+def test_identical_arms_do_not_differ(cells, labels):
+    got = cells.difference(ARMS["rad"], ARMS["same"], "home", labels)
+    assert [got[k] for k in ("estimate", "low", "high", "delong_first_seed")] == [0] * 4
+    assert [got[k] for k in ("p", "delong_p", "delong_clustered_p")] == [1] * 3
+
+
+def test_difference_is_paired(cells, test_rows):
+    _, label, scores, areas = by_sklearn(test_rows, ARMS["rad"], "reader")
+    rows, _, others, other_areas = by_sklearn(test_rows, ARMS["nlp"], "reader")
+    got = cells.difference(ARMS["rad"], ARMS["nlp"], "home", "reader")
+    assert got["estimate"] == pytest.approx(np.mean(areas) - np.mean(other_areas))
+    assert got["delong_first_seed"] == pytest.approx(areas[0] - other_areas[0])
+    assert got["delong_p"] == stats.delong_test(label, scores[0], others[0]).p
+    assert got["delong_clustered_p"] == stats.delong_test(label, scores[0], others[0], rows["patient_id"]).p
+    back = cells.difference(ARMS["nlp"], ARMS["rad"], "home", "reader")
+    assert (back["estimate"], back["low"], back["p"]) == pytest.approx((-got["estimate"], -got["high"], got["p"]))
+    alone = [cells.auc(ARMS[t], "home", "reader") for t in ("rad", "nlp")]
+    apart = np.hypot(*[a["high"] - a["low"] for a in alone])
+    assert got["high"] - got["low"] < 0.9 * apart  # the same images on both sides: narrower than unpaired
+
+
+def test_labels_that_cannot_score_give_nothing(cells):
+    for labels in ("nobody", "one_class"):
+        assert not cells.has(ARMS["rad"], "home", labels)
+        assert cells.auc(ARMS["rad"], "home", labels) is None
+        assert cells.difference(ARMS["rad"], ARMS["nlp"], "home", labels) is None
+        assert cells.operating_point(ARMS["rad"], [0] * 3, "home", labels, [0.1]) == []
+
+
+def test_operating_point(cells, table, test_rows):
+    valid = table[table["split"] == "valid"]
+    for target, labels in (("rad", "reader"), ("nlp", "report")):
+        arm = ARMS[target]
+        thresholds = cells.thresholds(arm, valid, 0.8)
+        _, label, scores, _ = by_sklearn(valid, arm, labels)
+        for score, threshold in zip(scores, thresholds, strict=True):
+            reached = (score[label == 0].astype(float) < threshold).mean()
+            assert 0.8 - 1e-9 <= reached < 0.8 + 1 / (label == 0).sum()
+        _, label, scores, _ = by_sklearn(test_rows, arm, "reader")
+        seeds = pd.DataFrame([stats.rates(label, s >= t) for s, t in zip(scores, thresholds, strict=True)])
+        got = {m["measure"]: m for m in cells.operating_point(arm, thresholds, "home", "reader", [0.03, 1])}
+        assert set(got) == {*seeds, "ppv at prevalence 0.03", "ppv at prevalence 1"} - {"kappa"}
+        for measure in set(seeds) - {"kappa"}:
+            assert got[measure]["estimate"] == pytest.approx(seeds[measure].mean())
+            assert got[measure]["low"] < got[measure]["estimate"] < got[measure]["high"]
+        bayes = stats.ppv_at_prevalence(seeds["sensitivity"].mean(), seeds["specificity"].mean(), 0.03)
+        assert got["ppv at prevalence 0.03"]["estimate"] == pytest.approx(float(bayes))
+        assert got["ppv at prevalence 1"]["estimate"] == 1
+
+
+def test_by_drain(cells, test_rows):
+    rows, label, scores, _ = by_sklearn(test_rows, ARMS["rad"], "reader")
+    drain, positive = rows["chest_drain"] == 1, label == 1
+    got = cells.by_drain(ARMS["rad"], "home", "reader")
+    subsets = (~positive | drain, ~positive | ~drain, drain, ~drain)
+    for (name, cell), chosen in zip(got.items(), subsets, strict=True):
+        assert cell["estimate"] == pytest.approx(
+            np.mean([roc_auc_score(label[chosen], s[chosen]) for s in scores])
+        ), name
+        assert (cell["images_n"], cell["positives_n"]) == (chosen.sum(), label[chosen].sum())
+
+
+def test_by_drain_where_nobody_has_one(test_rows):
+    resamples = stats.patient_resamples(test_rows["patient_id"], 20, np.random.default_rng(0))
+    cells = compare.Cells({"home": test_rows.assign(chest_drain=0)}, {"home": resamples}, SEEDS)
+    got = cells.by_drain(ARMS["rad"], "home", "reader")
+    assert got["images with a drain"]["images_n"] == 0 and np.isnan(got["images with a drain"]["estimate"])
+    assert got["images without a drain"]["estimate"] == pytest.approx(
+        cells.auc(ARMS["rad"], "home", "reader")["estimate"]
+    )
+
+
+def test_roc_is_a_band_around_the_mean_over_seeds(cells):
+    grid = np.linspace(0, 1, 501)
+    mean, low, high = cells.roc(ARMS["rad"], "home", "reader", grid)
+    assert (
+        (low <= mean + 1e-9).mean() > 0.95 and (mean <= high + 1e-9).mean() > 0.95 and (np.diff(mean) <= 1e-12).all()
+    )
+    area = ((mean[1:] + mean[:-1]) / 2 * np.diff(grid)).sum()
+    assert area == pytest.approx(cells.auc(ARMS["rad"], "home", "reader")["estimate"], abs=0.003)
+
+
+def test_arms_and_pairs():
+    targets = {"a": {"label_set": "x", "findings": ["mass", PTX]}, "b": {"label_set": "y", "findings": [PTX]}}
+    every = compare.arms({"targets": targets, "target_names": ["a", "b"], "architectures": ["r", "d"]})
+    assert len(every) == 6 and every[0] == compare.Arm("a", "r", "x", "mass")
+    assert [
+        (a.target, b.target, a.architecture, a.finding, b.finding) for a, b in compare.pairs(every, "a", "b")
+    ] == [
+        ("a", "b", "r", PTX, PTX),
+        ("a", "b", "d", PTX, PTX),
+    ]
+    assert compare.pairs(every, "a", "c") == []
+
+
+def test_seed_floor_and_headline():
+    rows = pd.DataFrame(
+        {
+            "network": "r",
+            "finding": PTX,
+            "test": "internal",
+            "trained_on": ["reader", "report"] * 2,
+            "scored_against": ["reader", "reader", "report", "report"],
+            "estimate": [0.9, 0.8, 0.7, 0.6],
+            "low": 0.5,
+            "high": 1.0,
+            "seed_range": [0.01, 0.02, 0.03, 0.08],
+        }
+    )
+    floor = compare.seed_floor(rows)
+    assert floor.loc[("r", "report")].tolist() == pytest.approx([0.05, 0.08])
+    differences = pd.DataFrame(
+        {
+            "comparison": ["reader - report", "reader - report", "reader - quiet"],
+            "role": ["comparison", "comparison", "control"],
+            "network": "r",
+            "finding": PTX,
+            "test": "internal",
+            "scored_against": ["report", "drawn", "report"],
+            "estimate": 0.1,
+            "low": -0.1,
+            "high": 0.2,
+        }
+    )
+    (row,) = compare.headline(rows, differences).to_dict("records")
+    assert row["trained on reader"] == "0.700 (0.500 to 1.000)" and row["trained on report"].startswith("0.600")
+    assert row["difference"] == "0.100 (-0.100 to 0.200)" and row["scored by"] == "report"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p.iloc[1:], "no prediction of mass for image 'a'"),
+        (lambda p: pd.concat([p, p[1:]]), "'b' is predicted twice"),
+    ],
+)
+def test_predictions_must_be_whole(change, message):
+    said = pd.DataFrame({"image_id": ["a", "b"], "finding": "mass", "probability": [0.1, 0.2]})
+    rows = pd.DataFrame({"image_id": ["b", "a"]})
+    assert cases.add_predictions(rows, "t-r-1", said)["probability.t-r-1.mass"].tolist() == pytest.approx([0.2, 0.1])
+    assert cases.runs_in(cases.add_predictions(rows, "t-r-1", said)) == [("t-r-1", "mass")]
+    with pytest.raises(ValueError, match=message):
+        cases.add_predictions(rows, "t-r-1", change(said))
+
+
+def test_a_split_of_other_images_is_refused():
+    index = pd.DataFrame(
+        {"image_id": ["a"], "patient_id": ["p"], "view": "PA", "sex": "F", "age": 1, "follow_up_number": 0}
+    )
+    with pytest.raises(ValueError, match="1 images of the split are not in the cohort"):
+        cases.assemble(index, pd.DataFrame({"image_id": ["a", "b"], "split": "test"}), {}, [])

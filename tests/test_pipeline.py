@@ -1,0 +1,108 @@
+"""The pipeline itself, end to end on a tiny edition: what runs, what runs again, and what does not."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+import yaml
+
+from cxrlib import replay
+from cxrlib.paths import ROOT
+
+pytestmark = pytest.mark.xdist_group("pipeline")
+
+
+def tiny(**changes):
+    settings = yaml.safe_load((ROOT / "editions" / "quick.yaml").read_text())
+    settings |= {"edition": "tiny", "size_px": 32, "architectures": ["test_resnet"], "seeds": [1]}
+    settings["cohorts"]["simulated"]["images_n"] = 400
+    settings["cohorts"]["simulated_external"]["images_n"] = 120
+    settings["target_names"] = ["pneumothorax_radiologist", "pneumothorax_nlp"]
+    settings["training"]["epochs"] = 1
+    settings["pneumothorax"] |= {"resamples_n": 50, "controls": {}}
+    return settings | changes
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A git checkout of this tree with the tiny edition in force, run once from nothing."""
+    root = replay.scratch_copy(ROOT, tmp_path_factory.mktemp("pipeline"))
+    shutil.rmtree(root / "paper", ignore_errors=True)
+    shutil.rmtree(root / "results", ignore_errors=True)
+    (root / "dvc.lock").unlink(missing_ok=True)
+    for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "start"]):
+        subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command[1:]], cwd=root, check=True
+        )
+    return root
+
+
+def repro(root, settings, *targets):
+    """Put settings in force, reproduce, and return the stages that ran and those that did not."""
+    (root / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "PYTEST"))}
+    done = subprocess.run(
+        ["dvc", "repro", *targets], cwd=root, capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    ran = re.findall(r"Running stage '([^']+)'", done.stdout)
+    kept = re.findall(r"Stage '([^']+)' didn't change", done.stdout) + re.findall(r"Stage '([^']+)' is cached", done.stdout)
+    return set(ran), set(kept)
+
+
+RADIOLOGIST, NLP = (f"train@tiny-pneumothorax_{who}-test_resnet" for who in ("radiologist", "nlp"))
+
+
+@pytest.fixture(scope="module")
+def first_run(checkout):
+    return repro(checkout, tiny())
+
+
+def test_from_nothing_everything_runs_and_the_table_is_there(checkout, first_run):
+    ran, _ = first_run
+    assert {"cohort@simulated", "label_noise", "targets@tiny", f"{RADIOLOGIST}-1", f"{NLP}-1", "results@tiny"} <= ran
+    table = pd.read_csv(checkout / "results/tiny/pneumothorax/table.csv")
+    assert set(table["trained_on"]) == {"radiologist", "nlp"} == set(table["scored_against"]) - {"drawn"}
+    assert set(table["test"]) == {"internal", "simulated_external"} and set(table["images"]) == {"simulated images"}
+    run = checkout / "results/tiny/runs/pneumothorax_nlp-test_resnet-1"
+    assert {"predictions.parquet", "model.safetensors", "history.csv", "run.json", "dvclive"} <= set(os.listdir(run))
+    assert not (checkout / "data/partial/runs/tiny/pneumothorax_nlp-test_resnet-1").exists()
+
+
+def test_nothing_changed_nothing_runs(checkout, first_run):
+    ran, kept = repro(checkout, tiny())
+    assert not ran and len(kept) >= 12
+
+
+def test_a_changed_label_set_retrains_only_the_runs_that_use_it(checkout, first_run):
+    changed = tiny()
+    changed["label_sets"]["simulated"]["nlp"]["seed"] += 1
+    ran, kept = repro(checkout, changed, "train")
+    assert {stage for stage in ran if stage.startswith("train")} == {f"{NLP}-1"}
+    assert f"{RADIOLOGIST}-1" in kept
+
+
+def test_an_added_seed_trains_only_the_new_runs_and_going_back_trains_none(checkout, first_run):
+    ran, _ = repro(checkout, tiny(seeds=[1, 2]), "train")
+    assert {stage for stage in ran if stage.startswith("train")} == {f"{RADIOLOGIST}-2", f"{NLP}-2"}
+    ran, _ = repro(checkout, tiny(), "train")
+    assert not ran
+
+
+def test_metrics_and_plots_are_there_to_show(checkout, first_run):
+    repro(checkout, tiny())
+    shown = subprocess.run(["dvc", "metrics", "show", "--md"], cwd=checkout, capture_output=True, text=True, check=True)
+    assert "pneumothorax.test_resnet.nlp.internal.by_radiologist.auc" in shown.stdout
+    page = checkout / "plots"
+    subprocess.run(["dvc", "plots", "show", "-o", str(page)], cwd=checkout, capture_output=True, check=True)
+    assert "pneumothorax_nlp-test_resnet-1" in (page / "index.html").read_text()
+
+
+def test_images_label_sets_and_splits_are_versioned(checkout, first_run):
+    lock = yaml.safe_load((checkout / "dvc.lock").read_text())["stages"]
+    out = {o["path"]: o for stage in lock.values() for o in stage.get("outs", [])}
+    for path in ("data/cohorts/simulated", "data/label_sets/simulated", "data/splits/tiny.parquet", "data/targets/tiny"):
+        assert out[path]["md5"]

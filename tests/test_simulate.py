@@ -1,0 +1,221 @@
+"""Simulated radiographs: fixed by their seed, and what the masks and boxes say is what was drawn."""
+
+import multiprocessing
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cxrlib import cohorts, simulate
+
+N, SEED = 400, 5
+PNEUMOTHORAX = np.uint16(1 << simulate.DRAWN.index("pneumothorax"))
+
+
+def admitted(name, n=N, seed=SEED, **changes):
+    hospital = simulate.HOSPITALS[name]
+    return simulate.admissions(hospital, n, np.random.default_rng(seed))
+
+
+@pytest.fixture(scope="module", params=[64, 128])
+def painted(request):
+    """Sixty images that show every finding several times, at one size: rows, their numbers, images, masks."""
+    size_px = request.param
+    table = admitted("internal")
+    chosen = sorted({i for name in simulate.DRAWN for i in table.index[table[name] == 1][:8]})[:60]
+    painter = simulate.Painter(simulate.HOSPITALS["internal"], size_px, SEED)
+    rows = table.loc[chosen].to_dict("records")
+    drawn = [painter.draw(row, i) for i, row in zip(chosen, rows, strict=True)]
+    assert table.loc[chosen, list(simulate.DRAWN)].sum().min() >= 3
+    return rows, np.stack([d[0] for d in drawn]), np.stack([d[1] for d in drawn])
+
+
+def seen(masks):
+    """Which things have a mask, (n, len(DRAWN)) bool."""
+    bits = masks[..., None] >> np.arange(len(simulate.DRAWN)) & 1
+    return bits.any((1, 2)).astype(bool)
+
+
+# --- who is imaged -----------------------------------------------------------------------------------------
+
+
+def test_admissions_follow_from_the_seed():
+    first, again, other = admitted("internal"), admitted("internal"), admitted("internal", seed=SEED + 1)
+    assert first.equals(again) and not first.equals(other)
+    assert first.iloc[:100].equals(admitted("internal", n=100))  # a longer cohort begins with the shorter one
+
+
+@pytest.mark.parametrize("name", simulate.HOSPITALS)
+def test_admissions(name):
+    table = admitted(name)
+    assert len(table) == N and table["image_id"].is_unique and table["patient_id"].nunique() > N / 6
+    for _, course in table.groupby("patient_id"):
+        assert course["follow_up_number"].tolist() == list(range(len(course)))
+        assert course["sex"].nunique() == course["age"].nunique() == 1
+    assert set(table["view"]) == {"PA", "AP"} and set(table["sex"]) == {"F", "M"}
+    assert not (table["supine"] & (table["view"] == "PA")).any()
+    for finding in simulate.FINDINGS:
+        present = table[finding] == 1
+        for extent in (table[f"{finding}_size"], table[f"{finding}_conspicuity"]):
+            assert (extent[present] > 0).all() and (extent <= 1).all() and (extent[~present] == 0).all()
+
+
+def test_hospitals_differ_as_they_say():
+    internal, external = (admitted(name, 3000) for name in ("internal", "external"))
+    for table, name in ((internal, "internal"), (external, "external")):
+        assert (table["view"] == "AP").mean() == pytest.approx(simulate.HOSPITALS[name].ap_frac, abs=0.06)
+    assert (external["view"] == "AP").mean() > (internal["view"] == "AP").mean() + 0.2
+    for finding in ("cardiomegaly", "airspace_opacity", "edema"):
+        assert external[finding].mean() > internal[finding].mean() + 0.02
+    assert external.groupby("patient_id").size().mean() < internal.groupby("patient_id").size().mean() - 0.5
+
+
+def test_drains_go_with_pneumothorax_and_outlast_it():
+    table = admitted("internal", 3000)
+    drained = table[table["chest_drain"] == 1]
+    ever = table.groupby("patient_id")["pneumothorax"].transform("max") == 1
+    assert ever[drained.index].mean() > 0.7  # of drains, most lie in patients who have or had one
+    with_one, without = (table.loc[table["pneumothorax"] == k, "chest_drain"].mean() for k in (1, 0))
+    assert with_one > 0.45 and without < 0.15
+    lung_up = drained[(drained["pneumothorax"] == 0) & ever[drained.index]]
+    assert len(lung_up) > 20
+    assert (drained["chest_drain_side"] == drained["pneumothorax_side"]).all()
+    external = admitted("external", 3000)
+    assert external.loc[external["pneumothorax"] == 1, "chest_drain"].mean() < with_one - 0.15
+
+
+# --- what is drawn -----------------------------------------------------------------------------------------
+
+
+def draw(task):
+    painter, row, i = task
+    return painter.draw(row, i)
+
+
+def test_an_image_is_fixed_by_seed_and_row_alone():
+    """Not by which process draws it, nor by what was drawn before."""
+    rows = admitted("external", 12).to_dict("records")
+    painter = simulate.Painter(simulate.HOSPITALS["external"], 64, SEED)
+    forward = [painter.draw(row, i) for i, row in enumerate(rows)]
+    backward = [painter.draw(rows[i], i) for i in reversed(range(12))][::-1]
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        elsewhere = pool.map_async(draw, [(painter, row, i) for i, row in enumerate(rows)], 1).get(60)
+    for other in (backward, elsewhere):
+        for (image, masks), (image_too, masks_too) in zip(forward, other, strict=True):
+            assert np.array_equal(image, image_too) and np.array_equal(masks, masks_too)
+    assert not np.array_equal(forward[0][0], painter.draw(rows[0], 1)[0])
+    other_seed = simulate.Painter(simulate.HOSPITALS["external"], 64, SEED + 1)
+    assert not np.array_equal(forward[0][0], other_seed.draw(rows[0], 0)[0])
+
+
+def test_a_row_of_a_source_is_that_image():
+    source = cohorts.simulated(size_px=64, hospital="internal", images_n=N, seed=SEED)
+    image, masks = simulate.Painter(simulate.HOSPITALS["internal"], 64, SEED).draw(
+        admitted("internal").to_dict("records")[7], 7
+    )
+    read = source.read(7)
+    assert np.array_equal(read.square, image) and np.array_equal(read.masks, masks)
+
+
+def test_images_look_like_something(painted):
+    _, images, masks = painted
+    size_px = images.shape[1]
+    assert images.shape == (len(images), size_px, size_px) == masks.shape
+    assert images.dtype == np.uint8 and masks.dtype == np.uint16
+    assert (images.reshape(len(images), -1).std(1) > 20).all()
+    spine, lung = images[:, size_px // 2, size_px // 2 - 2 : size_px // 2 + 2], images[:, size_px // 3, size_px // 4]
+    assert (spine.mean(1) > lung).mean() > 0.9  # bone white
+
+
+def test_masks_show_what_the_row_says(painted):
+    """Nothing that is not in the row, and nearly everything that is; the rest is too small to be seen."""
+    rows, _, masks = painted
+    said = np.array([[row[name] for name in simulate.DRAWN] for row in rows], bool)
+    shown = seen(masks)
+    assert not (shown & ~said).any()
+    assert shown[said].mean() > 0.9
+    small = {"pneumothorax", "atelectasis", "airspace_opacity", "effusion"}
+    for k, name in enumerate(simulate.DRAWN):
+        assert name in small or shown[said[:, k], k].all(), name
+
+
+def test_findings_leave_the_rest_of_the_image_alone(painted):
+    """Without its pneumothorax, an image differs inside one half of the thorax only."""
+    rows, images, masks = painted
+    size_px = images.shape[1]
+    table = admitted("internal")
+    numbers = {row: i for i, row in enumerate(table["image_id"])}
+    painter = simulate.Painter(simulate.HOSPITALS["internal"], size_px, SEED)
+    tried = 0
+    for row, image, mask in zip(rows, images, masks, strict=True):
+        if not row["pneumothorax"] or not (mask & PNEUMOTHORAX).any():
+            continue
+        tried += 1
+        healthy, mask_too = painter.draw({**row, "pneumothorax": 0}, numbers[row["image_id"]])
+        assert not (mask_too & PNEUMOTHORAX).any() and np.array_equal(mask_too, mask & ~PNEUMOTHORAX)
+        changed = np.nonzero(np.abs(image.astype(int) - healthy) > 2)[1]
+        same_half = changed > size_px / 2 if row["pneumothorax_side"] else changed < size_px / 2
+        assert same_half.mean() > 0.95
+    assert tried >= 3
+
+
+def test_a_pneumothorax_lies_at_the_edge_of_one_lung(painted, monkeypatch):
+    """The lung is the outline that was used, seen by painting with everything else switched off."""
+    rows, _, masks = painted
+    size_px = masks.shape[1]
+    tried = 0
+    for row, mask in zip(rows, masks, strict=True):
+        y, x = np.nonzero(mask & PNEUMOTHORAX)
+        if not len(x):
+            continue
+        tried += 1
+        side = x > size_px / 2 if row["pneumothorax_side"] else x < size_px / 2
+        assert side.all()
+        assert 0.05 * size_px < y.min() and y.max() < 0.95 * size_px
+        if row["supine"]:
+            continue
+        filled = ndimage.binary_fill_holes(mask & PNEUMOTHORAX)
+        assert filled.mean() < 0.2
+    assert tried >= 3
+
+
+def test_boxes_hold_the_masks_exactly(painted):
+    rows, images, masks = painted
+    size_px = images.shape[1]
+    for row, mask in zip(rows, masks, strict=True):
+        boxes = simulate.boxes(mask, row)
+        assert [b["finding"] for b in boxes] == [name for name in simulate.DRAWN if row[name]]
+        for box in boxes:
+            bit = (mask >> simulate.DRAWN.index(box["finding"])) & 1
+            assert box["area_frac"] == bit.mean()
+            sides = [box[k] for k in ("x0_px", "y0_px", "x1_px", "y1_px")]
+            if not bit.any():
+                assert np.isnan(sides).all()
+                continue
+            x0, y0, x1, y1 = map(int, sides)
+            assert 0 <= x0 < x1 <= size_px and 0 <= y0 < y1 <= size_px
+            assert bit[y0:y1, x0:x1].sum() == bit.sum()
+            for edge in (bit[y0, x0:x1], bit[y1 - 1, x0:x1], bit[y0:y1, x0], bit[y0:y1, x1 - 1]):
+                assert edge.any()
+
+
+def test_the_same_patient_at_two_sizes():
+    """A larger image shows the same, only finer: sizes can be compared."""
+    rows = admitted("internal", 30).to_dict("records")
+    small, large = (simulate.Painter(simulate.HOSPITALS["internal"], size, SEED) for size in (64, 128))
+    alike = []
+    for i, row in enumerate(rows):
+        if any(row[name] for name in ("airspace_opacity", "nodule", "mass")):  # these draw per pixel
+            continue
+        coarse = large.draw(row, i)[0].reshape(64, 2, 64, 2).mean((1, 3))
+        alike.append(np.corrcoef(coarse.ravel(), small.draw(row, i)[0].ravel())[0, 1])
+    assert len(alike) > 10 and min(alike) > 0.93
+
+
+def test_lung_shapes_are_a_left_and_a_right_lung():
+    shapes = simulate.lung_shapes()
+    assert len(shapes) > 300 and shapes.shape[1:] == (2, 96, 96)
+    assert shapes.min() == 0 and shapes.max() == 1
+    centre = (shapes * np.arange(96)).sum((2, 3)) / shapes.sum((2, 3))
+    assert (centre[:, 0] < 48).all() and (centre[:, 1] > 48).all()
+    assert np.minimum(shapes[:, 0], shapes[:, 1]).max() < 0.75  # they do not lie on each other
