@@ -187,6 +187,111 @@ class Cells:
         return out
 
 
+# --- a study's tables: one row per cell ---------------------------------------------------------------------------
+
+
+def _where(arm, place, test_labels):
+    return {"network": arm.architecture, "finding": arm.finding, "test": place, "scored_against": test_labels}
+
+
+def auc_table(cells, all_arms, places, test_labels):
+    """Return the AUC of every arm on every test, scored by every label set that assesses its finding.
+
+    Parameters
+    ----------
+    cells : Cells
+    all_arms : sequence of Arm
+    places : Mapping of str to str
+        Test cohort -> what to call it.
+    test_labels : sequence of str
+
+    Returns
+    -------
+    pandas.DataFrame
+        `network, finding, test, scored_against, trained_on, images_n, patients_n, positives_n, estimate, low,
+        high, reason, seeds_n, seed_range`.
+    """
+    rows = [
+        {**_where(arm, place, name), "trained_on": arm.label_set, **cell}
+        for arm in all_arms
+        for cohort, place in places.items()
+        for name in test_labels
+        if (cell := cells.auc(arm, cohort, name)) is not None
+    ]
+    return pd.DataFrame(rows)
+
+
+def difference_table(cells, all_arms, study, places, test_labels):
+    """Return the paired differences that a study asks for, and its controls.
+
+    Holm's correction runs over the comparisons scored by `study["scored_against"]`; controls, and rows scored
+    by other labels, are left out of it.
+
+    Parameters
+    ----------
+    study : Mapping
+        `comparisons` and `controls` (name -> two targets), `scored_against`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `comparison, role, network, finding, test, scored_against, positives_n, estimate, low, high, p, reason,
+        delong_first_seed, delong_p, delong_clustered_p, p_holm`.
+    """
+    rows = [
+        {"comparison": name, "role": role, **_where(a, place, labels), **cell}
+        for role in ("comparison", "control")
+        for name, (first, second) in study[f"{role}s"].items()
+        for a, b in pairs(all_arms, first, second)
+        for cohort, place in places.items()
+        for labels in test_labels
+        if (cell := cells.difference(a, b, cohort, labels)) is not None
+    ]
+    table = pd.DataFrame(rows)
+    asked = (table["role"] == "comparison") & table["scored_against"].isin(study["scored_against"])
+    table["p_holm"] = np.nan
+    table.loc[asked, "p_holm"] = stats.holm(table.loc[asked, "p"])
+    return table
+
+
+def operating_table(cells, all_arms, valid, study, places):
+    """Return rates at the threshold that has the study's specificity on validation images.
+
+    Parameters
+    ----------
+    valid : pandas.DataFrame
+        Validation part of the training cohort's case table; thresholds are chosen there, by each arm's own labels.
+    study : Mapping
+        `specificity`, `prevalences`, `scored_against`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `network, finding, test, scored_against, trained_on, measure, estimate, low, high, reason`.
+    """
+    rows = []
+    for arm in all_arms:
+        thresholds = cells.thresholds(arm, valid, study["specificity"])
+        for cohort, place in places.items():
+            for name in study["scored_against"]:
+                for cell in cells.operating_point(arm, thresholds, cohort, name, study["prevalences"]):
+                    rows.append({**_where(arm, place, name), "trained_on": arm.label_set, **cell})
+    return pd.DataFrame(rows)
+
+
+def drain_table(cells, all_arms, places, test_labels):
+    """Return AUCs for pneumothorax with and without a drain, where the cohort knows which images show one."""
+    columns = ["network", "finding", "test", "scored_against", "trained_on", "subset", "estimate", "low", "high"]
+    rows = [
+        {**_where(arm, place, test_labels), "trained_on": arm.label_set, "subset": subset, **cell}
+        for arm in all_arms
+        for cohort, place in places.items()
+        if arm.finding == "pneumothorax" and "chest_drain" in cells.tests[cohort]
+        for subset, cell in cells.by_drain(arm, cohort, test_labels).items()
+    ]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+
+
 def headline(table, differences):
     """Return the README's table: networks and tests, AUC by the radiologist for both arms, and the difference.
 
@@ -196,26 +301,12 @@ def headline(table, differences):
         A study's `table.csv` and `differences.csv`.
     """
     form = "{:.3f} ({:.3f} to {:.3f})".format
+    where = ["network", "finding", "test", "scored_against"]
     rows = []
-    for row in differences.itertuples():
-        if row.scored_against == "drawn" or row.role != "comparison":
-            continue
-        same = table[
-            (table["network"] == row.network)
-            & (table["finding"] == row.finding)
-            & (table["test"] == row.test)
-            & (table["scored_against"] == row.scored_against)
-        ].set_index("trained_on")
-        first, second = row.comparison.split(" - ")
-        rows.append(
-            {
-                "network": row.network,
-                "finding": row.finding,
-                "test": row.test,
-                "scored by": row.scored_against,
-                f"trained on {first}": form(*same.loc[first, ["estimate", "low", "high"]]),
-                f"trained on {second}": form(*same.loc[second, ["estimate", "low", "high"]]),
-                "difference": form(row.estimate, row.low, row.high),
-            }
-        )
+    for row in differences[(differences["role"] == "comparison") & differences["p_holm"].notna()].itertuples():
+        same = table[(table[where] == [getattr(row, name) for name in where]).all(axis=1)].set_index("trained_on")
+        entry = {name.replace("_", " "): getattr(row, name) for name in where}
+        for label_set in row.comparison.split(" - "):
+            entry[f"trained on {label_set}"] = form(*same.loc[label_set, ["estimate", "low", "high"]])
+        rows.append({**entry, "difference": form(row.estimate, row.low, row.high)})
     return pd.DataFrame(rows)

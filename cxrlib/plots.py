@@ -1,6 +1,7 @@
 """Figures that look alike and say what images they were made from."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 # Colour-blind safe (Okabe and Ito); one colour per label set everywhere.
 COLOURS = {
@@ -84,3 +85,77 @@ def forest(axis, rows, reference=None):
     axis.set_ylim(-0.6, len(rows) - 0.4)
     if reference is not None:
         axis.axvline(reference, color="#888888", linewidth=0.8, linestyle=":")
+
+
+def auc_panels(table):
+    """Return a figure of a study's AUCs: a panel per finding, test and test labels, a line per arm.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `compare.auc_table` returns it.
+    """
+    panels = list(table.groupby(["finding", "test", "scored_against"], sort=False))
+    rows = -(-len(panels) // 2)
+    lines = max(len(part) for _, part in panels)
+    fig, axes = figure(rows, 2, width=10, height=rows * (0.7 + 0.24 * lines), sharex=True, squeeze=False)
+    for axis, ((finding, test, scored_by), part) in zip(axes.flat, panels, strict=False):
+        entries = [
+            {"name": f"{r.network}, {r.trained_on}", **_interval(r), "colour": colour(r.trained_on)}
+            for r in part.itertuples()
+        ]
+        forest(axis, entries, reference=0.5)
+        axis.set_title(f"{finding}: {test} test, scored by {scored_by}")
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    return fig
+
+
+def _interval(row):
+    return {"estimate": row.estimate, "low": row.low, "high": row.high}
+
+
+def difference_forest(differences):
+    """Return a figure of paired AUC differences, coloured by who scored the test set."""
+    fig, axis = figure(width=8.5, height=1.0 + 0.3 * len(differences))
+    entries = [
+        {
+            "name": f"{r.network}, {r.test} test, scored by {r.scored_against}",
+            **_interval(r),
+            "colour": colour(r.scored_against),
+        }
+        for r in differences.itertuples()
+    ]
+    forest(axis, entries, reference=0)
+    axis.set_xlabel("difference in AUC: " + ", ".join(dict.fromkeys(differences["comparison"])))
+    return fig
+
+
+def roc_panels(cells, arms, places, test_labels):
+    """Return a figure of ROC curves with bands: a row per network and finding, a column per test and test labels.
+
+    Parameters
+    ----------
+    cells : compare.Cells
+    arms : sequence of compare.Arm
+    places : Mapping of str to str
+        Test cohort -> what to call it.
+    test_labels : sequence of str
+    """
+    rows = list(dict.fromkeys((arm.finding, arm.architecture) for arm in arms))
+    columns = [(c, name) for c in places for name in test_labels if any(cells.has(arm, c, name) for arm in arms)]
+    specificities = np.linspace(0, 1, 101)
+    shape = {"width": 3.3 * len(columns), "height": 3.5 * len(rows), "squeeze": False}
+    fig, axes = figure(len(rows), len(columns), **shape)
+    for line, (finding, architecture) in zip(axes, rows, strict=True):
+        for axis, (cohort, name) in zip(line, columns, strict=True):
+            shown = [
+                a
+                for a in arms
+                if (a.finding, a.architecture) == (finding, architecture) and cells.has(a, cohort, name)
+            ]
+            axis.set_visible(bool(shown))
+            for arm in shown:
+                roc(axis, specificities, *cells.roc(arm, cohort, name, specificities), arm.label_set, arm.label_set)
+            frame_roc(axis, f"{architecture}, {finding}\n{places[cohort]} test, scored by {name}")
+    return fig

@@ -44,6 +44,7 @@ def replay(root, scratch, edition="quick"):
     edition : str
         One whose case tables are committed.
     """
+    shutil.copy(scratch / "editions" / f"{edition}.yaml", scratch / "params.yaml")
     different = []
     for notebook, study in STUDIES.items():
         executed = scratch / f"{notebook}.ipynb"

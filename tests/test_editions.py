@@ -26,7 +26,9 @@ def test_edition_is_consistent(name):
     assert settings["edition"] == name
     assert set(settings) == set(load("quick")), "every edition has the same sections"
     assert set(settings["training"]) == set(load("quick")["training"])
-    assert settings["train_cohort"] in settings["cohort_names"] and set(settings["test_cohorts"]) <= set(settings["cohort_names"])
+    assert settings["train_cohort"] in settings["cohort_names"] and set(settings["test_cohorts"]) <= set(
+        settings["cohort_names"]
+    )
     for cohort in settings["cohort_names"]:
         assert settings["cohorts"][cohort]["source"] in SOURCES
         assert {s["kind"] for s in settings["label_sets"][cohort].values()} <= set(labelsets.KINDS)

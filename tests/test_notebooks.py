@@ -51,7 +51,9 @@ def test_template_is_clean(path):
 def test_every_parameter_is_declared(stage, command):
     template = ROOT / re.search(r"notebooks/\w+\.ipynb", command).group()
     given = set(re.findall(r"-p (\w+) ", command))
-    assert given <= parameters(template), f"stage {stage} passes {given - parameters(template)}, unknown to {template.name}"
+    assert given <= parameters(template), (
+        f"stage {stage} passes {given - parameters(template)}, unknown to {template.name}"
+    )
 
 
 def test_every_template_has_a_stage():

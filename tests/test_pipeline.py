@@ -49,7 +49,9 @@ def repro(root, settings, *targets):
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     ran = re.findall(r"Running stage '([^']+)'", done.stdout)
-    kept = re.findall(r"Stage '([^']+)' didn't change", done.stdout) + re.findall(r"Stage '([^']+)' is cached", done.stdout)
+    kept = re.findall(r"Stage '([^']+)' didn't change", done.stdout) + re.findall(
+        r"Stage '([^']+)' is cached", done.stdout
+    )
     return set(ran), set(kept)
 
 
@@ -94,7 +96,9 @@ def test_an_added_seed_trains_only_the_new_runs_and_going_back_trains_none(check
 
 def test_metrics_and_plots_are_there_to_show(checkout, first_run):
     repro(checkout, tiny())
-    shown = subprocess.run(["dvc", "metrics", "show", "--md"], cwd=checkout, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        ["dvc", "metrics", "show", "--md"], cwd=checkout, capture_output=True, text=True, check=True
+    )
     assert "pneumothorax.test_resnet.nlp.internal.by_radiologist.auc" in shown.stdout
     page = checkout / "plots"
     subprocess.run(["dvc", "plots", "show", "-o", str(page)], cwd=checkout, capture_output=True, check=True)
@@ -104,5 +108,10 @@ def test_metrics_and_plots_are_there_to_show(checkout, first_run):
 def test_images_label_sets_and_splits_are_versioned(checkout, first_run):
     lock = yaml.safe_load((checkout / "dvc.lock").read_text())["stages"]
     out = {o["path"]: o for stage in lock.values() for o in stage.get("outs", [])}
-    for path in ("data/cohorts/simulated", "data/label_sets/simulated", "data/splits/tiny.parquet", "data/targets/tiny"):
+    for path in (
+        "data/cohorts/simulated",
+        "data/label_sets/simulated",
+        "data/splits/tiny.parquet",
+        "data/targets/tiny",
+    ):
         assert out[path]["md5"]
