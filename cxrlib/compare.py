@@ -221,6 +221,14 @@ def auc_table(cells, all_arms, places, test_labels):
     return pd.DataFrame(rows)
 
 
+def crossed(table):
+    """Return an `auc_table` to read: estimates with intervals as text, training labels as columns."""
+    text = table.assign(auc=[f"{r.estimate:.3f} ({r.low:.3f} to {r.high:.3f})" for r in table.itertuples()])
+    rows = ["finding", "network", "test", "scored_against", "positives_n"]
+    order = list(dict.fromkeys(table["trained_on"]))
+    return text.pivot(index=rows, columns="trained_on", values="auc")[order].fillna("")
+
+
 def difference_table(cells, all_arms, study, places, test_labels):
     """Return the paired differences that a study asks for, and its controls.
 
@@ -248,6 +256,8 @@ def difference_table(cells, all_arms, study, places, test_labels):
         if (cell := cells.difference(a, b, cohort, labels)) is not None
     ]
     table = pd.DataFrame(rows)
+    if table.empty:
+        raise ValueError("None of the study's comparisons can be made: no test labels assess their findings.")
     asked = (table["role"] == "comparison") & table["scored_against"].isin(study["scored_against"])
     table["p_holm"] = np.nan
     table.loc[asked, "p_holm"] = stats.holm(table.loc[asked, "p"])

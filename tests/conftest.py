@@ -1,6 +1,7 @@
 """What several test files need."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,3 +16,8 @@ def cxr_data():
     if not (folder / "nih" / "images_1024").is_dir():
         pytest.skip(f"{folder}/nih/images_1024 is not there: no real radiographs here (docs/data.md)")
     return folder
+
+
+def pytest_configure():
+    """Let tests find papermill and dvc where this Python's are, however pytest was called."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

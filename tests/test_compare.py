@@ -28,6 +28,7 @@ def table():
     label_sets = {
         "reader": pd.DataFrame({PTX: reader}, index=index["image_id"]),
         "report": pd.DataFrame({PTX: report, "mass": 0.0}, index=index["image_id"]),
+        "truth": pd.DataFrame({PTX: truth}, index=index["image_id"]),
         "one_class": pd.DataFrame({PTX: np.ones(n)}, index=index["image_id"]),
     }
     split = index[["image_id"]].assign(split=["test"] * 300 + ["valid"] * 200)
@@ -39,18 +40,18 @@ def table():
         for target, scores in (("rad", base), ("nlp", base + 0.8 * rng.normal(size=n)), ("same", base)):
             said = pd.DataFrame({"image_id": index["image_id"], "finding": PTX, "probability": scores})
             out = cases.add_predictions(out, runs.key(target, "resnet", seed), said.sample(frac=1, random_state=seed))
-    return out.assign(truth=out["image_id"].map(dict(zip(index["image_id"], truth, strict=True))))
+    return out
 
 
 @pytest.fixture(scope="module")
-def test_rows(table):
+def held_out(table):
     return table[table["split"] == "test"].reset_index(drop=True)
 
 
 @pytest.fixture(scope="module")
-def cells(test_rows):
-    resamples = stats.patient_resamples(test_rows["patient_id"], 300, np.random.default_rng(0))
-    return compare.Cells({"home": test_rows}, {"home": resamples}, SEEDS)
+def cells(held_out):
+    resamples = stats.patient_resamples(held_out["patient_id"], 300, np.random.default_rng(0))
+    return compare.Cells({"home": held_out}, {"home": resamples}, SEEDS)
 
 
 def by_sklearn(rows, arm, labels):
@@ -63,8 +64,8 @@ def by_sklearn(rows, arm, labels):
 
 @pytest.mark.parametrize("labels", ["reader", "report"])
 @pytest.mark.parametrize("target", ["rad", "nlp"])
-def test_auc_is_the_mean_over_seeds(cells, test_rows, target, labels):
-    rows, label, _, areas = by_sklearn(test_rows, ARMS[target], labels)
+def test_auc_is_the_mean_over_seeds(cells, held_out, target, labels):
+    rows, label, _, areas = by_sklearn(held_out, ARMS[target], labels)
     got = cells.auc(ARMS[target], "home", labels)
     assert got["estimate"] == pytest.approx(np.mean(areas)) and got["low"] < got["estimate"] < got["high"]
     assert got["seed_range"] == pytest.approx(max(areas) - min(areas)) and got["seeds_n"] == 3
@@ -79,9 +80,9 @@ def test_identical_arms_do_not_differ(cells, labels):
     assert [got[k] for k in ("p", "delong_p", "delong_clustered_p")] == [1] * 3
 
 
-def test_difference_is_paired(cells, test_rows):
-    _, label, scores, areas = by_sklearn(test_rows, ARMS["rad"], "reader")
-    rows, _, others, other_areas = by_sklearn(test_rows, ARMS["nlp"], "reader")
+def test_difference_is_paired(cells, held_out):
+    _, label, scores, areas = by_sklearn(held_out, ARMS["rad"], "reader")
+    rows, _, others, other_areas = by_sklearn(held_out, ARMS["nlp"], "reader")
     got = cells.difference(ARMS["rad"], ARMS["nlp"], "home", "reader")
     assert got["estimate"] == pytest.approx(np.mean(areas) - np.mean(other_areas))
     assert got["delong_first_seed"] == pytest.approx(areas[0] - other_areas[0])
@@ -102,7 +103,7 @@ def test_labels_that_cannot_score_give_nothing(cells):
         assert cells.operating_point(ARMS["rad"], [0] * 3, "home", labels, [0.1]) == []
 
 
-def test_operating_point(cells, table, test_rows):
+def test_operating_point(cells, table, held_out):
     valid = table[table["split"] == "valid"]
     for target, labels in (("rad", "reader"), ("nlp", "report")):
         arm = ARMS[target]
@@ -111,7 +112,7 @@ def test_operating_point(cells, table, test_rows):
         for score, threshold in zip(scores, thresholds, strict=True):
             reached = (score[label == 0].astype(float) < threshold).mean()
             assert 0.8 - 1e-9 <= reached < 0.8 + 1 / (label == 0).sum()
-        _, label, scores, _ = by_sklearn(test_rows, arm, "reader")
+        _, label, scores, _ = by_sklearn(held_out, arm, "reader")
         seeds = pd.DataFrame([stats.rates(label, s >= t) for s, t in zip(scores, thresholds, strict=True)])
         got = {m["measure"]: m for m in cells.operating_point(arm, thresholds, "home", "reader", [0.03, 1])}
         assert set(got) == {*seeds, "ppv at prevalence 0.03", "ppv at prevalence 1"} - {"kappa"}
@@ -123,8 +124,8 @@ def test_operating_point(cells, table, test_rows):
         assert got["ppv at prevalence 1"]["estimate"] == 1
 
 
-def test_by_drain(cells, test_rows):
-    rows, label, scores, _ = by_sklearn(test_rows, ARMS["rad"], "reader")
+def test_by_drain(cells, held_out):
+    rows, label, scores, _ = by_sklearn(held_out, ARMS["rad"], "reader")
     drain, positive = rows["chest_drain"] == 1, label == 1
     got = cells.by_drain(ARMS["rad"], "home", "reader")
     subsets = (~positive | drain, ~positive | ~drain, drain, ~drain)
@@ -135,9 +136,9 @@ def test_by_drain(cells, test_rows):
         assert (cell["images_n"], cell["positives_n"]) == (chosen.sum(), label[chosen].sum())
 
 
-def test_by_drain_where_nobody_has_one(test_rows):
-    resamples = stats.patient_resamples(test_rows["patient_id"], 20, np.random.default_rng(0))
-    cells = compare.Cells({"home": test_rows.assign(chest_drain=0)}, {"home": resamples}, SEEDS)
+def test_by_drain_where_nobody_has_one(held_out):
+    resamples = stats.patient_resamples(held_out["patient_id"], 20, np.random.default_rng(0))
+    cells = compare.Cells({"home": held_out.assign(chest_drain=0)}, {"home": resamples}, SEEDS)
     got = cells.by_drain(ARMS["rad"], "home", "reader")
     assert got["images with a drain"]["images_n"] == 0 and np.isnan(got["images with a drain"]["estimate"])
     assert got["images without a drain"]["estimate"] == pytest.approx(
@@ -168,38 +169,66 @@ def test_arms_and_pairs():
     assert compare.pairs(every, "a", "c") == []
 
 
-def test_seed_floor_and_headline():
+STUDY = {
+    "comparisons": {"reader - report": ["rad", "nlp"]},
+    "controls": {"reader - again": ["rad", "same"]},
+    "scored_against": ["reader", "report"],
+    "specificity": 0.8,
+    "prevalences": [0.1],
+}
+SCORED = ["reader", "report", "truth", "one_class"]  # more than the study asks for
+
+
+def test_tables_hold_the_cells(cells, table):
+    arms, places = list(ARMS.values()), {"home": "internal"}
+    areas = compare.auc_table(cells, arms, places, SCORED)
+    assert len(areas) == 3 * 3, "three arms, three label sets of both classes"
+    for row in areas.itertuples():
+        arm = next(a for a in arms if a.label_set == row.trained_on)  # `same` predicts as `rad` does
+        assert row.estimate == cells.auc(arm, "home", row.scored_against)["estimate"] and row.test == "internal"
+    found = compare.difference_table(cells, arms, STUDY, places, SCORED)
+    assert found.groupby("role").size().to_dict() == {"comparison": 3, "control": 3}
+    asked = (found["role"] == "comparison") & found["scored_against"].isin(["reader", "report"])
+    assert (found["p_holm"].notna() == asked).all(), "two comparisons are corrected, not the controls, nor by truth"
+    np.testing.assert_allclose(found["p_holm"][asked], stats.holm(found["p"][asked]))
+    assert (found["estimate"][found["role"] == "control"] == 0).all()
+    rates = compare.operating_table(cells, arms, table[table["split"] == "valid"], STUDY, places)
+    assert len(rates) == 3 * 2 * 5 and rates["estimate"].between(0, 1).all()
+    drains = compare.drain_table(cells, arms, places, "reader")
+    assert len(drains) == 3 * 4
+    ids = ["network", "finding", "test", "scored_against", "trained_on"]
+    assert all(list(t.columns[:5]) == ids for t in (areas, rates, drains))
+
+
+def test_no_drains_known_gives_an_empty_table(held_out):
+    rows = held_out.drop(columns="chest_drain")
+    cells = compare.Cells(
+        {"home": rows}, {"home": stats.patient_resamples(rows["patient_id"], 5, np.random.default_rng(0))}, SEEDS
+    )
+    empty = compare.drain_table(cells, list(ARMS.values()), {"home": "home"}, "reader")
+    assert empty.empty and {"subset", "estimate"} <= set(empty)
+
+
+def test_headline(cells):
+    arms, places = [ARMS["rad"], ARMS["nlp"]], {"home": "internal"}
+    areas = compare.auc_table(cells, arms, places, SCORED)
+    found = compare.difference_table(cells, arms, STUDY, places, SCORED)
+    rows = compare.headline(areas, found).to_dict("records")
+    assert [row["scored against"] for row in rows] == ["reader", "report"]
+    for row in rows:
+        for target, name in (("rad", "reader"), ("nlp", "report")):
+            cell = cells.auc(ARMS[target], "home", row["scored against"])
+            expected = f"{cell['estimate']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})"
+            assert row[f"trained on {name}"] == expected
+        gap = cells.difference(*arms, "home", row["scored against"])
+        assert row["difference"].startswith(f"{gap['estimate']:.3f} (")
+
+
+def test_seed_floor():
     rows = pd.DataFrame(
-        {
-            "network": "r",
-            "finding": PTX,
-            "test": "internal",
-            "trained_on": ["reader", "report"] * 2,
-            "scored_against": ["reader", "reader", "report", "report"],
-            "estimate": [0.9, 0.8, 0.7, 0.6],
-            "low": 0.5,
-            "high": 1.0,
-            "seed_range": [0.01, 0.02, 0.03, 0.08],
-        }
+        {"network": "r", "trained_on": ["reader", "report"] * 2, "seed_range": [0.01, 0.02, 0.03, 0.08]}
     )
-    floor = compare.seed_floor(rows)
-    assert floor.loc[("r", "report")].tolist() == pytest.approx([0.05, 0.08])
-    differences = pd.DataFrame(
-        {
-            "comparison": ["reader - report", "reader - report", "reader - quiet"],
-            "role": ["comparison", "comparison", "control"],
-            "network": "r",
-            "finding": PTX,
-            "test": "internal",
-            "scored_against": ["report", "drawn", "report"],
-            "estimate": 0.1,
-            "low": -0.1,
-            "high": 0.2,
-        }
-    )
-    (row,) = compare.headline(rows, differences).to_dict("records")
-    assert row["trained on reader"] == "0.700 (0.500 to 1.000)" and row["trained on report"].startswith("0.600")
-    assert row["difference"] == "0.100 (-0.100 to 0.200)" and row["scored by"] == "report"
+    assert compare.seed_floor(rows).loc[("r", "report")].tolist() == pytest.approx([0.05, 0.08])
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,7 @@ PNG16_CONSTANT = png(Image.fromarray(np.full((8, 8), 900, np.uint16)))
         (PNG16_CONSTANT, ".png", "one value"),
         (jpeg(np.zeros((20, 30), np.uint8)), ".jpg", "one value (0)"),
     ],
+    ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_unusable_pictures(content, suffix, says):
     assert says in reason(content, suffix)
@@ -269,9 +270,9 @@ def test_negative_slope_turns_the_picture_over():
 @pytest.mark.parametrize("function", [None, "LINEAR", "LINEAR_EXACT", "SIGMOID"])
 @pytest.mark.parametrize("several", [False, True])
 def test_dicom_window(several, function, photometric):
-    elements = dict(WindowCenter="1500", WindowWidth="1200", PhotometricInterpretation=photometric)
+    elements = dict(WindowCenter="1500", WindowWidth="120", PhotometricInterpretation=photometric)
     elements |= dict(VOILUTFunction=function) if function else {}
-    extra = dict(WindowCenter=["1500", "40"], WindowWidth=["1200", "400"]) if several else {}
+    extra = dict(WindowCenter=["1500", "40"], WindowWidth=["120", "400"]) if several else {}
     pixels = of_bits(12)
     content = dicom(pixels, bits=12, **elements | extra)
     expected = apply_windowing(pixels, pydicom.dcmread(io.BytesIO(dicom(pixels, bits=12, **elements)))) / 4095
@@ -308,11 +309,10 @@ def test_dicom_voi_look_up_table(vr, photometric, rescale):
 
 def palette_colour(ds):
     ds.PhotometricInterpretation = "PALETTE COLOR"
+    entries = 257 * (255 - np.arange(256, dtype=np.uint16))
     for name in ("Red", "Green", "Blue"):
         setattr(ds, f"{name}PaletteColorLookupTableDescriptor", [256, 0, 16])
-        setattr(
-            ds, f"{name}PaletteColorLookupTableData", (255 - np.arange(256, dtype=np.uint16)).__mul__(257).tobytes()
-        )
+        setattr(ds, f"{name}PaletteColorLookupTableData", entries.tobytes())
 
 
 def ybr(ds):
@@ -382,6 +382,7 @@ FILE = dicom()
         (dicom(WindowCenter="5000", WindowWidth="10"), "one value (0)"),
         (dicom(RescaleSlope="0", RescaleIntercept="3"), "one value (3)"),
     ],
+    ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_unusable_dicom(content, says):
     assert says in reason(content)
@@ -391,7 +392,6 @@ def test_unusable_dicom(content, says):
 @pytest.mark.parametrize("name", ["NumberOfFrames", "WindowWidth", "RescaleSlope", "BitsStored", "Rows"])
 def test_dicom_elements_that_make_no_sense(name):
     """The text of an element replaced where it lies in the file."""
-    content = dicom(NumberOfFrames=1, WindowCenter="1024.5", WindowWidth="2048.5", RescaleSlope="1234.5")
     content = dicom(
         NumberOfFrames="1", WindowCenter="128", WindowWidth="256", RescaleSlope="10", RescaleIntercept="0"
     )
@@ -446,7 +446,7 @@ def test_damaged_dicom_raises_nothing_else():
         (40, 60, 256),
         (61, 33, 200),
     ],
-    ids=lambda v: str(v),
+    ids=str,
 )
 def test_fit_says_where_things_went(width, height, size_px):
     """A bright dot is found again where scale, left and top say; the shape is kept, the rest is black."""

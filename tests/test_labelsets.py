@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from cxrlib import cohorts, labelsets, noise, paths, simulate, stats
+from cxrlib import labelsets, noise, paths, simulate, stats
+from cxrlib.store import Store
 
 NAN = float("nan")
 CARD = dict.fromkeys(labelsets.CARD_FIELDS, "said")
@@ -20,7 +21,7 @@ needs_rsna = pytest.mark.skipif(
 
 def store(index, labels=None):
     """Return a packed cohort without its pixels."""
-    return cohorts.Store("fake", index, np.zeros((len(index), 1, 1), np.uint8), pd.DataFrame(), None, labels)
+    return Store("fake", index, np.zeros((len(index), 1, 1), np.uint8), pd.DataFrame(), None, labels)
 
 
 def of_ids(*ids):
