@@ -224,7 +224,7 @@ def folder(*, size_px, folder, table):
     rejected = []
     by_path, by_name = {}, {}
     for file in sorted(p for p in root.rglob("*") if p.is_file()):
-        if file.suffix.lower() in images.SUFFIXES:
+        if images.is_image(file):
             by_path[file.relative_to(root).as_posix()] = file
             for name in (file.name, file.stem):
                 by_name.setdefault(name, []).append(file)
@@ -254,7 +254,7 @@ def folder(*, size_px, folder, table):
             keep.append(i)
             where.append(meant[i][0])
         else:
-            rejected.append(("" if pd.isna(image_id) else image_id, f"{csv.name} line {i + 2}", reason))
+            rejected.append(("" if pd.isna(image_id) else image_id, f"{csv.name} line {rows.index[i] + 2}", reason))
     mentioned = {file for found in meant for file in found}
     rejected += [(f.stem, str(f), f"no row in {csv.name}") for f in by_path.values() if f not in mentioned]
     if not keep:
@@ -263,13 +263,13 @@ def folder(*, size_px, folder, table):
             f"None of the {len(rows)} rows of {csv} has an image below {root} that can be used: image_id must be "
             f"a file name there{first}."
         )
-    taken = rows.loc[keep].reset_index(drop=True)
+    taken = rows.iloc[keep].reset_index(drop=True)
     columns = [c for c in IMAGE_COLUMNS if c in taken]
     return Source(
         table=_typed(taken[columns]),
         read=partial(_read_file, [str(w) for w in where], size_px),
         rejected=rejected,
-        labels=labels.loc[keep].reset_index(drop=True).assign(image_id=taken["image_id"]) if findings else None,
+        labels=labels.iloc[keep].reset_index(drop=True).assign(image_id=taken["image_id"]) if findings else None,
         fingerprint="folder " + _stat(where),
     )
 
@@ -421,8 +421,9 @@ def pack(source, out, work, *, size_px, workers=None):
         reading = [i for i in range(n) if _work["reading"][i]]
         names = " or ".join(f"{table['image_id'][i]} ({_place(source, i)})" for i in reading) or "no image"
         raise RuntimeError(
-            f"A worker process was killed while it read {names}. If memory ran out, use fewer workers or free "
-            f"some; if it is the file, take it away. {len(done)} of {n} images are done and kept: run it again."
+            f"A worker process was killed while it read {names}. If memory ran out, use fewer cores (for two, "
+            "put `taskset -c 0,1` before the command); if it is the file, take it away. "
+            f"{len(done)} of {n} images are done and kept: run it again."
         ) from None
     finally:
         _work.clear()

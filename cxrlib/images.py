@@ -17,6 +17,14 @@ class UnreadableImageError(ValueError):
     """An image file that cannot be used; the message is one sentence with the reason."""
 
 
+def is_image(path):
+    """Return whether a file's ending is one of `SUFFIXES`, or it has no ending and DICOM's mark in it."""
+    if path.suffix:
+        return path.suffix.lower() in SUFFIXES
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def to_uint8(values, low, high):
     """Return `values` scaled so that `low` becomes 0 and `high` becomes 255, clipped, as uint8."""
     if not high > low:
@@ -120,7 +128,7 @@ def decode(content, suffix):
     ----------
     content : bytes
     suffix : str
-        The file's ending, one of `SUFFIXES`, in any case.
+        The file's ending, one of `SUFFIXES`, in any case; without one it is DICOM (`is_image`).
 
     Returns
     -------
@@ -135,7 +143,7 @@ def decode(content, suffix):
     """
     if not content:
         raise UnreadableImageError("the file is empty")
-    dicom = suffix.lower() in (".dcm", ".dicom")
+    dicom = suffix.lower() in (".dcm", ".dicom", "")
     image = Image.fromarray(decode_dicom(content)) if dicom else _decode_picture(content)
     low, high = image.getextrema()
     if low == high:

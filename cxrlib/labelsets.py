@@ -77,6 +77,8 @@ CARD_FIELDS = ("who", "how", "version", "source", "licence", "citation")
 def read_csv(path, required):
     """Return a CSV as text columns, or say in one sentence why it cannot be used.
 
+    Blank lines are left out; the row with index k stands on line k + 2.
+
     Parameters
     ----------
     path : Path
@@ -89,20 +91,31 @@ def read_csv(path, required):
         If the file is empty, not UTF-8, not a table, or lacks a column.
     """
     try:
-        table = pd.read_csv(path, dtype="string", encoding="utf-8-sig", skipinitialspace=True)
+        table = pd.read_csv(
+            path,
+            dtype="string",
+            encoding="utf-8-sig",
+            skipinitialspace=True,
+            skip_blank_lines=False,  # so that a row's index tells its line
+            keep_default_na=False,
+            na_values=[""],
+        )
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} is empty: it needs a header with {', '.join(required)}.") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8.") from None
     except pd.errors.ParserError as error:
         raise ValueError(f"{path} is not a table: {str(error).strip()}.") from None
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError(f"{path}: its rows have more fields than its header; remove commas at the ends of lines.")
     table.columns = [str(c).strip() for c in table.columns]
     missing = [c for c in required if c not in table]
     if missing:
-        raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(table.columns)}.")
+        hint = " Separate columns by commas." if len(table.columns) == 1 else ""
+        raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(table.columns)}.{hint}")
     if table.columns.duplicated().any():
         raise ValueError(f"{path} has the column {table.columns[table.columns.duplicated()][0]!r} twice.")
-    return table
+    return table.dropna(how="all")
 
 
 def check_label_columns(rows, findings, where):
@@ -133,7 +146,7 @@ def check_label_columns(rows, findings, where):
         if bad.any():
             at = int(np.flatnonzero(bad.to_numpy())[0])
             raise ValueError(
-                f"{where} line {at + 2}: {finding} is {rows[finding].iloc[at]!r}; "
+                f"{where} line {rows.index[at] + 2}: {finding} is {rows[finding].iloc[at]!r}; "
                 "labels are 1 (present), 0 (absent), -1 (uncertain) or empty (not assessed)."
             )
         labels[finding] = values.to_numpy(dtype="float32", na_value=np.nan)
@@ -340,7 +353,9 @@ def own(store, path, **card):
     rows = read_csv(csv, ("image_id",))
     if rows["image_id"].duplicated().any():
         at = int(np.flatnonzero(rows["image_id"].duplicated())[0])
-        raise ValueError(f"{csv} line {at + 2}: image_id {rows['image_id'].iloc[at]!r} occurs twice; keep one row.")
+        raise ValueError(
+            f"{csv} line {rows.index[at] + 2}: image_id {rows['image_id'].iloc[at]!r} occurs twice; keep one row."
+        )
     labels = check_label_columns(rows, [c for c in rows.columns if c != "image_id"], csv)
     table = pd.concat([rows["image_id"], labels], axis=1)
     inside = table["image_id"].isin(store.index["image_id"])

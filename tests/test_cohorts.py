@@ -263,6 +263,9 @@ def test_every_file_and_row_is_accounted_for(ours, tmp_path):
         ("image_id,patient_id,follow_up_number\na,1,1.5\n", "a whole number"),
         ("image_id,patient_id\nx,1\ny,2\n", "None of the 2 rows"),
         ("image_id,patient_id\n", "None of the 0 rows"),
+        ("image_id,patient_id,effusion\na,1,0,\nb,2,0,\n", "more fields than its header"),
+        ("image_id;patient_id\na;1\n", "Separate columns by commas"),
+        ("image_id,patient_id,effusion\n\n\na,1,x\n", "line 4: effusion is 'x'"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_one_sentence(three, text, says):
@@ -306,8 +309,9 @@ def test_settings_that_make_no_source():
 
 
 def test_dicom_of_either_polarity_is_the_same_picture(ours, tmp_path):
+    """One of them without an ending, as they come from an archive."""
     pixels = np.asarray(picture(3)).astype(np.uint16) * 16
-    for name, photometric, stored in (("m1", "MONOCHROME1", 4095 - pixels), ("m2", "MONOCHROME2", pixels)):
+    for name, photometric, stored in (("m1.dcm", "MONOCHROME1", 4095 - pixels), ("m2", "MONOCHROME2", pixels)):
         ds = pydicom.Dataset()
         ds.file_meta = pydicom.dataset.FileMetaDataset()
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -316,7 +320,7 @@ def test_dicom_of_either_polarity_is_the_same_picture(ours, tmp_path):
         ds.SamplesPerPixel, ds.PixelRepresentation, ds.PhotometricInterpretation = 1, 0, photometric
         ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11
         ds.PixelData = stored.tobytes()
-        ds.save_as(ours.root / f"{name}.dcm", enforce_file_format=True)
+        ds.save_as(ours.root / name, enforce_file_format=True)
     store, rejected = pack(ours.write("image_id,patient_id\nm1,1\nm2,2\n").open(), tmp_path)
     assert len(rejected) == 0
     np.testing.assert_array_equal(store.images[0], store.images[1])
@@ -588,7 +592,7 @@ def test_a_worker_that_dies_is_one_sentence_and_not_a_hang(tmp_path, uninterrupt
         pack(counted(tmp_path, N, partial(die_at, 40, how)), tmp_path)
     text = str(raised.value)
     done = journalled(tmp_path)
-    assert "i040 (row 40)" in text and f"{len(done)} of {N} images are done" in text and "fewer workers" in text
+    assert "i040 (row 40)" in text and f"{len(done)} of {N} images are done" in text and "taskset" in text
     assert 0 < len(done) < N and raised.value.__cause__ is None
     finish(tmp_path, uninterrupted, done)
 
