@@ -5,7 +5,7 @@ import shutil
 import pytest
 import yaml
 
-from cxrlib import compare, editions, labelsets, splits
+from cxrlib import compare, editions, labelsets, splits, training
 from cxrlib.cohorts import SOURCES
 from cxrlib.paths import ROOT
 
@@ -48,7 +48,7 @@ def test_edition_is_consistent(name):
 
 
 def test_the_full_edition_uses_the_papers_networks():
-    timm = pytest.importorskip("timm")
+    timm = training.timm
     full = load("nih")
     assert full["architectures"] == ["resnet50", "densenet121", "efficientnet_b3"]
     assert 224 <= full["size_px"] <= 320
