@@ -11,7 +11,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup edition repro replay test lint lab site lock clean
+.PHONY: help setup edition repro replay test lint lab site readme lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,6 +51,9 @@ lab: setup ## open the notebooks
 
 site: setup ## render the executed notebooks to site/index.html
 	$(BIN)/python -m cxrlib.site
+
+readme: setup ## put the headline tables into README.md
+	$(BIN)/python -m cxrlib.readme
 
 lock: ## resolve pyproject.toml anew into requirements.txt
 	bash tools/lock.sh

@@ -400,8 +400,8 @@ def simulated_panel(store, misses_frac):
     table = store.labels.copy()
     for finding in simulate.FINDINGS:
         present = table[finding] == 1
-        faint = store.index[f"{finding}_conspicuity"].where(present)
-        table.loc[present & (faint <= faint.quantile(misses_frac)), finding] = 0
+        faint = store.index[f"{finding}_conspicuity"].where(present).rank(pct=True)
+        table.loc[present & (faint <= misses_frac), finding] = 0
     return table, {
         "who": "simulated adjudicated panel",
         "how": f"what was drawn, less the faintest {misses_frac:.0%} of each finding (assumed); no false alarms",

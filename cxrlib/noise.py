@@ -104,6 +104,9 @@ def corrupt(reference, patient_id, calibration, rng, *, scale=1.0, miss_log_odds
     for stratum, chosen in zip(STRATA, (where, ~where), strict=True):
         row = rates.loc[stratum]
         positive, negative = chosen & (reference == 1), chosen & (reference == 0)
-        flip[positive] = scale * _tilt(miss[positive], row["fn"] / max(row["tp"] + row["fn"], 1))
-        flip[negative] = scale * _tilt(alarm[negative], row["fp"] / max(row["fp"] + row["tn"], 1))
+        for images, log_odds, wrong, right in ((positive, miss, "fn", "tp"), (negative, alarm, "fp", "tn")):
+            measured = row[wrong] + row[right]
+            if images.any() and not measured:
+                raise ValueError(f"The calibration has no image of stratum {stratum!r} with {wrong} or {right}.")
+            flip[images] = scale * _tilt(log_odds[images], row[wrong] / max(measured, 1))
     return np.float32(np.where(draws < flip, 1 - reference, reference))

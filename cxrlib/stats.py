@@ -222,13 +222,20 @@ def patient_resamples(patient_id, resamples_n, rng):
 def interval(estimate, replicates, reason=""):
     """Return the percentile interval of bootstrap replicates; NaN if more than half are undefined.
 
-    Undefined replicates are left out: the interval then holds given that both classes were drawn.
+    Undefined replicates are left out, and `reason` says how many: the interval then holds given that both
+    classes were drawn.
     """
     good = replicates[np.isfinite(replicates)]
     if not np.isfinite(estimate) or len(good) < 0.5 * len(replicates):
         return Interval(np.nan, np.nan, np.nan, reason or "undefined: one class only, or nothing called")
     low, high = np.quantile(good, (0.025, 0.975))
-    return Interval(float(estimate), float(low), float(high), reason)
+    return Interval(float(estimate), float(low), float(high), reason or _left_out(good, replicates))
+
+
+def _left_out(good, replicates):
+    """Return a note of how many resamples were undefined, if any."""
+    lost = len(replicates) - len(good)
+    return f"{lost} of {len(replicates)} resamples undefined, left out" if lost else ""
 
 
 def auc_replicates(label, score, resamples):
@@ -258,7 +265,8 @@ def difference(estimate, replicates):
         return Test(np.nan, np.nan, np.nan, np.nan, "undefined: one class only")
     tail = min((good <= 0).sum(), (good >= 0).sum())
     low, high = np.quantile(good, (0.025, 0.975))
-    return Test(float(estimate), float(low), float(high), float(min(1, 2 * (tail + 1) / (len(good) + 1))))
+    p = min(1, 2 * (tail + 1) / (len(good) + 1))
+    return Test(float(estimate), float(low), float(high), float(p), _left_out(good, replicates))
 
 
 def holm(p):

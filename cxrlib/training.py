@@ -221,19 +221,24 @@ def create_network(architecture, findings_n, pretrained="none"):
         raise ValueError(f"timm has no network {architecture!r}; near it: {near or 'none'}.")
     shape = {"in_chans": 1, "num_classes": findings_n}
     packaged = _packaged_weights(architecture) if pretrained == "auto" else None
+    network, origin = None, "from scratch"
+    if pretrained == "auto" and packaged is None:
+        try:
+            network, origin = timm.create_model(architecture, pretrained=True, **shape), "ImageNet, from timm's hub"
+        except (OSError, RuntimeError) as error:
+            origin = f"from scratch (no pretrained weights: {str(error).strip().splitlines()[0][:120]})"
+    if network is None:
+        network = timm.create_model(architecture, **shape)
     if packaged is not None:
         weights, package = packaged
-        network = timm.create_model(architecture, **shape)
         left = network.load_state_dict(weights, strict=False)
         assert set(left.missing_keys) == {"classifier.weight", "classifier.bias"} and not left.unexpected_keys
-        return network, f"ImageNet, from the {package} package"
-    if pretrained == "auto":
-        try:
-            return timm.create_model(architecture, pretrained=True, **shape), "ImageNet, from timm's hub"
-        except (OSError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0][:120]
-            return timm.create_model(architecture, **shape), f"from scratch (no pretrained weights: {reason})"
-    return timm.create_model(architecture, **shape), "from scratch"
+        origin = f"ImageNet, from the {package} package"
+    # timm scales some heads by the number of classes: with one, EfficientNet's first logits would be near 15
+    head = network.get_classifier()
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    return network, origin
 
 
 @torch.no_grad()

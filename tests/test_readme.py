@@ -1,0 +1,29 @@
+"""What README.md says is what the result files and the checkout say."""
+
+import re
+
+from cxrlib import readme
+from cxrlib.paths import ROOT
+
+TEXT = (ROOT / "README.md").read_text()
+
+
+def test_tables_are_those_of_the_result_files():
+    assert TEXT.count("<!-- table:") == 2
+    assert readme.filled(TEXT) == TEXT, "run make readme"
+
+
+def test_a_table_that_differs_is_found():
+    assert readme.filled(re.sub(r"0\.\d{3}", "0.123", TEXT)) == TEXT != re.sub(r"0\.\d{3}", "0.123", TEXT)
+
+
+def test_every_link_leads_somewhere():
+    targets = [t.split("#")[0] for t in re.findall(r"\]\(([^)]+)\)", TEXT)]
+    assert len(targets) > 8
+    for target in targets:
+        assert (ROOT / target).exists(), target
+
+
+def test_every_make_command_exists():
+    rules = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"`make (\w+)", TEXT)) <= rules
