@@ -4,8 +4,8 @@ EDITION ?=
 BIN     := .venv/bin
 SHARED  := $(abspath $(wildcard ../shared/data))
 
-# Where real radiographs and label tables lie, if anywhere (see docs/data.md). Empty: the parts that
-# need them say so and are skipped.
+# Where real radiographs and label tables lie, if anywhere (docs/data.md). Empty: editions of real images stop
+# and say so, and tests that need them are skipped.
 export CXR_DATA ?= $(SHARED)
 export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONHASHSEED := 0
@@ -16,9 +16,9 @@ export PYTHONHASHSEED := 0
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-setup: .venv/.ready ## install everything into .venv (2-5 minutes)
+setup: $(if $(filter .venv/bin,$(BIN)),.venv/.ready) ## install everything into .venv (1-5 minutes; BIN=DIR uses another environment)
 
-.venv/.ready: requirements.txt pyproject.toml
+.venv/.ready: requirements.txt
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' || \
 	  { echo "Python 3.11 with its venv module is needed (Debian: apt-get install python3.11 python3.11-venv); or name it: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv --clear .venv

@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from cxrlib import cohorts, paths
+from cxrlib.store import open_store
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -76,7 +77,7 @@ def nih_source(folder, size_px, copies=1):
 def packed_pixels(folder, size_px, images_n):
     """Pack the real images, repeat them to `images_n`, and return these memory-mapped as a store is."""
     cohorts.pack(nih_source(folder, size_px), folder / "store", folder / "work", size_px=size_px)
-    pixels = cohorts.open_store(folder / "store").images
+    pixels = open_store(folder / "store").images
     np.save(folder / "repeated.npy", pixels[np.arange(images_n) % len(pixels)])
     return np.load(folder / "repeated.npy", mmap_mode="r")
 
@@ -89,7 +90,7 @@ def decode(file):
 def main():
     with tempfile.TemporaryDirectory() as folder, multiprocessing.Pool(CORES) as pool:
         folder = Path(folder)
-        source = nih_source(folder, 224, copies=9)
+        source = nih_source(folder, 224, copies=20)
         files = sorted((folder / "images").iterdir())
 
         def pillow():

@@ -138,12 +138,14 @@ def _unique(found, rejected, what):
     return kept
 
 
-def nih(*, size_px, folder):
+def nih(*, size_px, folder, images_n=None):
     """Return a source for a folder laid out as the ChestX-ray14 release.
 
     `images*/**/*.png` in any size; `Data_Entry_2017_v2020.csv` (else the copy in torchxrayvision);
     `train_val_list.txt` and `test_list.txt` (without them there is no official split);
     `BBox_List_2017.csv` (else torchxrayvision's copy; coordinates in 1024 x 1024 pixels).
+
+    With `images_n`, a folder that holds another number of images is refused: an edition is of its images.
 
     112,120 images of 30,805 patients when whole. Wang et al., CVPR 2017. Free use; credit the NIH
     Clinical Center and link its download page.
@@ -165,6 +167,10 @@ def nih(*, size_px, folder):
     ids = sorted(set(by_id) & set(known.index))
     if not ids:
         raise ValueError(f"No image in {folder} has a row in Data_Entry_2017_v2020.csv: are these NIH file names?")
+    if images_n is not None and len(ids) != images_n:
+        raise ValueError(
+            f"{folder} holds {len(ids)} images with a row; this edition is of {images_n} (docs/data.md)."
+        )
     table = known.loc[ids].reset_index()
     table["official_split"] = _official_split(folder, ids)
     boxes = labelsets.read_nih_boxes(folder)
@@ -287,6 +293,7 @@ def open_source(settings):
     """
     settings = dict(settings)
     name = settings.pop("source", None)
+    settings.pop("pixels", None)  # what they are the same pixels as is for splits.check_external
     if name not in SOURCES:
         raise ValueError(f"source: {name!r} is none of {', '.join(SOURCES)}.")
     try:

@@ -243,11 +243,19 @@ def difference_table(cells, all_arms, study, places, test_labels):
     Returns
     -------
     pandas.DataFrame
-        `comparison, role, network, finding, test, scored_against, positives_n, estimate, low, high, p, reason,
-        delong_first_seed, delong_p, delong_clustered_p, p_holm`.
+        `comparison, role, first, second` (whose labels the two sides learned), `network, finding, test,
+        scored_against, positives_n, estimate, low, high, p, reason, delong_first_seed, delong_p,
+        delong_clustered_p, p_holm`.
     """
     rows = [
-        {"comparison": name, "role": role, **_where(a, place, labels), **cell}
+        {
+            "comparison": name,
+            "role": role,
+            "first": a.label_set,
+            "second": b.label_set,
+            **_where(a, place, labels),
+            **cell,
+        }
         for role in ("comparison", "control")
         for name, (first, second) in study[f"{role}s"].items()
         for a, b in pairs(all_arms, first, second)
@@ -303,7 +311,7 @@ def drain_table(cells, all_arms, places, test_labels):
 
 
 def headline(table, differences):
-    """Return the README's table: networks and tests, AUC by the radiologist for both arms, and the difference.
+    """Return the README's table: each comparison's two AUCs and their difference, by every scorer asked for.
 
     Parameters
     ----------
@@ -316,7 +324,7 @@ def headline(table, differences):
     for row in differences[(differences["role"] == "comparison") & differences["p_holm"].notna()].itertuples():
         same = table[(table[where] == [getattr(row, name) for name in where]).all(axis=1)].set_index("trained_on")
         entry = {name.replace("_", " "): getattr(row, name) for name in where}
-        for label_set in row.comparison.split(" - "):
+        for label_set in (row.first, row.second):
             entry[f"trained on {label_set}"] = form(*same.loc[label_set, ["estimate", "low", "high"]])
         rows.append({**entry, "difference": form(row.estimate, row.low, row.high)})
     return pd.DataFrame(rows)

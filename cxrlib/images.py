@@ -145,7 +145,9 @@ def decode(content, suffix):
         raise UnreadableImageError("the file is empty")
     dicom = suffix.lower() in (".dcm", ".dicom", "")
     image = Image.fromarray(decode_dicom(content)) if dicom else _decode_picture(content)
-    low, high = image.getextrema()
+    low, high = image.resize((16, 16), Image.Resampling.NEAREST).getextrema()  # quick, and mostly enough
+    if low == high:
+        low, high = image.getextrema()
     if low == high:
         raise UnreadableImageError(f"all its pixels have one value ({low}), so it shows nothing")
     return image
@@ -169,7 +171,7 @@ def _decode_picture(content):
         return Image.fromarray(to_uint8(values, *_used_range(values)))
     if image.format == "PNG" and content[24] == 16:  # Pillow drops the lower 8 bits: black, if 12 are used
         raise UnreadableImageError("it is a colour PNG of 16 bits, which must be saved in grey")
-    return image if image.mode == "L" else image.convert("RGB").convert("L")
+    return image if image.mode == "L" else image.convert("L")
 
 
 def fit(image, size_px):

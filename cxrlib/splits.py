@@ -12,7 +12,6 @@ SPLITS = ("train", "valid", "test")
 SAME_PIXELS = {
     "nih": (
         "nih",
-        "nih_mini",
         "NIH_Dataset",
         "NIH_Google_Dataset",
         "RSNA_Pneumonia_Dataset",

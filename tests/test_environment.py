@@ -33,7 +33,7 @@ def test_requirements_hold_every_direct_dependency_at_its_version():
 def test_conda_installs_the_same_list():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
-    assert pip == ["-r requirements.txt", "-e ./"]
+    assert pip == ["-r requirements.txt", "-e ."]
     python = next(d for d in environment["dependencies"] if isinstance(d, str) and d.startswith("python="))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert python == "python=3.11" and project["requires-python"] == ">=3.11,<3.12"
