@@ -5,13 +5,11 @@ import re
 import shutil
 import subprocess
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image
 
-from cxrlib import labelsets, replay, simulate
+from cxrlib import replay
 from cxrlib.paths import ROOT
 
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -117,58 +115,3 @@ def test_images_label_sets_and_splits_are_versioned(checkout, first_run):
         "data/targets/tiny",
     ):
         assert out[path]["md5"]
-
-
-def fake_nih_release(folder, rng):
-    """Make a folder of the NIH release's layout: drawn pictures under the ids of images that Google labelled."""
-    google = labelsets.read_google_four()
-    entries = labelsets.read_nih_entries().set_index("image_id")
-    google["nlp"] = entries["pneumothorax"].loc[google["image_id"]].to_numpy()
-    chosen = []
-    for part, positives_n in (("val", 60), ("test", 20)):
-        inside = google[google["set"] == part]
-        some = pd.concat(
-            [inside[inside["nlp"] == 1].head(positives_n), inside[inside["nlp"] == 0].sample(120, random_state=1)]
-        )
-        chosen.append(some)
-        name = "train_val_list.txt" if part == "val" else "test_list.txt"
-        (folder / "nih").mkdir(parents=True, exist_ok=True)
-        (folder / "nih" / name).write_text("\n".join(inside["image_id"]))
-    chosen = pd.concat(chosen)
-    hospital = simulate.HOSPITALS["internal"]
-    rows = simulate.admissions(hospital, len(chosen), rng).to_dict("records")
-    painter = simulate.Painter(hospital, 48, 1)
-    (folder / "nih/images_001/images").mkdir(parents=True)
-    for k, image_id in enumerate(chosen["image_id"]):
-        Image.fromarray(painter.draw(rows[k], k)[0]).save(folder / "nih/images_001/images" / image_id)
-    (folder / "labels").mkdir()
-    classes = np.where(chosen["airspace_opacity"] == 1, "Lung Opacity", "Normal")
-    rsna = pd.DataFrame(
-        {"rsna": [f"r{k}" for k in range(len(chosen))], "nih": chosen["image_id"], "mse": 1.0, "cls": classes}
-    )
-    rsna.iloc[:200].to_csv(folder / "labels/rsna_to_nih.csv", index=False)
-    return chosen
-
-
-def test_the_full_edition_runs_on_a_tiny_folder_of_the_same_layout(checkout, first_run, tmp_path):
-    """Edition nih with its own loader, split, label sets and stages; only size, networks and epochs are cut."""
-    chosen = fake_nih_release(tmp_path, np.random.default_rng(2))
-    settings = yaml.safe_load((ROOT / "editions" / "nih.yaml").read_text())
-    settings |= {"size_px": 32, "architectures": ["test_resnet"], "seeds": [1]}
-    settings["split"]["valid_frac"] = 0.3
-    settings["training"] |= {"pretrained": "none", "epochs": 1, "batch_size": 16}
-    settings["pneumothorax"]["resamples_n"] = 50
-    ran, _ = repro(checkout, settings, CXR_DATA=str(tmp_path))
-    assert {"cohort@nih", "study_pneumothorax@nih", "results@nih", "train@nih-opacity_rsna-test_resnet-1"} <= ran
-    assert not any("tiny" in stage for stage in ran)
-    table = pd.read_csv(checkout / "results/nih/pneumothorax/table.csv")
-    assert {("pneumothorax", "google"), ("airspace_opacity", "rsna"), ("airspace_opacity", "nlp")} <= set(
-        zip(table["finding"], table["scored_against"], strict=True)
-    )
-    rejected = pd.read_csv(checkout / "data/cohorts/nih/rejected.csv")
-    images = pd.read_parquet(checkout / "data/cohorts/nih/images.parquet")
-    assert len(images) == len(chosen) and len(images) + len(rejected) == 112_120
-    for page in (checkout / "paper/nih").glob("0*.ipynb"):
-        assert "imshow" not in page.read_text() or "image/png" not in page.read_text(), "no picture of a patient"
-    ran, _ = repro(checkout, tiny())
-    assert not [stage for stage in ran if stage.startswith("train")], "coming back re-trains nothing"

@@ -109,7 +109,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(trained, packed, stor
     resumed = training.train(store, make_targets(store), FINDINGS, make_settings(), tmp_path)
     assert 1 <= resumed.resumed_at_epoch < 3
     assert len(resumed.history) == 3
-    np.testing.assert_allclose(resumed.history["train_loss"], trained.history["train_loss"], rtol=1e-5)
+    np.testing.assert_allclose(resumed.history["valid_loss"], trained.history["valid_loss"], rtol=1e-5)
     assert probabilities(resumed, store).tobytes() == probabilities(trained, store).tobytes()
 
 
@@ -194,7 +194,7 @@ def test_without_a_hub_the_record_says_from_scratch(monkeypatch):
 
 def test_unknown_network_names_near_ones():
     with pytest.raises(ValueError, match="resnet50"):
-        training.create_network("resnet5o", 1)
+        training.create_network("resnet5", 1)
 
 
 def test_weights_of_another_network_are_refused(trained, tmp_path):
