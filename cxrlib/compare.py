@@ -1,6 +1,6 @@
 """Comparisons of training labels: arms, and the cells of a table that crosses them with tests and test labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,32 +10,40 @@ from cxrlib import cases, runs, stats
 
 @dataclass(frozen=True)
 class Arm:
-    """One architecture trained on one target: as many runs as there are seeds."""
+    """One architecture trained on one target, once a seed, and one finding that it predicts."""
 
     target: str
     architecture: str
     label_set: str
     finding: str
+    seeds: tuple
+
+    def runs(self):
+        """Return the keys of its runs, one a seed."""
+        return [runs.key(self.target, self.architecture, seed) for seed in self.seeds]
 
 
-def arms(settings):
-    """Return every arm of an edition, in the order of `params.yaml`."""
+def arms(settings, groups=None):
+    """Return every arm of an edition, or of some groups of its runs, in the order of `params.yaml`."""
+    seeds = {}
+    for target, architecture, seed in runs.planned(settings, groups):
+        seeds.setdefault((target, architecture), []).append(seed)
     return [
-        Arm(target, architecture, settings["targets"][target]["label_set"], finding)
-        for target in settings["target_names"]
+        Arm(target, architecture, settings["targets"][target]["label_set"], finding, tuple(each))
+        for (target, architecture), each in seeds.items()
         for finding in settings["targets"][target]["findings"]
-        for architecture in settings["architectures"]
     ]
 
 
 def pairs(all_arms, first, second):
-    """Return `(a, b)` of the arms of two targets that share architecture and finding."""
-    by_key = {(arm.target, arm.architecture, arm.finding): arm for arm in all_arms}
-    return [
-        (arm, by_key[second, arm.architecture, arm.finding])
-        for arm in all_arms
-        if arm.target == first and (second, arm.architecture, arm.finding) in by_key
-    ]
+    """Return `(a, b)` of the arms of two targets that share architecture and finding, each with the seeds of both."""
+    out = []
+    for a in (arm for arm in all_arms if arm.target == first):
+        for b in (arm for arm in all_arms if arm.target == second):
+            shared = tuple(seed for seed in a.seeds if seed in b.seeds)
+            if (a.architecture, a.finding) == (b.architecture, b.finding) and shared:
+                out.append((replace(a, seeds=shared), replace(b, seeds=shared)))
+    return out
 
 
 def seed_floor(table):
@@ -61,11 +69,10 @@ class Cells:
         Case tables of test images, by cohort.
     resamples : Mapping of str to stats.Resamples
         Of the same rows.
-    seeds : sequence of int
     """
 
-    def __init__(self, tests, resamples, seeds):
-        self.tests, self.resamples, self.seeds, self._replicates = tests, resamples, list(seeds), {}
+    def __init__(self, tests, resamples):
+        self.tests, self.resamples, self._replicates = tests, resamples, {}
 
     def has(self, arm, cohort, test_labels):
         """Return whether the test labels assess the arm's finding in this cohort on both classes."""
@@ -80,8 +87,7 @@ class Cells:
         keep = np.isin(label, (0, 1))
         if chosen is not None:
             keep &= chosen
-        keys = [runs.key(arm.target, arm.architecture, seed) for seed in self.seeds]
-        scores = [table[cases.probability(key, arm.finding)].to_numpy(float)[keep] for key in keys]
+        scores = [table[cases.probability(key, arm.finding)].to_numpy(float)[keep] for key in arm.runs()]
         return label[keep], np.stack(scores), self.resamples[cohort].of(keep), keep
 
     def _auc(self, arm, cohort, test_labels):
@@ -144,8 +150,7 @@ class Cells:
         """Return each seed's threshold of that specificity on validation images, by the arm's own labels."""
         label = valid[cases.label(arm.label_set, arm.finding)].to_numpy(float)
         there = np.isin(label, (0, 1))
-        keys = [runs.key(arm.target, arm.architecture, seed) for seed in self.seeds]
-        scores = [valid[cases.probability(key, arm.finding)].to_numpy(float)[there] for key in keys]
+        scores = [valid[cases.probability(key, arm.finding)].to_numpy(float)[there] for key in arm.runs()]
         return [stats.threshold_at_specificity(label[there], s, specificity) for s in scores]
 
     def operating_point(self, arm, thresholds, cohort, test_labels, prevalences):

@@ -42,6 +42,25 @@ def params(*keys):
     return section
 
 
+def planned(settings, groups=None):
+    """Return the runs of an edition as `(target, architecture, seed)`, in the order of `params.yaml`.
+
+    Parameters
+    ----------
+    settings : Mapping
+        `params.yaml`.
+    groups : sequence of str, optional
+        Which groups of `settings["runs"]`; all if not given.
+    """
+    return [
+        (target, architecture, seed)
+        for group in (settings["runs"] if groups is None else groups)
+        for target in settings["runs"][group]["targets"]
+        for architecture in settings["runs"][group]["architectures"]
+        for seed in settings["runs"][group]["seeds"]
+    ]
+
+
 def key(target, architecture, seed):
     """Return a run's key: its folder, its stage and its row in every table."""
     return f"{target}-{architecture}-{seed}"

@@ -10,7 +10,7 @@ from cxrlib import cases, compare, runs, stats
 SEEDS = (1, 2, 3)
 PTX = "pneumothorax"
 ARMS = {
-    t: compare.Arm(t, "resnet", label_set, PTX)
+    t: compare.Arm(t, "resnet", label_set, PTX, SEEDS)
     for t, label_set in (("rad", "reader"), ("nlp", "report"), ("same", "reader"))
 }
 
@@ -51,7 +51,7 @@ def held_out(table):
 @pytest.fixture(scope="module")
 def cells(held_out):
     resamples = stats.patient_resamples(held_out["patient_id"], 300, np.random.default_rng(0))
-    return compare.Cells({"home": held_out}, {"home": resamples}, SEEDS)
+    return compare.Cells({"home": held_out}, {"home": resamples})
 
 
 def by_sklearn(rows, arm, labels):
@@ -138,7 +138,7 @@ def test_by_drain(cells, held_out):
 
 def test_by_drain_where_nobody_has_one(held_out):
     resamples = stats.patient_resamples(held_out["patient_id"], 20, np.random.default_rng(0))
-    cells = compare.Cells({"home": held_out.assign(chest_drain=0)}, {"home": resamples}, SEEDS)
+    cells = compare.Cells({"home": held_out.assign(chest_drain=0)}, {"home": resamples})
     got = cells.by_drain(ARMS["rad"], "home", "reader")
     assert got["images with a drain"]["images_n"] == 0 and np.isnan(got["images with a drain"]["estimate"])
     assert got["images without a drain"]["estimate"] == pytest.approx(
@@ -158,8 +158,15 @@ def test_roc_is_a_band_around_the_mean_over_seeds(cells):
 
 def test_arms_and_pairs():
     targets = {"a": {"label_set": "x", "findings": ["mass", PTX]}, "b": {"label_set": "y", "findings": [PTX]}}
-    every = compare.arms({"targets": targets, "target_names": ["a", "b"], "architectures": ["r", "d"]})
-    assert len(every) == 6 and every[0] == compare.Arm("a", "r", "x", "mass")
+    targets["c"] = {"label_set": "z", "findings": [PTX]}
+    groups = {
+        "many": {"targets": ["a", "b"], "architectures": ["r", "d"], "seeds": [1, 2]},
+        "few": {"targets": ["c"], "architectures": ["r"], "seeds": [2]},
+    }
+    settings = {"targets": targets, "runs": groups}
+    every = compare.arms(settings, ["many"])
+    assert len(every) == 6 and every[0] == compare.Arm("a", "r", "x", "mass", (1, 2))
+    assert every[0].runs() == ["a-r-1", "a-r-2"] and len(compare.arms(settings)) == 7
     assert [
         (a.target, b.target, a.architecture, a.finding, b.finding) for a, b in compare.pairs(every, "a", "b")
     ] == [
@@ -167,6 +174,8 @@ def test_arms_and_pairs():
         ("a", "b", "d", PTX, PTX),
     ]
     assert compare.pairs(every, "a", "c") == []
+    (pair,) = compare.pairs(compare.arms(settings), "a", "c")
+    assert {(arm.architecture, arm.seeds) for arm in pair} == {("r", (2,))}, "what both were run with"
 
 
 STUDY = {
@@ -203,7 +212,7 @@ def test_tables_hold_the_cells(cells, table):
 def test_no_drains_known_gives_an_empty_table(held_out):
     rows = held_out.drop(columns="chest_drain")
     cells = compare.Cells(
-        {"home": rows}, {"home": stats.patient_resamples(rows["patient_id"], 5, np.random.default_rng(0))}, SEEDS
+        {"home": rows}, {"home": stats.patient_resamples(rows["patient_id"], 5, np.random.default_rng(0))}
     )
     empty = compare.drain_table(cells, list(ARMS.values()), {"home": "home"}, "reader")
     assert empty.empty and {"subset", "estimate"} <= set(empty)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import yaml
 
-from cxrlib import compare, editions, labelsets, splits, training
+from cxrlib import compare, editions, labelsets, runs, splits, training
 from cxrlib.cohorts import SOURCES
 from cxrlib.paths import ROOT
 
@@ -38,12 +38,14 @@ def test_edition_is_consistent(name):
         if cohort != settings["train_cohort"]:
             splits.check_external(settings["train_cohort"], cohort, settings["cohorts"])
     own = settings["label_sets"][settings["train_cohort"]]
-    for target in settings["target_names"]:
+    planned = runs.planned(settings)
+    assert len(set(planned)) == len(planned), "no run is in two groups"
+    for target in {target for target, _, _ in planned}:
         entry = settings["targets"][target]
         assert entry["policy"] in labelsets.POLICIES and set(entry["findings"]) <= set(labelsets.VOCABULARY)
         assert {entry["label_set"], *entry["same_images_as"]} <= set(own)
-    arms = compare.arms(settings)
     study = settings["pneumothorax"]
+    arms = compare.arms(settings, study["runs"])
     for label, (first, second) in {**study["comparisons"], **study["controls"]}.items():
         assert compare.pairs(arms, first, second), label
 
@@ -51,9 +53,9 @@ def test_edition_is_consistent(name):
 def test_the_full_edition_uses_the_papers_networks():
     timm = training.timm
     full = load("nih")
-    assert full["architectures"] == ["resnet50", "densenet121", "efficientnet_b3"]
+    assert full["runs"]["pneumothorax"]["architectures"] == ["resnet50", "densenet121", "efficientnet_b3"]
     assert 224 <= full["size_px"] <= 320
-    assert all(timm.is_model(a) for name in EDITIONS for a in load(name)["architectures"])
+    assert all(timm.is_model(a) for name in EDITIONS for _, a, _ in runs.planned(load(name)))
 
 
 @pytest.fixture

@@ -15,15 +15,16 @@ from cxrlib.paths import ROOT
 pytestmark = pytest.mark.xdist_group("pipeline")
 
 
-def tiny(**changes):
+def tiny(seeds=(1,)):
     settings = yaml.safe_load((ROOT / "editions" / "quick.yaml").read_text())
-    settings |= {"edition": "tiny", "size_px": 32, "architectures": ["test_resnet"], "seeds": [1]}
+    settings |= {"edition": "tiny", "size_px": 32}
     settings["cohorts"]["simulated"]["images_n"] = 400
     settings["cohorts"]["simulated_external"]["images_n"] = 120
-    settings["target_names"] = ["pneumothorax_radiologist", "pneumothorax_nlp"]
+    settings["runs"]["pneumothorax"] |= {"architectures": ["test_resnet"], "seeds": list(seeds)}
+    settings["runs"]["controls"]["targets"] = []
     settings["training"]["epochs"] = 1
     settings["pneumothorax"] |= {"resamples_n": 50, "controls": {}}
-    return settings | changes
+    return settings
 
 
 @pytest.fixture(scope="module")
