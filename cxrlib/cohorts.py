@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cxrlib import images, labelsets, paths, progress, simulate
+from cxrlib import catalogue, images, labelsets, paths, progress, simulate
 from cxrlib.store import BOX_COLUMNS, IMAGE_COLUMNS, PACKED_COLUMNS, open_store  # noqa: F401
 from cxrlib.torchxrayvision_source import torchxrayvision
 
@@ -156,7 +156,7 @@ def nih(*, size_px, folder, images_n=None):
     if not files:
         raise FileNotFoundError(f"{folder} holds no images*/**/*.png: unpack the NIH archives into {folder}/images.")
     by_id = _unique(((p.name, p) for p in files), rejected, "the image file")
-    entry = labelsets.read_nih_entries(folder)
+    entry = catalogue.read_nih_entries(folder)
     known = entry.drop_duplicates("image_id").set_index("image_id")
     duplicated = entry["image_id"][entry["image_id"].duplicated()]
     rejected += [(i, "Data_Entry_2017_v2020.csv", "the row occurs twice; the first is kept") for i in duplicated]
@@ -173,7 +173,7 @@ def nih(*, size_px, folder, images_n=None):
         )
     table = known.loc[ids].reset_index()
     table["official_split"] = _official_split(folder, ids)
-    boxes = labelsets.read_nih_boxes(folder)
+    boxes = catalogue.read_nih_boxes(folder)
     return Source(
         table=table[[c for c in IMAGE_COLUMNS if c in table]],
         read=partial(_read_file, [str(by_id[i]) for i in ids], size_px),

@@ -46,6 +46,12 @@ def pairs(all_arms, first, second):
     return out
 
 
+def _mean_rates(label, called, resamples):
+    """Return `stats.rates` in each resample, averaged over the decisions of several seeds."""
+    each = [stats.rates(label, c, resamples) for c in called]
+    return {name: np.mean([rates[name] for rates in each], axis=0) for name in each[0]}
+
+
 def seed_floor(table):
     """Return how far training seeds alone move the AUC, by network and training labels.
 
@@ -95,7 +101,7 @@ class Cells:
         key = (arm, cohort, test_labels)
         if key not in self._replicates:
             label, scores, resamples, _ = self._select(arm, cohort, test_labels)
-            replicates = np.mean([stats.auc_replicates(label, s, resamples) for s in scores], axis=0)
+            replicates = np.mean([stats.auc(label, s, resamples) for s in scores], axis=0)
             self._replicates[key] = [stats.auc(label, s) for s in scores], replicates
         return self._replicates[key]
 
@@ -132,6 +138,7 @@ class Cells:
         return {
             "positives_n": int(label.sum()),
             **value._asdict(),
+            "smallest": stats.smallest_difference(float(np.nanstd(replicates_a - replicates_b, ddof=1))),
             "delong_first_seed": by_image.estimate,
             "delong_p": by_image.p,
             "delong_clustered_p": clustered.p,
@@ -140,9 +147,9 @@ class Cells:
     def roc(self, arm, cohort, test_labels, specificities):
         """Return mean, low and high sensitivity at each specificity, each (k,)."""
         label, scores, resamples, _ = self._select(arm, cohort, test_labels)
-        whole = np.ones((1, len(label)))
+        whole = stats.whole(len(label))
         mean = np.mean([stats.roc_on_grid(label, s, whole, specificities)[0] for s in scores], axis=0)
-        some = resamples.weights[:400]  # a band's edge needs fewer than an interval's end
+        some = resamples.first(400)  # a band's edge needs fewer than an interval's end
         bands = np.mean([stats.roc_on_grid(label, s, some, specificities) for s in scores], axis=0)
         return mean, *np.nanquantile(bands, (0.025, 0.975), axis=0)
 
@@ -158,10 +165,9 @@ class Cells:
         if not self.has(arm, cohort, test_labels):
             return []
         label, scores, resamples, _ = self._select(arm, cohort, test_labels)
-        whole = stats.Resamples(np.ones((1, len(label)), np.float32))
         called = [s >= t for s, t in zip(scores, thresholds, strict=True)]
         out = []
-        values, replicates = (stats.mean_rates(label, called, r) for r in (whole, resamples))
+        values, replicates = (_mean_rates(label, called, r) for r in (stats.whole(len(label)), resamples))
         for prevalence in prevalences:
             name = f"ppv at prevalence {prevalence:g}"
             for rates in (values, replicates):
@@ -186,7 +192,7 @@ class Cells:
         out = {}
         for name, chosen in subsets.items():
             label, scores, resamples, _ = self._select(arm, cohort, test_labels, chosen)
-            replicates = np.mean([stats.auc_replicates(label, s, resamples) for s in scores], axis=0)
+            replicates = np.mean([stats.auc(label, s, resamples) for s in scores], axis=0)
             value = stats.interval(np.mean([stats.auc(label, s) for s in scores]), replicates)
             out[name] = {"images_n": len(label), "positives_n": int(label.sum()), **value._asdict()}
         return out
@@ -249,8 +255,9 @@ def difference_table(cells, all_arms, study, places, test_labels):
     -------
     pandas.DataFrame
         `comparison, role, first, second` (whose labels the two sides learned), `network, finding, test,
-        scored_against, positives_n, estimate, low, high, p, reason, delong_first_seed, delong_p,
-        delong_clustered_p, p_holm`.
+        scored_against, positives_n, estimate, low, high, p, reason, smallest, delong_first_seed, delong_p,
+        delong_clustered_p, p_holm`. `smallest` is the smallest true difference that this test set shows with 80 %
+        power.
     """
     rows = [
         {

@@ -1,17 +1,18 @@
 """Label sets: who says which finding is on which image, in one vocabulary, with a card each.
 
 A label set is a table with `image_id` and one float32 column per finding it assesses. Values:
-1 present, 0 absent, -1 uncertain, NaN not assessed. It lies at `data/label_sets/<cohort>/<name>.parquet`
-with its card, `<name>.yaml`, beside it. What a study makes of -1 and NaN is a named policy (`POLICIES`).
+1 present, 0 absent, -1 uncertain, NaN not assessed. A set in which several readers label an image has a
+row per image and reader, and a column `reader_id`. A cohort's label set lies at
+`data/label_sets/<cohort>/<name>.parquet` with its card, `<name>.yaml`, beside it. What a study makes of -1
+and NaN is a named policy (`POLICIES`). Published sets are in `cxrlib.catalogue`; what a cohort's settings
+may ask for is in `cxrlib.cohort_labels`.
 """
-
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from cxrlib import noise, paths, simulate
+from cxrlib import paths
 
 # The vocabulary: every finding that any label set here assesses, and how each source spells it.
 NIH_FINDINGS = {
@@ -52,7 +53,148 @@ CHEXPERT_FINDINGS = {
     "Fracture": "fracture",
     "Support Devices": "support_devices",
 }
-VOCABULARY = tuple(dict.fromkeys([*NIH_FINDINGS.values(), *GOOGLE_FINDINGS.values(), *CHEXPERT_FINDINGS.values()]))
+GOOGLE_READER_FINDINGS = {
+    "Fracture": "fracture",
+    "Pneumothorax": "pneumothorax",
+    "Airspace opacity": "airspace_opacity",
+    "Nodule/mass": "nodule_or_mass",
+}
+GOOGLE_ALL_FINDINGS = {
+    **{theirs.replace("_", " "): ours for theirs, ours in NIH_FINDINGS.items()},
+    "Abnormal": "abnormal",
+    "Other": "other",
+}
+OPENI_GOLD_FINDINGS = {**NIH_FINDINGS, "normal": "no_finding"}
+VINDR_FINDINGS = {
+    "No finding": "no_finding",
+    "Aortic enlargement": "aortic_enlargement",
+    "Atelectasis": "atelectasis",
+    "Calcification": "calcification",
+    "Cardiomegaly": "cardiomegaly",
+    "Consolidation": "consolidation",
+    "ILD": "interstitial_lung_disease",
+    "Infiltration": "infiltration",
+    "Lung Opacity": "lung_opacity",
+    "Nodule/Mass": "nodule_or_mass",
+    "Other lesion": "other",
+    "Pleural effusion": "effusion",
+    "Pleural thickening": "pleural_thickening",
+    "Pneumothorax": "pneumothorax",
+    "Pulmonary fibrosis": "fibrosis",
+}
+
+# PadChest's terms, by the finding that they mean or are a kind of; a term may mean two. Left out on purpose:
+# patterns (alveolar, interstitial, infiltrates' kin), signs (COPD signs, air trapping, blunted angles, volume
+# loss), pseudonodules, subcutaneous emphysema, fibrotic bands, vertebral compression and implants of bone.
+PADCHEST_TERMS = {
+    "atelectasis": (
+        "atelectasis",
+        "atelectasis basal",
+        "laminar atelectasis",
+        "lobar atelectasis",
+        "round atelectasis",
+        "segmental atelectasis",
+        "total atelectasis",
+    ),
+    "cardiomegaly": ("cardiomegaly",),
+    "effusion": (
+        "empyema",
+        "hydropneumothorax",
+        "loculated fissural effusion",
+        "loculated pleural effusion",
+        "pleural effusion",
+    ),
+    "infiltration": ("infiltrates",),
+    "mass": ("mass", "pulmonary mass"),
+    "nodule": ("multiple nodules", "nodule"),
+    "pneumonia": ("atypical pneumonia", "pneumonia"),
+    "pneumothorax": ("hydropneumothorax", "pneumothorax"),
+    "consolidation": ("consolidation",),
+    "edema": ("pulmonary edema",),
+    "emphysema": ("emphysema",),
+    "fibrosis": ("pulmonary fibrosis",),
+    "pleural_thickening": ("apical pleural thickening", "calcified pleural thickening", "pleural thickening"),
+    "hernia": ("hiatal hernia",),
+    "fracture": (
+        "callus rib fracture",
+        "clavicle fracture",
+        "fracture",
+        "humeral fracture",
+        "rib fracture",
+        "vertebral fracture",
+    ),
+    "calcification": (  # of lung, pleura or lymph nodes
+        "calcified adenopathy",
+        "calcified densities",
+        "calcified granuloma",
+        "calcified mediastinal adenopathy",
+        "calcified pleural plaques",
+        "calcified pleural thickening",
+    ),
+    "support_devices": (
+        "NSG tube",
+        "aortic endoprosthesis",
+        "artificial aortic heart valve",
+        "artificial heart valve",
+        "artificial mitral heart valve",
+        "catheter",
+        "central venous catheter",
+        "central venous catheter via jugular vein",
+        "central venous catheter via subclavian vein",
+        "central venous catheter via umbilical vein",
+        "chest drain tube",
+        "double J stent",
+        "dual chamber device",
+        "electrical device",
+        "endoprosthesis",
+        "endotracheal tube",
+        "gastrostomy tube",
+        "nephrostomy tube",
+        "pacemaker",
+        "reservoir central venous catheter",
+        "single chamber device",
+        "tracheostomy tube",
+        "ventriculoperitoneal drain tube",
+    ),
+}
+
+# Open-i's codes are headings with qualifiers, as in `Opacity/lung/base/left`: a code counts if it has this
+# heading and, where one is given, this qualifier anywhere.
+OPENI_CODES = {
+    "atelectasis": ("Pulmonary Atelectasis",),
+    "cardiomegaly": ("Cardiomegaly",),
+    "effusion": ("Hemopneumothorax", "Hemothorax", "Hydropneumothorax", "Pleural Effusion"),
+    "infiltration": ("Infiltrate",),
+    "mass": ("Mass/lung",),
+    "nodule": ("Nodule/lung",),
+    "pneumonia": ("Pneumonia",),
+    "pneumothorax": ("Hemopneumothorax", "Hydropneumothorax", "Pneumothorax"),
+    "consolidation": ("Consolidation",),
+    "edema": ("Pulmonary Edema",),
+    "emphysema": ("Bullous Emphysema", "Emphysema", "Pulmonary Emphysema"),
+    "fibrosis": ("Fibrosis", "Pulmonary Fibrosis"),
+    "pleural_thickening": ("Thickening/pleura",),
+    "hernia": ("Hernia, Diaphragmatic", "Hernia, Hiatal"),
+    "fracture": ("Fractures, Bone",),
+    "airspace_opacity": ("Airspace Disease",),
+    "lung_opacity": ("Opacity/lung",),
+    "interstitial_lung_disease": ("Lung Diseases, Interstitial",),
+    "calcification": ("Calcified Granuloma", "Calcinosis/lung", "Calcinosis/lymph nodes", "Calcinosis/pleura"),
+    "support_devices": ("Catheters, Indwelling", "Implanted Medical Device", "Medical Device", "Tube, Inserted"),
+}
+VOCABULARY = tuple(
+    dict.fromkeys(
+        [
+            *NIH_FINDINGS.values(),
+            *GOOGLE_FINDINGS.values(),
+            *CHEXPERT_FINDINGS.values(),
+            *GOOGLE_ALL_FINDINGS.values(),
+            *VINDR_FINDINGS.values(),
+            *PADCHEST_TERMS,
+            *OPENI_CODES,
+        ]
+    )
+)
 
 # Findings that stand for several of a finer label set: present if any of them is.
 # The five that the report labels have for an airspace opacity are those under which they agree best
@@ -153,367 +295,141 @@ def check_label_columns(rows, findings, where):
     return pd.DataFrame(labels, index=rows.index)
 
 
-def read_nih_entries(folder=None):
-    """Return ChestX-ray14's entry list: image attributes and its 14 report labels.
-
-    Parameters
-    ----------
-    folder : Path, optional
-        Where `Data_Entry_2017_v2020.csv` may lie; torchxrayvision's copy otherwise.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `image_id, patient_id, follow_up_number, view, sex, age` and 14 findings (1 or 0, float32).
-        112,120 rows. Ages are years as released; Wang et al., CVPR 2017.
-    """
-    path = None if folder is None else Path(folder) / "Data_Entry_2017_v2020.csv"
-    if path is None or not path.exists():
-        path = paths.torchxrayvision_data("Data_Entry_2017_v2020.csv.gz")
-    raw = pd.read_csv(path)
-    needed = (
-        "Image Index",
-        "Finding Labels",
-        "Follow-up #",
-        "Patient ID",
-        "Patient Age",
-        "Patient Gender",
-        "View Position",
-    )
-    missing = [c for c in needed if c not in raw]
-    if missing:
-        raise ValueError(f"{path} has no column {', '.join(missing)}: it is not NIH's Data_Entry_2017_v2020.csv.")
-    entries = pd.DataFrame(
-        {
-            "image_id": raw["Image Index"],
-            "patient_id": raw["Patient ID"].map("{:08d}".format),
-            "follow_up_number": raw["Follow-up #"],
-            "view": raw["View Position"],
-            "sex": raw["Patient Gender"],
-            "age": raw["Patient Age"],
-        }
-    )
-    named = raw["Finding Labels"].str.split("|")
-    unknown = set().union(*named) - set(NIH_FINDINGS) - {"No Finding"}
-    if unknown:
-        raise ValueError(f"{path}: unknown finding {sorted(unknown)[0]!r} in column Finding Labels.")
-    for theirs, ours in NIH_FINDINGS.items():
-        entries[ours] = np.float32([theirs in labels for labels in named])
-    return entries
-
-
-def read_nih_boxes(folder=None):
-    """Return radiologists' boxes as fractions of the image: `image_id, finding, x0_frac ... y1_frac`.
-
-    984 boxes of 8 findings on 880 images; the release gives x, y, width, height in 1024 x 1024 pixels.
-    """
-    path = None if folder is None else Path(folder) / "BBox_List_2017.csv"
-    if path is None or not path.exists():
-        path = paths.torchxrayvision_data("BBox_List_2017.csv.gz")
-    raw = pd.read_csv(path)
-    x, y, width, height = (raw.iloc[:, k].astype(float) for k in (2, 3, 4, 5))
-    spelling = {**NIH_FINDINGS, "Infiltrate": "infiltration"}
-    return pd.DataFrame(
-        {
-            "image_id": raw["Image Index"],
-            "finding": raw["Finding Label"].map(spelling),
-            "x0_frac": x / 1024,
-            "y0_frac": y / 1024,
-            "x1_frac": (x + width) / 1024,
-            "y1_frac": (y + height) / 1024,
-        }
-    )
-
-
-def read_google_four(which=None):
-    """Return Google's adjudicated labels of four findings on NIH images.
-
-    Three radiologists an image, up to five rounds (Majkowska et al., Radiology 2020). The 2,414
-    validation images lie inside the official train_val list, the 1,962 test images inside its test list.
-
-    Parameters
-    ----------
-    which : {"val", "test"}, optional
-
-    Returns
-    -------
-    pandas.DataFrame
-        `image_id, patient_id, set` and four findings (1 or 0, float32). From torchxrayvision's copy.
-    """
-    raw = pd.read_csv(paths.torchxrayvision_data("google2019_nih-chest-xray-labels.csv.gz"))
-    table = pd.DataFrame(
-        {
-            "image_id": raw["Image Index"],
-            "patient_id": raw["Patient ID"].map("{:08d}".format),
-            "set": raw["Set Id"],
-        }
-    )
-    for theirs, ours in GOOGLE_FINDINGS.items():
-        table[ours] = np.float32(raw[theirs] == "YES")
-    return table if which is None else table[table["set"] == which].reset_index(drop=True)
-
-
-# --- the label sets that a cohort can have ------------------------------------------------------------------
-
-
-def nih_reports(store):
-    """Return NIH's report labels: 14 findings, and the opacity that they add up to."""
-    entries = read_nih_entries()
-    table = entries[["image_id", *NIH_FINDINGS.values()]]
-    table = table[table["image_id"].isin(store.index["image_id"])].reset_index(drop=True)
-    for finding in ("airspace_opacity", "nodule_or_mass"):
-        table[finding] = table[list(ANY_OF[finding])].max(axis=1)
-    card = {
-        "who": "a program reading the radiology report",
-        "how": "DNorm and MetaMap with negation rules over the parse; uncertain mentions were removed, so "
-        "absent means not mentioned. airspace_opacity and nodule_or_mass are derived: any of their parts.",
-        "version": "Data_Entry_2017_v2020",
-        "source": "NIH Clinical Center, ChestX-ray14 (copy in torchxrayvision)",
-        "licence": "free use; credit the NIH Clinical Center and link its download page",
-        "citation": "Wang X et al. ChestX-ray8. CVPR 2017",
-    }
-    return table, card
-
-
-def google_adjudicated(store):
-    """Return Google's adjudicated labels of four findings, on the images of the cohort that have them."""
-    table = read_google_four().drop(columns=["patient_id", "set"])
-    table = table[table["image_id"].isin(store.index["image_id"])].reset_index(drop=True)
-    card = {
-        "who": "three radiologists an image, adjudicated",
-        "how": "independent reads, then up to five rounds until they agreed",
-        "version": "2019",
-        "source": "Google Health (copy in torchxrayvision)",
-        "licence": "research and educational purposes only",
-        "citation": "Majkowska A et al. Radiology 2020;294:421; Wang X et al. CVPR 2017",
-    }
-    return table, card
-
-
-def rsna_radiologists(store, path, max_mse):
-    """Return the RSNA pneumonia challenge's classes on NIH ids as labels of airspace opacity.
-
-    Parameters
-    ----------
-    store : cohorts.Store
-    path : str
-        `rsna_to_nih.csv`: `rsna, nih, mse, cls`; which RSNA image is which NIH image.
-    max_mse : float
-        Pairs that match worse are dropped; the card says how many.
-
-    Notes
-    -----
-    An NIH image that occurs twice keeps its class if both agree; else it is not assessed.
-    """
-    csv = paths.source_path(path)
-    raw = pd.read_csv(csv)
-    missing = [c for c in ("nih", "mse", "cls") if c not in raw]
-    if missing:
-        raise ValueError(f"{csv} has no column {', '.join(missing)}.")
-    good = raw[raw["mse"] <= max_mse].copy()
-    classes = {"Lung Opacity": 1.0, "No Lung Opacity / Not Normal": 0.0, "Normal": 0.0}
-    unknown = set(good["cls"]) - set(classes)
-    if unknown:
-        raise ValueError(f"{csv}: class {sorted(unknown)[0]!r} is none of {', '.join(classes)}.")
-    good["airspace_opacity"] = good["cls"].map(classes).astype("float32")
-    good["no_finding"] = (good["cls"] == "Normal").astype("float32")
-    grouped = good.groupby("nih")[["airspace_opacity", "no_finding"]]
-    table = grouped.mean()
-    disagree = (table % 1 != 0).any(axis=1)
-    table = table.mask(table % 1 != 0).astype("float32")
-    table = table.rename_axis("image_id").reset_index()
-    table = table[table["image_id"].isin(store.index["image_id"])].reset_index(drop=True)
-    card = {
-        "who": "radiologists of the RSNA pneumonia challenge",
-        "how": "class of the image; airspace_opacity is 'Lung Opacity' (one suspicious of pneumonia), "
-        f"no_finding is 'Normal'. {len(raw) - len(good)} pairs with a match error above {max_mse:g} were "
-        f"dropped; {int((grouped.size() > 1).sum())} NIH images occur twice, of which "
-        f"{int(disagree.sum())} disagree and are not assessed.",
-        "version": "stage 2",
-        "source": "RSNA pneumonia detection challenge 2018, matched to NIH ids by torchxrayvision",
-        "licence": "RSNA challenge terms; matching Apache-2.0",
-        "citation": "Shih G et al. Radiol Artif Intell 2019;1:e180041",
-    }
-    return table, card
-
-
-def shipped(store, **card):
-    """Return the labels that came with the images (`folder`, torchxrayvision), with the user's card."""
-    if len(store.labels.columns) < 2:
-        raise ValueError(f"Cohort {store.name!r} came without labels: its source has no column of the vocabulary.")
-    return store.labels.copy(), card
-
-
-def own(store, path, **card):
-    """Return a label set of one's own: one CSV with `image_id` and a column per finding.
-
-    Rows of images that the cohort lacks are counted in the card and left out.
-    """
-    csv = paths.source_path(path)
-    rows = read_csv(csv, ("image_id",))
-    if rows["image_id"].duplicated().any():
-        at = int(np.flatnonzero(rows["image_id"].duplicated())[0])
-        raise ValueError(
-            f"{csv} line {rows.index[at] + 2}: image_id {rows['image_id'].iloc[at]!r} occurs twice; keep one row."
-        )
-    labels = check_label_columns(rows, [c for c in rows.columns if c != "image_id"], csv)
-    table = pd.concat([rows["image_id"], labels], axis=1)
-    inside = table["image_id"].isin(store.index["image_id"])
-    if not inside.any():
-        raise ValueError(f"None of the {len(table)} image ids in {csv} is in cohort {store.name!r}.")
-    card["how"] = f"{card.get('how', '')} {int((~inside).sum())} rows of images not in the cohort left out.".strip()
-    return table[inside].reset_index(drop=True), card
-
-
-_SIMULATED = {
-    "source": "cxrlib.simulate: simulated images, no patients",
-    "licence": "Apache-2.0",
-    "citation": "this repository",
-}
-
-# Which measured noise a simulated finding borrows. Findings that no adjudicated set assesses have none,
-# and the simulated report labels do not assess them.
-MEASURED_AS = {
-    "pneumothorax": "pneumothorax",
-    "airspace_opacity": "airspace_opacity",
-    "nodule": "nodule_or_mass",
-    "mass": "nodule_or_mass",
-}
-
-
-def drawn_truth(store):
-    """Return what was drawn on simulated images, whether or not it can be seen."""
-    return store.labels.copy(), {
-        "who": "the simulation",
-        "how": "every finding that was drawn, however faint",
-        "version": "1",
-        **_SIMULATED,
-    }
-
-
-def simulated_panel(store, misses_frac):
-    """Return the simulated radiologists' labels: what was drawn, less the faintest of each finding.
-
-    The calibration's own reference is an adjudicated panel, so a panel's error cannot be read off it:
-    `misses_frac` is an assumption.
-    """
-    table = store.labels.copy()
-    for finding in simulate.FINDINGS:
-        present = table[finding] == 1
-        faint = store.index[f"{finding}_conspicuity"].where(present).rank(pct=True)
-        table.loc[present & (faint <= misses_frac), finding] = 0
-    return table, {
-        "who": "simulated adjudicated panel",
-        "how": f"what was drawn, less the faintest {misses_frac:.0%} of each finding (assumed); no false alarms",
-        "version": "1",
-        **_SIMULATED,
-    }
-
-
-def simulated_reports(store, reference, noise_scale, drain_log_odds, faint_log_odds, seed, built):
-    """Return simulated report labels: the panel's, with the errors measured on real report labels.
-
-    Parameters
-    ----------
-    store : cohorts.Store
-    reference : str
-        The label set that errors are put into.
-    noise_scale : float in [0, 1]
-        1 is the measured noise, 0 none.
-    drain_log_odds : float
-        How much rather a pneumothorax is reported, falsely, where a chest drain lies (assumed).
-    faint_log_odds : float
-        How much rather a finding of conspicuity 0 than one of conspicuity 1 goes unreported (assumed).
-    seed : int
-    built : dict of pandas.DataFrame
-        The label sets of this cohort built so far.
-    """
-    measured = pd.read_csv(paths.label_noise_path())
-    source = built[reference].set_index("image_id").loc[store.index["image_id"]]
-    table = pd.DataFrame({"image_id": store.index["image_id"]})
-    for k, (finding, proxy) in enumerate(MEASURED_AS.items()):
-        table[finding] = noise.corrupt(
-            source[finding],
-            store.index["patient_id"],
-            measured[measured["finding"] == proxy],
-            np.random.default_rng((seed, k)),
-            scale=noise_scale,
-            miss_log_odds=-faint_log_odds * store.index[f"{finding}_conspicuity"],
-            false_alarm_log_odds=drain_log_odds * store.index["chest_drain"] * (finding == "pneumothorax"),
-        )
-    return table, {
-        "who": "simulated report labels",
-        "how": f"errors put into {reference!r} at {noise_scale:g} times the rates at which NIH's report labels "
-        "err against Google's adjudicated ones, by whether another image of the patient is positive "
-        "(measured, notebook 02); within a stratum, misses lean to faint findings by "
-        f"{faint_log_odds:g} and false pneumothoraces to chest drains by {drain_log_odds:g} log-odds (assumed). "
-        "Findings that the adjudicated labels lack are not assessed.",
-        "version": "1",
-        **_SIMULATED,
-    }
-
-
-KINDS = {
-    "nih_reports": nih_reports,
-    "google_adjudicated": google_adjudicated,
-    "rsna_radiologists": rsna_radiologists,
-    "shipped": shipped,
-    "own": own,
-    "drawn_truth": drawn_truth,
-    "simulated_panel": simulated_panel,
-    "simulated_reports": simulated_reports,
-}
-
-
-def build(store, settings):
-    """Return the label sets of a cohort, as `params.yaml` lists them.
-
-    Parameters
-    ----------
-    store : cohorts.Store
-    settings : Mapping
-        Name of the label set -> `kind` (of `KINDS`) and that function's arguments.
-
-    Returns
-    -------
-    dict of (pandas.DataFrame, dict)
-        Table and card by name.
-    """
-    built = {}
-    for name, arguments in settings.items():
-        arguments = dict(arguments)
-        kind = arguments.pop("kind", None)
-        if kind not in KINDS:
-            raise ValueError(f"Label set {name!r}: kind {kind!r} is none of {', '.join(KINDS)}.")
-        if "reference" in arguments:
-            if arguments["reference"] not in built:
-                raise ValueError(f"Label set {name!r}: list its reference {arguments['reference']!r} before it.")
-            arguments["built"] = {n: table for n, (table, _) in built.items()}
-        try:
-            built[name] = KINDS[kind](store, **arguments)
-        except TypeError as error:
-            raise ValueError(f"Label set {name!r}: {error}.") from None
-    return built
-
-
 # --- contract -----------------------------------------------------------------------------------------------
 
 
-def check(table, where):
-    """Raise a ValueError unless the table is a label set.
+IDS = ("image_id", "image index", "image id", "imageid", "image", "filename", "study")
+ATTRIBUTES = {
+    "patient_id": ("patient_id", "patient id", "patientid", "patient"),
+    "view": ("view", "view position", "viewposition"),
+    "sex": ("sex", "patient gender", "gender", "patient sex"),
+    "age": ("age", "patient age"),
+    "follow_up_number": ("follow_up_number", "follow-up #"),
+}
+SCORE_PREFIXES = ("prob_", "probability_", "probability.", "p_", "pred_", "score_")
+
+
+def finding_named(text):
+    """Return the finding of the vocabulary that a column's name means, by any source's spelling, or None."""
+    plain = text.strip().lower().replace(" ", "_").replace("-", "_").replace("/", "_or_")
+    spelled = {}
+    for source in (GOOGLE_READER_FINDINGS, VINDR_FINDINGS, CHEXPERT_FINDINGS, GOOGLE_FINDINGS, NIH_FINDINGS):
+        spelled |= {name.lower().replace(" ", "_").replace("/", "_or_"): ours for name, ours in source.items()}
+    spelled |= {name: name for name in VOCABULARY}
+    return spelled.get(plain)
+
+
+def read_own(path, scores=False):
+    """Return labels or scores from a CSV of one's own, one row an image.
+
+    Parameters
+    ----------
+    path : Path
+        UTF-8, comma-separated, with a header: `image_id` (or a name of `IDS`), a column per finding in any spelling
+        that `finding_named` knows, and, if known, `patient_id, view, sex, age, follow_up_number`.
+    scores : bool
+        Columns are scores (any number), which may be named `prob_<finding>` and so on (`SCORE_PREFIXES`); if any is,
+        columns without a prefix are not read as scores. Otherwise labels: 1, 0, -1 or empty.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        `image_id` and one column per finding: float32 labels, float64 scores, NaN where empty.
+    images : pandas.DataFrame
+        `image_id, patient_id, view, sex, age, follow_up_number`, NA where not given.
+    notes : list of str
+        Which columns were not read.
+
+    Raises
+    ------
+    ValueError
+        In one sentence with the file, the line and the remedy.
+    """
+    rows = read_csv(path, ())
+    lower = {c.lower(): c for c in rows.columns}
+    ids = [lower[name] for name in IDS if name in lower]
+    if not ids:
+        raise ValueError(f"{path} has no column image_id; it has {', '.join(rows.columns)}.")
+    attributes = {ours: [lower[n] for n in named if n in lower] for ours, named in ATTRIBUTES.items()}
+    image_id = rows[ids[0]].str.strip()
+    for wrong, what in ((image_id.isna(), "no image id"), (image_id.duplicated(), "an image id that occurs twice")):
+        if wrong.any():
+            at = int(np.flatnonzero(wrong.to_numpy())[0])
+            raise ValueError(
+                f"{path} line {rows.index[at] + 2} has {what} ({image_id.iloc[at]!r}): keep one row an image."
+            )
+    used = {ids[0], *(c[0] for c in attributes.values() if c)}
+    columns = _finding_columns([c for c in rows.columns if c not in used], scores, path)
+    renamed = rows[list(columns)].rename(columns=columns)
+    values = _scores(renamed, path) if scores else check_label_columns(renamed, list(renamed), path)
+    table = pd.concat([image_id.rename("image_id"), values], axis=1).reset_index(drop=True)
+    images = pd.DataFrame({"image_id": table["image_id"]})
+    for ours, found in attributes.items():
+        text = rows[found[0]].str.strip().reset_index(drop=True) if found else pd.Series(pd.NA, images.index)
+        numeric = ours in ("age", "follow_up_number")
+        images[ours] = pd.to_numeric(text, errors="coerce").astype("Float64") if numeric else text.astype("string")
+    left = [c for c in rows.columns if c not in used and c not in columns]
+    return table, images, [f"columns of {path} that are not read: {', '.join(left)}"] if left else []
+
+
+def _finding_columns(names, scores, path):
+    """Return which columns hold findings, theirs to ours."""
+    prefixed = {
+        c: found
+        for c in names
+        for prefix in SCORE_PREFIXES
+        if scores and c.lower().startswith(prefix) and (found := finding_named(c[len(prefix) :]))
+    }
+    columns = prefixed or {c: found for c in names if (found := finding_named(c))}
+    if not columns:
+        raise ValueError(
+            f"{path} has no column of a finding; it has {', '.join(names)}. Known: {', '.join(VOCABULARY)}."
+        )
+    ours = list(columns.values())
+    twice = [c for c in columns if ours.count(columns[c]) > 1]
+    if twice:
+        raise ValueError(f"{path}: the columns {' and '.join(twice)} both mean {columns[twice[0]]}: keep one.")
+    return columns
+
+
+def _scores(rows, path):
+    """Return columns of text as float64 scores; what is no number raises a ValueError with its line."""
+    out = pd.DataFrame(index=rows.index)
+    for finding in rows:
+        values = pd.to_numeric(rows[finding], errors="coerce").astype("Float64")
+        bad = (values.isna() & rows[finding].notna()) | values.isin([np.inf, -np.inf]).fillna(False)
+        if bad.any():
+            at = int(np.flatnonzero(bad.to_numpy())[0])
+            raise ValueError(
+                f"{path} line {rows.index[at] + 2}: {finding} is {rows[finding].iloc[at]!r}; a score is a number, or "
+                "empty where there is none."
+            )
+        out[finding] = values.to_numpy(dtype=float, na_value=np.nan)
+    return out
+
+
+def check(table, where, readers=False):
+    """Raise a ValueError unless a table is a label set.
 
     Parameters
     ----------
     table : pandas.DataFrame
     where : str
-        Named in the message.
+        For the messages.
+    readers : bool
+        Whether there is a row per image and reader (`image_id, reader_id`) instead of one per image.
     """
-    if "image_id" not in table:
-        raise ValueError(f"{where}: a label set needs the column image_id.")
-    if table["image_id"].duplicated().any():
-        twice = table["image_id"][table["image_id"].duplicated()].iloc[0]
-        raise ValueError(f"{where}: image_id {twice!r} occurs twice; a label set has one row per image.")
-    findings = [c for c in table if c != "image_id"]
+    key = ["image_id", "reader_id"] if readers else ["image_id"]
+    for column in key:
+        if column not in table:
+            raise ValueError(f"{where}: a label set needs the column {column}.")
+    again = table.duplicated(key)
+    if again.any():
+        twice = ", ".join(f"{column} {table[column][again].iloc[0]!r}" for column in key)
+        raise ValueError(
+            f"{where}: {twice} occurs twice; a label set has one row per image{' and reader' * readers}."
+        )
+    findings = [c for c in table if c not in key]
     unknown = [f for f in findings if f not in VOCABULARY]
     if unknown or not findings:
         raise ValueError(f"{where}: {unknown or 'no column'} is no finding of the vocabulary (labelsets.VOCABULARY).")
@@ -534,7 +450,7 @@ def counts(table):
             "not_assessed": int(table[finding].isna().sum()),
         }
         for finding in table.columns
-        if finding != "image_id"
+        if finding not in ("image_id", "reader_id")
     }
 
 

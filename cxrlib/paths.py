@@ -64,8 +64,13 @@ def partial_dir(*parts):
     return folder
 
 
+def sources_dir():
+    """Return the folder of tables that `cxrlib.fetch` fetched, for those who have no `$CXR_DATA`."""
+    return ROOT / "data" / "sources"
+
+
 def source_path(path):
-    """Return a source path of `params.yaml`: absolute, below `$CXR_DATA`, or below the root.
+    """Return a source path of `params.yaml`: absolute, or below `$CXR_DATA`, `data/sources` or the root.
 
     Raises
     ------
@@ -75,7 +80,7 @@ def source_path(path):
     path = Path(path).expanduser()
     data = os.environ.get("CXR_DATA")
     bases = [Path(data)] if data else []
-    tried = [path] if path.is_absolute() else [base / path for base in (*bases, ROOT)]
+    tried = [path] if path.is_absolute() else [base / path for base in (*bases, sources_dir(), ROOT)]
     for candidate in tried:
         if candidate.exists():
             return candidate

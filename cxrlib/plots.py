@@ -159,3 +159,65 @@ def roc_panels(cells, arms, places, test_labels):
                 roc(axis, specificities, *cells.roc(arm, cohort, name, specificities), arm.label_set, arm.label_set)
             frame_roc(axis, f"{architecture}, {finding}\n{places[cohort]} test, scored by {name}")
     return fig
+
+
+def heatmap(axis, table, form, log=False):
+    """Draw a table of numbers as coloured cells with the numbers in them; NaN stays blank.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+    table : pandas.DataFrame of float
+    form : str
+        A format for one number, such as "{:.1f}".
+    log : bool
+        Colour by the logarithm.
+    """
+    values = table.to_numpy(float)
+    shade = np.log10(np.maximum(values, 1e-3)) if log else values
+    low, high = np.nanmin(shade), np.nanmax(shade)
+    axis.imshow(shade, cmap="Blues", aspect="auto", vmin=low, vmax=high + 0.3 * (high - low))
+    for y, x in np.argwhere(np.isfinite(values)):
+        dark = shade[y, x] > low + 0.75 * (high - low)
+        text = form.format(values[y, x])
+        axis.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    axis.set_xticks(range(table.shape[1]), [str(c).replace("_", " ") for c in table.columns], rotation=45, ha="right")
+    axis.set_yticks(range(table.shape[0]), [str(c).replace("_", " ") for c in table.index])
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+
+
+def disagreement(table, reference="radiologists", other="report"):
+    """Return a picture of two opinions: what one sees and the other says, and the other way round.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row per finding of `audit.against`: `finding, tp, fp, fn`.
+    reference, other : str
+        What to call the two.
+    """
+    rows = table.sort_values("reference_n", ascending=False)
+    fig, axes = figure(1, 2, width=9, height=0.42 * len(rows) + 1.3, sharey=True)
+    titles = (f"Of 100 that {reference} see, the {other} says", f"Of 100 that the {other} says, {reference} see")
+    for axis, missing, title in zip(axes, ("fn", "fp"), titles, strict=True):
+        for y, row in enumerate(rows[::-1].itertuples()):
+            whole = row.tp + getattr(row, missing)
+            share = 100 * row.tp / whole if whole else 0
+            axis.barh(y, 100, color="#e3e3e3", height=0.72)
+            axis.barh(y, share, color=colour("radiologist" if missing == "fn" else "nlp"), height=0.72)
+            inside = share > 30
+            axis.text(
+                share - 1.5 if inside else share + 1.5,
+                y,
+                f"{row.tp} of {whole}",
+                ha="right" if inside else "left",
+                va="center",
+                fontsize=8.5,
+                color="white" if inside else "black",
+            )
+        axis.set(xlim=(0, 100), title=title)
+        axis.tick_params(left=False)
+        axis.spines["left"].set_visible(False)
+    axes[0].set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows["finding"][::-1]])
+    return fig

@@ -4,21 +4,9 @@ import numpy as np
 import pandas as pd
 
 from cxrlib import labelsets
+from cxrlib.catalogue import PIXELS, shared_reason
 
 SPLITS = ("train", "valid", "test")
-
-# Collections whose images are the same pixels under other names. None of them is external to another.
-# RSNA's pneumonia challenge, SIIM-ACR's pneumothorax masks and Google's labels are all on ChestX-ray14.
-SAME_PIXELS = {
-    "nih": (
-        "nih",
-        "NIH_Dataset",
-        "NIH_Google_Dataset",
-        "RSNA_Pneumonia_Dataset",
-        "SIIM_Pneumothorax_Dataset",
-    ),
-    "chexpert": ("CheX_Dataset", "CheXlocalize_Dataset"),
-}
 
 
 def pixel_family(settings):
@@ -27,15 +15,13 @@ def pixel_family(settings):
     Parameters
     ----------
     settings : Mapping
-        The cohort's section of `params.yaml`: `pixels` if given, else the dataset or source it names.
+        The cohort's section of `params.yaml`: `pixels` if given, else the dataset or source it names, by the
+        families of `catalogue.SAME_PIXELS`.
     """
     name = settings.get("pixels") or settings.get("dataset") or settings["source"]
     if name == "simulated":
         return f"simulated {settings['hospital']}"
-    for family, members in SAME_PIXELS.items():
-        if name in members:
-            return family
-    return f"{name} {settings.get('folder', '')}".strip()
+    return PIXELS.get(name) or f"{name} {settings.get('folder', '')}".strip()
 
 
 def check_external(train_cohort, test_cohort, settings):
@@ -49,10 +35,7 @@ def check_external(train_cohort, test_cohort, settings):
     """
     train, test = pixel_family(settings[train_cohort]), pixel_family(settings[test_cohort])
     if train == test:
-        raise ValueError(
-            f"{test_cohort!r} is not external to {train_cohort!r}: both are {train} images (RSNA, SIIM-ACR and "
-            "Google's labels are on NIH images). Use it as a label set of the NIH cohort instead."
-        )
+        raise ValueError(f"{test_cohort!r} is not external to {train_cohort!r}: {shared_reason(train)}")
 
 
 def check_no_shared_files(train_index, test_index, train_cohort, test_cohort):

@@ -202,7 +202,7 @@ def test_tables_hold_the_cells(cells, table):
     np.testing.assert_allclose(found["p_holm"][asked], stats.holm(found["p"][asked]))
     assert (found["estimate"][found["role"] == "control"] == 0).all()
     rates = compare.operating_table(cells, arms, table[table["split"] == "valid"], STUDY, places)
-    assert len(rates) == 3 * 2 * 5 and rates["estimate"].between(0, 1).all()
+    assert len(rates) == 3 * 2 * 6 and rates["estimate"].between(0, 1).all()
     drains = compare.drain_table(cells, arms, places, "reader")
     assert len(drains) == 3 * 4
     ids = ["network", "finding", "test", "scored_against", "trained_on"]

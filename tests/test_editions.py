@@ -5,7 +5,7 @@ import shutil
 import pytest
 import yaml
 
-from cxrlib import compare, editions, labelsets, runs, splits, training
+from cxrlib import catalogue, cohort_labels, compare, editions, labelsets, runs, splits, training
 from cxrlib.cohorts import SOURCES
 from cxrlib.paths import ROOT
 
@@ -32,7 +32,11 @@ def test_edition_is_consistent(name):
     )
     for cohort in settings["cohort_names"]:
         assert settings["cohorts"][cohort]["source"] in SOURCES
-        assert {s["kind"] for s in settings["label_sets"][cohort].values()} <= set(labelsets.KINDS)
+        sets = settings["label_sets"][cohort].values()
+        assert {s["kind"] for s in sets} <= set(cohort_labels.KINDS)
+        published = [s["name"] for s in sets if s["kind"] == "published"]
+        family = splits.pixel_family(settings["cohorts"][cohort])
+        assert all(catalogue.PIXELS[name] == family and not catalogue.ENTRIES[name].readers for name in published)
         assert settings["reference"] in settings["label_sets"][cohort]
     for cohort in settings["test_cohorts"]:
         if cohort != settings["train_cohort"]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import labelsets, noise
+from cxrlib import catalogue, noise
 
 NAN = float("nan")
 CALIBRATION = pd.DataFrame(
@@ -133,8 +133,8 @@ def test_scale_out_of_range(scale):
 
 def test_pneumothorax_calibration_of_real_report_labels():
     """On Google's 1,962 test images; the strata are those of notebook 02."""
-    google = labelsets.read_google_four("test")
-    reports = labelsets.read_nih_entries().set_index("image_id")["pneumothorax"].loc[google["image_id"]]
+    google = catalogue.read_google_four("test")
+    reports = catalogue.read_nih_entries().set_index("image_id")["pneumothorax"].loc[google["image_id"]]
     table = noise.calibrate(google["pneumothorax"], reports.to_numpy(), google["patient_id"]).set_index("stratum")
     assert table.loc["all"].to_dict() == {"tp": 97, "fp": 103, "fn": 98, "tn": 1664}
     pd.testing.assert_frame_equal(

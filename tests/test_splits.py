@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import labelsets, splits
+from cxrlib import catalogue, labelsets, splits
 
 NAN = float("nan")
 FRACTIONS = {"train": 0.6, "valid": 0.15, "test": 0.25}
@@ -112,13 +112,13 @@ def test_unknown_kind_and_all_test():
 def test_nihs_own_lists():
     """86,524 + 25,596 images, 28,008 + 2,797 patients, none in both; Google's sets lie inside them."""
     where = {i: name for name in ("train_val", "test") for i in (NIH / f"{name}_list.txt").read_text().split()}
-    entries = labelsets.read_nih_entries()[["image_id", "patient_id"]]
+    entries = catalogue.read_nih_entries()[["image_id", "patient_id"]]
     index = entries.assign(official_split=entries["image_id"].map(where).astype("string"))
     assert index["official_split"].value_counts().to_dict() == {"train_val": 86524, "test": 25596}
     assert index.groupby("official_split")["patient_id"].nunique().to_dict() == {"train_val": 28008, "test": 2797}
     split = splits.official(index, 0.1, 3)
     assert disjoint(split) and (split["split"] == "test").sum() == 25596 and split["split"].notna().all()
-    google = labelsets.read_google_four()
+    google = catalogue.read_google_four()
     assert google["image_id"].map(where).groupby(google["set"]).unique().map(list).to_dict() == {
         "test": ["test"],
         "val": ["train_val"],

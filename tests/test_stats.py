@@ -1,11 +1,27 @@
 """Statistics against sklearn, slow implementations from the formulas, numbers worked by hand, and simulation."""
 
+import io
 import itertools
+import shutil
+import subprocess
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.stats
+import statsmodels.api as sm
+from scipy.special import expit, logit
 from scipy.stats import norm
-from sklearn.metrics import cohen_kappa_score, precision_score, recall_score, roc_auc_score, roc_curve
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    cohen_kappa_score,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+    roc_curve,
+)
 
 from cxrlib import stats
 
@@ -50,16 +66,16 @@ def test_a_replicate_is_what_repeated_rows_give(levels):
     label, (score, _), patient = sample(levels=levels)
     called = score > 0.6
     resamples = stats.patient_resamples(patient, 40, np.random.default_rng(1))
-    areas = stats.auc_replicates(label, score, resamples)
-    rates = stats.mean_rates(label, [called], resamples)
+    areas = stats.auc(label, score, resamples)
+    rates = stats.rates(label, called, resamples)
     grid = np.linspace(0, 1, 21)
-    curves = stats.roc_on_grid(label, score, resamples.weights, grid)
-    for b, weights in enumerate(resamples.weights):
+    curves = stats.roc_on_grid(label, score, resamples, grid)
+    for b, weights in enumerate(resamples.weights()):
         rows = np.repeat(np.arange(len(label)), weights.astype(int))
         assert areas[b] == pytest.approx(roc_auc_score(label[rows], score[rows]), abs=1e-13)
         for name, value in stats.rates(label[rows], called[rows]).items():
             assert rates[name][b] == pytest.approx(value, abs=1e-13)
-        plain = stats.roc_on_grid(label[rows], score[rows], np.ones((1, len(rows))), grid)
+        plain = stats.roc_on_grid(label[rows], score[rows], stats.whole(len(rows)), grid)
         np.testing.assert_allclose(curves[b], plain[0], atol=1e-12)
 
 
@@ -67,15 +83,15 @@ def test_resamples_draw_whole_patients():
     _, _, patient = sample()
     resamples = stats.patient_resamples(patient, 300, np.random.default_rng(0))
     _, first, which = np.unique(patient, return_index=True, return_inverse=True)
-    drawn = resamples.weights[:, first]
-    assert (resamples.weights == drawn[:, which]).all() and (drawn == drawn.astype(int)).all()
+    drawn = resamples.weights()[:, first]
+    assert (resamples.weights() == drawn[:, which]).all() and (drawn == drawn.astype(int)).all()
     assert (drawn.sum(1) == len(first)).all()
     assert drawn.var() == pytest.approx(1 - 1 / len(first), abs=0.05)  # multinomial
     again = stats.patient_resamples([f"p{p:02d}" for p in patient], 300, np.random.default_rng(0))
     in_order = stats.patient_resamples(np.char.zfill(patient.astype(str), 2), 300, np.random.default_rng(0))
-    assert (again.weights == in_order.weights).all()
+    assert (again.weights() == in_order.weights()).all()
     chosen = patient < 5
-    assert (resamples.of(chosen).weights == resamples.weights[:, chosen]).all()
+    assert (resamples.of(chosen).weights() == resamples.weights()[:, chosen]).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -89,6 +105,7 @@ def test_rates_are_sklearns(seed):
             "specificity": recall_score(1 - label, 1 - called),
             "ppv": precision_score(label, called),
             "npv": precision_score(1 - label, 1 - called),
+            "f1": f1_score(label, called),
             "kappa": cohen_kappa_score(label, called),
         }
     )
@@ -100,7 +117,7 @@ def test_rates_are_sklearns(seed):
         ([0, 0, 1], [0, 0, 0], {"ppv"}),
         ([0, 0, 1], [1, 1, 1], {"npv"}),
         ([0, 0, 0], [0, 1, 0], {"sensitivity"}),
-        ([0, 0, 0], [0, 0, 0], {"sensitivity", "ppv", "kappa"}),
+        ([0, 0, 0], [0, 0, 0], {"sensitivity", "ppv", "f1", "kappa"}),
     ],
 )
 def test_rates_without_a_denominator_are_undefined(label, called, undefined):
@@ -156,13 +173,13 @@ def test_ppv_at_its_own_prevalence_is_the_ppv():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_roc_on_grid_is_sklearns_curve(levels, dtype):
     label, (score, _), _ = sample(n=400, levels=levels)
-    weights = np.ones((1, len(label)), dtype)
+    score = score.astype(dtype)
     fpr, tpr, _ = roc_curve(label, score, drop_intermediate=False)
     reached = {f: tpr[fpr == f].max() for f in fpr}  # the upper end of each step
-    got = stats.roc_on_grid(label, score, weights, 1 - np.array(list(reached)))[0]
+    got = stats.roc_on_grid(label, score, stats.whole(len(label)), 1 - np.array(list(reached)))[0]
     np.testing.assert_allclose(got, list(reached.values()), atol=1e-9)
     grid = np.linspace(0, 1, 4001)
-    curve = stats.roc_on_grid(label, score, weights, grid)[0]
+    curve = stats.roc_on_grid(label, score, stats.whole(len(label)), grid)[0]
     assert (np.diff(curve) <= 0).all() and curve[0] == 1
     area = ((curve[1:] + curve[:-1]) / 2 * np.diff(grid)).sum()
     assert area == pytest.approx(stats.auc(label, score), abs=5e-4)
@@ -174,14 +191,130 @@ def test_roc_on_grid_takes_the_step_that_lies_on_the_grid(negatives_n, dtype):
     """At specificity k / n the step is reached, whatever 1 - k / n is in floating point."""
     grid = np.linspace(0, 1, 11)
     label = np.r_[np.zeros(negatives_n, int), np.ones(negatives_n, int)]
-    score = np.r_[np.arange(negatives_n), np.arange(negatives_n) - 0.5]
-    got = stats.roc_on_grid(label, score, np.ones((1, len(label)), dtype), grid)[0]
+    score = np.r_[np.arange(negatives_n), np.arange(negatives_n) - 0.5].astype(dtype)
+    got = stats.roc_on_grid(label, score, stats.whole(len(label)), grid)[0]
     # a score of k - 0.5 is above the k lowest negatives, so specificity and sensitivity add up to 1
     expected = [(np.arange(negatives_n) - 0.5 > round(s * negatives_n) - 1).mean() for s in grid]
     np.testing.assert_allclose(got, expected, atol=1e-12)
-    assert np.isnan(
-        stats.roc_on_grid(label, score, np.r_[np.zeros(negatives_n), np.ones(negatives_n)][None], grid)
-    ).all()
+    no_negatives = stats.Resamples(np.array([[0, 1]]), label)
+    assert np.isnan(stats.roc_on_grid(label, score, no_negatives, grid)).all()
+
+
+# --- probabilities ------------------------------------------------------------------------------------------
+
+
+def probabilities(seed=0, n=400, patients=60, levels=None):
+    """Return labels, probabilities that are too extreme and too high, and patients."""
+    rng = np.random.default_rng(seed)
+    patient = rng.integers(0, patients, n)
+    x = rng.normal(size=n) + rng.normal(size=patients)[patient] - 0.8
+    label = (rng.random(n) < expit(0.6 * x - 0.3)).astype(int)
+    probability = expit(x)
+    return label, np.round(probability * levels) / levels if levels else probability, patient
+
+
+@pytest.mark.parametrize("levels", [None, 20])
+@pytest.mark.parametrize("seed", range(3))
+def test_average_precision_and_brier_are_sklearns(seed, levels):
+    label, probability, _ = probabilities(seed, levels=levels)
+    assert stats.average_precision(label, probability) == pytest.approx(
+        average_precision_score(label, probability), abs=1e-13
+    )
+    assert stats.brier(label, probability) == pytest.approx(brier_score_loss(label, probability), abs=1e-14)
+
+
+def slow_calibration_error(label, probability):
+    gaps = [
+        abs(np.sum(label[probability <= p]) - np.sum(probability[probability <= p])) for p in np.unique(probability)
+    ]
+    return max(gaps) / len(label)
+
+
+def slow_sensitivity(label, score, specificity):
+    best = 0.0
+    for threshold in [*np.unique(score), np.inf]:
+        if np.mean(score[label == 0] < threshold) >= specificity - 1e-12:
+            best = max(best, np.mean(score[label == 1] >= threshold))
+    return best
+
+
+def glm(label, probability, slope):
+    """Return statsmodels' logistic recalibration."""
+    x = logit(np.clip(probability, stats.LOGIT_BOUND, 1 - stats.LOGIT_BOUND))
+    design, offset = (sm.add_constant(x), None) if slope else (np.ones((len(x), 1)), x)
+    return sm.GLM(label, design, family=sm.families.Binomial(), offset=offset).fit(tol=1e-12).params[-1]
+
+
+@pytest.mark.parametrize("levels", [None, 20])
+@pytest.mark.parametrize("seed", range(3))
+def test_calibration_is_that_of_slow_references(seed, levels):
+    label, probability, _ = probabilities(seed, levels=levels)
+    assert stats.calibration_intercept(label, probability) == pytest.approx(glm(label, probability, False), abs=1e-7)
+    assert stats.calibration_slope(label, probability) == pytest.approx(glm(label, probability, True), abs=1e-7)
+    assert stats.calibration_error(label, probability) == pytest.approx(slow_calibration_error(label, probability))
+    for specificity in (0, 0.5, 0.8, 0.95, 1):
+        assert stats.sensitivity_at_specificity(label, probability, specificity) == pytest.approx(
+            slow_sensitivity(label, probability, specificity)
+        ), specificity
+
+
+def test_calibration_of_a_calibrated_model():
+    rng = np.random.default_rng(0)
+    probability = rng.random(200_000)
+    label = (rng.random(200_000) < probability).astype(int)
+    assert abs(stats.calibration_intercept(label, probability)) < 0.02
+    assert stats.calibration_slope(label, probability) == pytest.approx(1, abs=0.02)
+    assert stats.calibration_error(label, probability) < 0.004 < stats.calibration_error(label, probability**2)
+
+
+MEASURES = [
+    stats.auc,
+    stats.average_precision,
+    stats.brier,
+    stats.calibration_intercept,
+    stats.calibration_slope,
+    stats.calibration_error,
+    lambda *a, **k: stats.sensitivity_at_specificity(*a[:2], 0.8, *a[2:], **k),
+]
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("levels", [None, 20])
+def test_a_replicate_of_every_measure_is_what_repeated_rows_give(measure, levels):
+    label, probability, patient = probabilities(levels=levels)
+    resamples = stats.patient_resamples(patient, 25, np.random.default_rng(2))
+    got = measure(label, probability, resamples)
+    for b, weights in enumerate(resamples.weights()):
+        rows = np.repeat(np.arange(len(label)), weights.astype(int))
+        assert got[b] == pytest.approx(measure(label[rows], probability[rows]), abs=1e-9), b
+
+
+@pytest.mark.parametrize(
+    "measure", [m for m in MEASURES if m is not stats.brier and m is not stats.calibration_error]
+)
+def test_one_class_is_undefined(measure):
+    for label in (np.zeros(4), np.ones(4)) if measure is not stats.average_precision else (np.zeros(4),):
+        assert np.isnan(measure(label, np.array([0.1, 0.2, 0.2, 0.9])))
+    resamples = stats.patient_resamples(np.arange(4), 30, np.random.default_rng(0))
+    replicates = measure(np.array([0, 0, 0, 1]), np.array([0.1, 0.2, 0.2, 0.9]), resamples)
+    drawn = resamples.weights()[:, 3] > 0
+    assert np.isnan(replicates[~drawn]).all()
+
+
+@pytest.mark.parametrize("measure", [stats.brier, stats.calibration_intercept, stats.calibration_error])
+def test_a_probability_lies_in_0_1(measure):
+    with pytest.raises(ValueError, match=r"score 1 is 1\.2: a probability lies in \[0, 1\]"):
+        measure([0, 1], [0.3, 1.2])
+    assert stats.auc([0, 1], [0.3, 1.2]) == 1
+
+
+def test_the_result_does_not_depend_on_how_resamples_are_parted(monkeypatch):
+    label, probability, patient = probabilities()
+    resamples = stats.patient_resamples(patient, 700, np.random.default_rng(2))
+    many = stats.auc(label, probability, resamples)
+    monkeypatch.setattr(stats.os, "sched_getaffinity", lambda _: {0})
+    assert (stats.auc(label, probability, resamples) == many).all()
+    assert (stats.auc(label, probability, resamples.first(40)) == many[:40]).all()
 
 
 # --- intervals and p-values --------------------------------------------------------------------------------
@@ -196,7 +329,7 @@ def test_intervals_are_percentiles_and_say_when_there_is_none():
         assert np.isnan(nothing[:3]).all() and nothing.reason
     label, (score, _), patient = sample()
     resamples = stats.patient_resamples(patient, 500, np.random.default_rng(0))
-    whole = stats.auc_interval(label, score, resamples)
+    whole = stats.estimate(stats.auc, label, score, resamples)
     assert whole.low < whole.estimate == stats.auc(label, score) < whole.high
     kappa = stats.rate_intervals(label, score > 0.5, resamples)["kappa"]
     assert kappa.low < kappa.estimate == stats.rates(label, score > 0.5)["kappa"] < kappa.high
@@ -229,6 +362,116 @@ def test_holm_by_hand():
     got = stats.holm([0.01, 0.04, NAN, 0.03, 0.005])
     np.testing.assert_allclose(got, [0.03, 0.06, NAN, 0.06, 0.02])
     assert np.isnan(stats.holm([NAN, NAN])).all() and stats.holm([0.7, 0.9]).tolist() == [1, 1]
+
+
+def test_bca_is_scipys():
+    x = np.random.default_rng(3).gamma(1, size=40)
+    theirs = scipy.stats.bootstrap((x,), np.mean, n_resamples=1999, method="BCa", rng=np.random.default_rng(0))
+    left_out = np.array([np.delete(x, k).mean() for k in range(len(x))])
+    ours = stats.bca_interval(x.mean(), theirs.bootstrap_distribution, left_out)
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval))
+    plain = stats.interval(x.mean(), theirs.bootstrap_distribution)
+    assert ours.low > plain.low and ours.high > plain.high, "a skewed mean's interval moves up"
+
+
+def test_bca_leaves_out_whole_patients():
+    label, probability, patient = probabilities()
+    resamples = stats.patient_resamples([f"{p:02d}" for p in patient], 400, np.random.default_rng(0))
+    left = resamples.jackknife()
+    assert len(left) == len(np.unique(patient))
+    for k, w in enumerate(left.weights()[:5]):
+        assert (w == (patient != k)).all()
+    assert len(resamples.jackknife(groups_n=10)) == 10
+    got = stats.estimate(stats.auc, label, probability, resamples, "bca")
+    by_hand = stats.bca_interval(
+        stats.auc(label, probability),
+        stats.auc(label, probability, resamples),
+        np.array([stats.auc(label[patient != k], probability[patient != k]) for k in range(60)]),
+    )
+    assert got == pytest.approx(by_hand) and got.low != stats.estimate(stats.auc, label, probability, resamples).low
+
+
+def test_paired_is_the_difference_on_the_same_resamples():
+    label, (a, b), patient = sample(300)
+    resamples = stats.patient_resamples(patient, 200, np.random.default_rng(0))
+    got = stats.paired(stats.auc, label, a, b, resamples)
+    each = stats.auc(label, a, resamples) - stats.auc(label, b, resamples)
+    assert got == stats.difference(stats.auc(label, a) - stats.auc(label, b), each)
+    assert stats.paired(stats.auc, label, a, a, resamples)[:4] == (0, 0, 0, 1)
+    bca = stats.paired(stats.auc, label, a, b, resamples, "bca")
+    assert bca.estimate == got.estimate and bca.p == got.p and bca.low != got.low
+
+
+def test_benjamini_hochberg_by_hand():
+    got = stats.benjamini_hochberg([0.01, 0.04, NAN, 0.03, 0.005])
+    np.testing.assert_allclose(got, [0.02, 0.04, NAN, 0.04, 0.02])
+
+
+def test_subgroups():
+    label, (score, _), patient = sample(600, patients=80)
+    group = np.where(patient % 3 == 0, "F", "M").astype(object)
+    group[::50] = None
+    resamples = stats.patient_resamples(patient, 200, np.random.default_rng(0))
+    table = stats.by_subgroup(stats.auc, label, score, group, resamples).set_index("group")
+    assert list(table.index) == ["M", "F", "not stated"] and table["images_n"].sum() == 600
+    inside = group == "F"
+    assert table.loc["F", "estimate"] == pytest.approx(roc_auc_score(label[inside], score[inside]))
+    assert table.loc["F", "positives_n"] == label[inside].sum()
+    assert table.loc["F", "patients_n"] == len(np.unique(patient[inside]))
+    gap = table.loc["F", "estimate"] - table.loc["M", "estimate"]
+    assert table.loc["F", "difference"] == pytest.approx(gap)
+    assert table.loc["F", "difference_low"] < gap < table.loc["F", "difference_high"]
+    assert np.isnan(table.loc["M", ["difference", "p", "p_holm"]].astype(float)).all()
+    called = score > 0.8
+    missed = stats.by_subgroup(stats.missed, label, called, group, resamples).set_index("group")
+    assert missed.loc["F", "estimate"] == pytest.approx(1 - recall_score(label[inside], called[inside]))
+
+
+def test_a_subgroup_that_differs_is_found_and_one_that_does_not_is_not():
+    rng = np.random.default_rng(5)
+    n = 4000
+    patient, label = np.arange(n), rng.random(n) < 0.4
+    group = rng.choice(["a", "b", "c"], n, p=[0.4, 0.3, 0.3])
+    score = label * np.where(group == "c", 0.3, 1.5) + rng.normal(size=n)
+    resamples = stats.patient_resamples(patient, 400, rng)
+    table = stats.by_subgroup(stats.auc, label, score, group, resamples).set_index("group")
+    assert table.loc["c", "p_holm"] < 0.02 and table.loc["c", "difference"] < -0.2 and table.loc["b", "p_holm"] > 0.05
+
+
+# --- power ---------------------------------------------------------------------------------------------------
+
+
+def test_the_smallest_difference_is_found_four_times_in_five():
+    """Paired DeLong on simulated pairs whose true difference is the planned smallest one."""
+    rng = np.random.default_rng(7)
+    positives_n, negatives_n, area = 150, 350, 0.85
+    label = np.r_[np.ones(positives_n), np.zeros(negatives_n)]
+    shared = 0.6
+    found, errors, correlations = [], [], []
+
+    def scores(area_a, area_b):
+        common = rng.normal(size=label.size) * np.sqrt(shared)
+        noise = rng.normal(size=(2, label.size)) * np.sqrt(1 - shared)
+        return common + noise + label * norm.ppf([[area_a], [area_b]]) * np.sqrt(2)
+
+    for _ in range(100):
+        covariance = stats.delong(label, scores(area, area))[1]
+        correlations.append(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
+        errors.append(np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
+    planned = stats.planned_standard_error(area, positives_n, negatives_n, np.mean(correlations))
+    assert planned == pytest.approx(np.mean(errors), rel=0.05)
+    gap = stats.smallest_difference(planned)
+    for _ in range(300):
+        found.append(stats.delong_test(label, *scores(area + gap / 2, area - gap / 2)).p < 0.05)
+    assert 0.7 < np.mean(found) < 0.9
+
+
+def test_power_by_hand():
+    assert stats.smallest_difference(1) == pytest.approx(1.959964 + 0.841621, abs=1e-5)
+    assert stats.design_effect(list("aaabbbccc"), 0.5) == pytest.approx(2)
+    assert stats.design_effect(list("abc"), 0.9) == 1 and stats.design_effect(list("aaab"), 1) == pytest.approx(2.5)
+    single = stats.planned_standard_error(0.8, 100, 200, 0.5)
+    assert stats.planned_standard_error(0.8, 100, 200, 0.5, 4) == pytest.approx(2 * single)
 
 
 def test_normal_theory_by_hand():
@@ -305,6 +548,41 @@ def test_delong_is_the_slow_one(seed, levels):
     np.testing.assert_allclose(stats.delong(label, scores, alone)[1], stats.delong(label, scores)[1], atol=1e-12)
 
 
+PROC = [
+    0.7000000000000,
+    0.8431250000000,
+    0.0718866005259,
+    -0.2989835933842,
+    0.0127335933842,
+    0.5601991982303,
+    0.8398008017697,
+]
+
+
+def test_delong_is_procs():
+    """R, pROC 1.18.0: roc.test(roc(y, a), roc(y, b), method="delong", paired=TRUE), ci.auc(roc(y, a))."""
+    k = np.arange(60)
+    y = (k * 7 % 3 == 0).astype(int)
+    a, b = k * 37 % 60 + 15 * y, k * 11 % 60 // 4 + 7 * y
+    areas, covariance = stats.delong(y, [a, b])
+    got = stats.delong_test(y, a, b)
+    reach = 1.959963984540054 * np.sqrt(covariance[0, 0])
+    assert [*areas, got.p, got.low, got.high, areas[0] - reach, areas[0] + reach] == pytest.approx(PROC, abs=1e-11)
+
+
+def test_delong_on_procs_own_data():
+    """Published interval of S100B - WFNS on aSAH: -0.17421442 to -0.01040618 (xrobin/pROC issue 73)."""
+    if shutil.which("Rscript") is None:
+        pytest.skip("needs R (apt-get install r-cran-proc): the data belong to the R package pROC")
+    code = "library(pROC); a = aSAH; write.csv(data.frame(y=a$outcome=='Poor', s=a$s100b, w=as.integer(a$wfns)))"
+    done = subprocess.run(["Rscript", "-e", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("needs R's package pROC (apt-get install r-cran-proc)")
+    table = pd.read_csv(io.StringIO(done.stdout))
+    got = stats.delong_test(table["y"], table["s"], table["w"])
+    assert (got.low, got.high) == pytest.approx((-0.17421442, -0.01040618), abs=5e-9)
+
+
 def test_doubling_every_image_changes_only_the_unclustered_error():
     """Copies of an image are no new evidence: the clustered error stays, DeLong's shrinks by root two."""
     label, scores, _ = sample(n=200)
@@ -363,8 +641,12 @@ def test_delong_test_says_when_it_cannot_tell(label, a, b, patient):
         stats.delong,
         lambda label, score: stats.delong_test(label, [0.1, 0.2, 0.3][: len(score)], score),
         lambda label, score: stats.threshold_at_specificity(label, score, 0.9),
-        lambda label, score: stats.roc_on_grid(label, score, np.ones((1, len(score))), [0.9]),
-        lambda label, score: stats.auc_replicates(label, score, stats.Resamples(np.ones((1, len(score))))),
+        lambda label, score: stats.roc_on_grid(label, score, stats.whole(len(score)), [0.9]),
+        stats.average_precision,
+        stats.brier,
+        stats.calibration_slope,
+        stats.calibration_error,
+        lambda label, score: stats.sensitivity_at_specificity(label, score, 0.9),
     ],
 )
 def test_bad_input_is_named(call, label, score, message):
@@ -395,11 +677,9 @@ def test_coverage_with_nine_correlated_images_a_patient():
         own = rng.normal(size=(2, patients_n))[:, patient] * np.sqrt(0.6)  # what a patient's images share
         a, b = ill + own + rng.normal(size=(2, patient.size)) * np.sqrt(0.4)
         resamples = stats.patient_resamples(patient, 300, rng)
-        low, high = stats.auc_interval(ill, a, resamples)[1:3]
+        low, high = stats.estimate(stats.auc, ill, a, resamples)[1:3]
         covered["bootstrap"] += low <= truth <= high
-        replicates = stats.auc_replicates(ill, a, resamples) - stats.auc_replicates(ill, b, resamples)
-        gap = stats.auc(ill, a) - stats.auc(ill, b)
-        rejected["bootstrap"] += stats.difference(gap, replicates).p <= 0.05
+        rejected["bootstrap"] += stats.paired(stats.auc, ill, a, b, resamples).p <= 0.05
         for name, clusters in (("clustered", patient), ("by image", None)):
             areas, covariance = stats.delong(ill, a, clusters)
             covered[name] += abs(areas[0] - truth) <= 1.96 * np.sqrt(covariance[0, 0])

@@ -1,0 +1,196 @@
+"""The audit and the scores from a CSV: by sklearn on small tables, on wrong input, and as commands."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, brier_score_loss, cohen_kappa_score, roc_auc_score
+
+from cxrlib import audit, catalogue, labelsets, score, stats
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Return a reference, reports that miss more on AP images, two models' scores, and the images."""
+    rng = np.random.default_rng(0)
+    n = 900
+    ids = [f"i{k:03d}" for k in range(n)]
+    images = pd.DataFrame({"image_id": ids, "patient_id": rng.integers(0, 250, n).astype(str)})
+    images = images.assign(
+        view=rng.choice(["PA", "AP"], n), sex=rng.choice(["M", "F"], n), age=rng.integers(1, 99, n)
+    )
+    images["follow_up_number"] = rng.integers(0, 14, n)
+    truth = rng.random((n, 2)) < (0.4, 0.2)
+    misses = np.where(images["view"] == "AP", 0.6, 0.1)[:, None]
+    said = (truth & (rng.random((n, 2)) > misses)) | (rng.random((n, 2)) < 0.05)
+    reference = pd.DataFrame(truth.astype(float), ids, ["mass", "hernia"]).rename_axis("image_id")
+    reports = pd.DataFrame(said.astype(float), ids, ["mass", "hernia"]).rename_axis("image_id")
+    base = truth + rng.normal(size=(n, 2))
+    scores = [1 / (1 + np.exp(-base)), 1 / (1 + np.exp(-base - rng.normal(size=(n, 2))))]
+    scores = [pd.DataFrame(s, ids, ["mass", "hernia"]).rename_axis("image_id") for s in scores]
+    return reference, reports, scores, images
+
+
+def test_rates_are_those_of_the_shared_images(world):
+    reference, reports, _, images = world
+    reference = reference.copy()
+    reference.loc["i000":"i009", "mass"] = np.nan
+    table = audit.against(reference, reports[50:], images, 200, np.random.default_rng(0))
+    mass = table[table["finding"] == "mass"].set_index("measure")
+    a, b = reference["mass"][50:], reports["mass"][50:]
+    assert mass["estimate"]["kappa"] == pytest.approx(cohen_kappa_score(a, b))
+    assert mass["estimate"]["sensitivity"] == pytest.approx(b[a == 1].mean())
+    assert mass["estimate"]["auc_of_reference"] == pytest.approx(roc_auc_score(b, a)), (
+        "the reference, scored by the other"
+    )
+    assert mass.iloc[0][["tp", "fn"]].tolist() == [int((a * b).sum()), int((a * (1 - b)).sum())]
+    assert (mass["low"] < mass["estimate"]).all() and (mass["estimate"] < mass["high"]).all()
+    assert mass["patients_n"].iloc[0] == images["patient_id"][50:].nunique()
+
+
+def test_a_group_that_differs_is_found_and_tiny_groups_get_no_interval(world):
+    reference, reports, _, images = world
+    images = images.assign(view=np.where(np.arange(900) < 8, "LL", images["view"]))
+    table = audit.against(reference, reports, images, 400, np.random.default_rng(0), by=["view", "sex"])
+    found = table[(table["finding"] == "mass") & (table["measure"] == "sensitivity")].set_index(["by", "group"])
+    assert found.loc[("view",), "p_holm"].min() < 0.05 < found.loc[("sex",), "p_holm"].min()
+    tiny = found.loc["view", "LL"]
+    assert np.isnan([tiny["low"], tiny["p"]]).all() and re.search(r"fewer than 10", tiny["reason"])
+    assert np.isfinite(tiny["estimate"]) and table.groupby(["finding", "by"])["group"].nunique()["mass", "view"] == 3
+
+
+def test_groups():
+    images = pd.DataFrame({"age": [0, 17, 18, 74, 75, 101, None], "follow_up_number": [0, 1, 4, 5, 10, 99, None]})
+    found = audit.groups(images)
+    assert found["age_band"].fillna("").tolist() == ["0-17", "0-17", "18-39", "60-74", "75+", "75+", ""]
+    assert found["follow_up"].fillna("").tolist()[:6] == ["first", "2nd-5th", "2nd-5th", "6th-10th", "later", "later"]
+    assert found["view"].isna().all()
+
+
+def test_scores_are_sklearns(world):
+    reference, _, (s, _), images = world
+    table = score.table(reference, s, images, 100, np.random.default_rng(0), by=["sex"])
+    whole = table[(table["finding"] == "mass") & (table["by"] == "all")].set_index("measure")["estimate"]
+    y, p = reference["mass"], s["mass"]
+    assert whole["auc"] == pytest.approx(roc_auc_score(y, p))
+    assert whole["average_precision"] == pytest.approx(average_precision_score(y, p))
+    assert whole["brier"] == pytest.approx(brier_score_loss(y, p))
+    assert set(whole.index) == set(score.measures(0.9))
+    women = table[(table["finding"] == "mass") & (table["group"] == "F")].iloc[0]
+    inside = (images["sex"] == "F").to_numpy()
+    assert women["estimate"] == pytest.approx(roc_auc_score(y[inside], p[inside]))
+    raw = score.table(reference, s * 3 - 1, images, 50, np.random.default_rng(0))
+    raw = raw[raw["finding"] == "mass"].set_index("measure")
+    assert raw["estimate"]["auc"] == whole["auc"] and np.isnan(raw["estimate"]["brier"])
+    assert raw["reason"]["brier"] == "scores lie outside [0, 1]"
+
+
+def test_models_are_compared_on_the_images_that_both_scored(world):
+    reference, _, (a, b), images = world
+    found = score.compared(reference, a, b[100:], images, 200, np.random.default_rng(0)).set_index("finding")
+    y = reference["mass"][100:]
+    gap = roc_auc_score(y, a["mass"][100:]) - roc_auc_score(y, b["mass"][100:])
+    assert found["estimate"]["mass"] == pytest.approx(gap) and found["images_n"]["mass"] == 800
+    assert found["p"]["mass"] < 0.05 and 0 < found["smallest"]["mass"] < 0.2
+    np.testing.assert_allclose(found["p_holm"], stats.holm(found["p"]))
+
+
+# --- CSVs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_csv_in_anyones_spelling(tmp_path):
+    path = tmp_path / "preds.csv"
+    path.write_text(
+        "Image Index,Patient ID,prob_Pleural_Thickening,Prob_Mass,Mass,note\na.png,7,0.25,,1,x\nb.png,8,0.5,1.5,0,y\n"
+    )
+    table, images, notes = labelsets.read_own(path, scores=True)
+    assert list(table) == ["image_id", "pleural_thickening", "mass"] and np.isnan(table["mass"][0])
+    assert images["patient_id"].tolist() == ["7", "8"] and notes == [
+        f"columns of {path} that are not read: Mass, note"
+    ]
+    assert labelsets.finding_named("Pleural Effusion") == labelsets.finding_named("Effusion") == "effusion"
+    assert labelsets.finding_named("Nodule/Mass") == "nodule_or_mass" and labelsets.finding_named("nonsense") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "scores", "message"),
+    [
+        ("patient_id,mass\n1,1\n", False, "has no column image_id"),
+        ("image_id,mass\na,1\na,0\n", False, "line 3 has an image id that occurs twice"),
+        ("image_id,mass\na,1\n,0\n", False, "line 3 has no image id"),
+        ("image_id,mass\na,2\n", False, "line 2: mass is '2'; labels are 1"),
+        ("image_id,mass\na,high\n", True, "line 2: mass is 'high'; a score is a number"),
+        ("image_id,mass\na,inf\n", True, "a score is a number"),
+        ("image_id,masses\na,1\n", False, "has no column of a finding; it has masses"),
+        ("image_id,Mass,mass\na,1,1\n", False, "both mean mass"),
+        ("", False, "is empty"),
+    ],
+)
+def test_a_wrong_csv_is_named(tmp_path, text, scores, message):
+    path = tmp_path / "mine.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        labelsets.read_own(path, scores)
+
+
+def run(command, *arguments):
+    command.main([str(a) for a in arguments])
+
+
+def test_the_commands(world, tmp_path, capsys):
+    reference, reports, (a, b), images = world
+    images = images.set_index("image_id")
+    for name, table in (("reference", reference), ("reports", reports), ("a", a), ("b", b)):
+        table.join(images).to_csv(tmp_path / f"{name}.csv")
+    run(
+        audit,
+        tmp_path / "reference.csv",
+        tmp_path / "reports.csv",
+        "--by",
+        "view",
+        "--resamples",
+        50,
+        "--out",
+        tmp_path,
+    )
+    assert set(pd.read_csv(tmp_path / "audit.csv")["by"]) == {"all", "view"}
+    options = ["--labels", tmp_path / "reference.csv", "--compare", tmp_path / "b.csv", "--resamples", 50]
+    run(score, tmp_path / "a.csv", *options, "--by", "sex", "--out", tmp_path)
+    assert len(pd.read_csv(tmp_path / "differences.csv")) == 2
+    assert roc_auc_score(reference["mass"], a["mass"]) == pytest.approx(
+        pd.read_csv(tmp_path / "scores.csv")
+        .query("finding == 'mass' and measure == 'auc' and by == 'all'")["estimate"]
+        .item()
+    )
+    shown = capsys.readouterr().out
+    assert "900 images in" in shown and "sensitivity" in shown and "auc" in shown
+
+
+def test_the_commands_say_what_is_wrong(world, tmp_path):
+    reference, _, (a, _), _ = world
+    reference.to_csv(tmp_path / "reference.csv")
+    a.set_axis([f"x{k}" for k in range(900)]).rename_axis("image_id").to_csv(tmp_path / "others.csv")
+    with pytest.raises(SystemExit, match="neither a CSV"):
+        run(audit, "nonsense", tmp_path / "reference.csv")
+    with pytest.raises(SystemExit, match="are the image ids the same"):
+        run(score, tmp_path / "others.csv", "--labels", tmp_path / "reference.csv")
+    with pytest.raises(SystemExit, match="several readers"):
+        run(audit, "vindr_readers", tmp_path / "reference.csv")
+    with pytest.raises(SystemExit, match=r"no image in common"):
+        run(audit, "google_adjudicated", "siim", "--resamples", 10)
+
+
+# --- published numbers ----------------------------------------------------------------------------------------
+
+
+def test_google_test_against_the_reports():
+    google, reports = catalogue.read("google_adjudicated"), catalogue.read("nih_reports")
+    truth = google.table.set_index("image_id")[(google.images["part"] == "test").to_numpy()]
+    images = google.images[google.images["image_id"].isin(truth.index)]
+    table = audit.against(
+        truth, reports.table.set_index("image_id"), images, 100, np.random.default_rng(0), ["pneumothorax"]
+    ).set_index("measure")
+    assert table.iloc[0][["tp", "fp", "fn", "tn"]].tolist() == [97, 103, 98, 1664]
+    got = table["estimate"][["sensitivity", "ppv", "kappa", "auc_of_reference"]].round(3).tolist()
+    assert got == [0.497, 0.485, 0.434, 0.715]

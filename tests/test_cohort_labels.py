@@ -1,0 +1,210 @@
+"""The label sets that a cohort can have: published, shipped with its images, one's own, simulated."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxrlib import catalogue, cohort_labels, labelsets, noise, paths, simulate
+from cxrlib.store import Store
+
+NAN = float("nan")
+
+
+def store(index, labels=None):
+    """Return a packed cohort without its pixels."""
+    return Store("fake", index, np.zeros((len(index), 1, 1), np.uint8), pd.DataFrame(), None, labels)
+
+
+def of_ids(*ids):
+    return store(pd.DataFrame({"image_id": ids, "patient_id": ids}))
+
+
+@pytest.fixture
+def csv(tmp_path):
+    def write(text, encoding="utf-8"):
+        path = tmp_path / "labels.csv"
+        path.write_bytes(text.encode(encoding))
+        return str(path)
+
+    return write
+
+
+# --- published ---------------------------------------------------------------------------------------------
+
+
+def test_published_sets_on_the_images_of_a_cohort():
+    google = catalogue.read_google_four()["image_id"][:50].tolist()
+    for name, columns in (("nih_reports", 17), ("google_adjudicated", 5)):
+        table, card = cohort_labels.published(of_ids(*google, "not NIH's"), name)
+        labelsets.check(table, name)
+        assert sorted(table["image_id"]) == sorted(google) and table.shape[1] == columns
+        assert {*labelsets.CARD_FIELDS, "pixels", "published", "notes"} == set(card) and card["notes"]
+    whole = catalogue.read("nih_reports").table
+    table, _ = cohort_labels.published(of_ids(*whole["image_id"][::-1000]), "nih_reports")
+    pd.testing.assert_frame_equal(table, whole[whole["image_id"].isin(table["image_id"])].reset_index(drop=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vindr_readers", "has several readers an image.*one label an image are nih_reports, google_adjudicated"),
+        (
+            "siim",
+            "None of the 12047 images of 'siim' is in cohort 'fake': it labels nih images under the owner's ids",
+        ),
+        ("mimic", "no published label set 'mimic'; there are nih_reports"),
+    ],
+)
+def test_published_refuses(name, message):
+    with pytest.raises(ValueError, match=message):
+        cohort_labels.published(of_ids("00000001_000.png"), name)
+
+
+# --- one's own ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_own(csv, encoding):
+    path = csv("image_id, edema ,mass\na,1,\nb,-1,0.0\nelsewhere,1,1\n", encoding)
+    table, card = cohort_labels.own(of_ids("b", "a", "c"), path, who="us", how="read twice.")
+    assert table.set_index("image_id").loc["a"].to_dict() == pytest.approx({"edema": 1, "mass": NAN}, nan_ok=True)
+    assert table.set_index("image_id").loc["b"].to_dict() == {"edema": -1, "mass": 0} and len(table) == 2
+    assert card == {"who": "us", "how": "read twice. 1 rows of images not in the cohort left out."}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty: it needs a header with image_id"),
+        ("id,edema\na,1\n", "has no column image_id; it has id, edema"),
+        ("image_id,oedema\na,1\n", "no finding of the vocabulary: oedema"),
+        ("image_id,edema\na,1\nb,yes\n", "line 3: edema is 'yes'"),
+        ("image_id,edema\na,1\nb,0\nc,0.5\n", "line 4: edema is '0.5'"),
+        ("image_id,edema\na,1\nb,0\na,1\n", "line 4: image_id 'a' occurs twice"),
+        ("image_id,edema\nx,1\ny,0\n", "None of the 2 image ids in .* is in cohort 'fake'"),
+        ("image_id,edema\na,1,2,3\nb,1\nc,1,2,3,4,5\n", "is not a table"),
+    ],
+)
+def test_own_says_what_is_wrong(csv, text, message):
+    with pytest.raises(ValueError, match=message):
+        cohort_labels.own(of_ids("a", "b", "c"), csv(text))
+
+
+def test_own_in_another_encoding(csv):
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        cohort_labels.own(of_ids("a"), csv("image_id,edema\nä,1\n", "latin-1"))
+
+
+def test_shipped():
+    labels = pd.DataFrame({"image_id": ["a"], "edema": [1.0]})
+    table, card = cohort_labels.shipped(store(of_ids("a").index, labels), who="them")
+    pd.testing.assert_frame_equal(table, labels)
+    assert table is not labels and card == {"who": "them"}
+    with pytest.raises(ValueError, match="came without labels"):
+        cohort_labels.shipped(store(of_ids("a").index, labels[["image_id"]]))
+
+
+# --- simulated ---------------------------------------------------------------------------------------------
+
+MEASURED = {("other_positive", "missed"): 0.45, ("no_other_positive", "missed"): 0.55}
+MEASURED |= {("other_positive", "false"): 0.2, ("no_other_positive", "false"): 0.05}
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    index = simulate.admissions(simulate.HOSPITALS["internal"], 12_000, np.random.default_rng(0))
+    return store(index, index[["image_id", *simulate.FINDINGS]].astype(dict.fromkeys(simulate.FINDINGS, "float32")))
+
+
+@pytest.fixture
+def built(simulated, tmp_path, monkeypatch):
+    """Return label sets of the simulated cohort, by noise scale and log-odds, on a made-up calibration."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    (tmp_path / "data").mkdir()
+    rows = [
+        {
+            "finding": finding,
+            "stratum": stratum,
+            "tp": 100 - 100 * missed,
+            "fn": 100 * missed,
+            "fp": 100 * false,
+            "tn": 100 - 100 * false,
+        }
+        for finding in set(cohort_labels.MEASURED_AS.values())
+        for stratum in noise.STRATA
+        for missed, false in [(MEASURED[stratum, "missed"], MEASURED[stratum, "false"])]
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "data/label_noise.csv", index=False)
+
+    def build(scale=1.0, drain=0.0, faint=0.0):
+        reports = {"kind": "simulated_reports", "reference": "panel", "noise_scale": scale, "seed": 1}
+        settings = {
+            "drawn": {"kind": "drawn_truth"},
+            "panel": {"kind": "simulated_panel", "misses_frac": 0.1},
+            "nlp": {**reports, "drain_log_odds": drain, "faint_log_odds": faint},
+        }
+        sets = cohort_labels.build(simulated, settings)
+        for name, (table, card) in sets.items():
+            labelsets.check(table, name)
+            assert set(labelsets.CARD_FIELDS) <= set(card)
+        return {name: table for name, (table, _) in sets.items()}
+
+    return build
+
+
+def test_panel_misses_the_faintest(simulated, built):
+    sets = built()
+    pd.testing.assert_frame_equal(sets["drawn"], simulated.labels)
+    for finding in simulate.FINDINGS:
+        present, seen = sets["drawn"][finding] == 1, sets["panel"][finding] == 1
+        faint = simulated.index[f"{finding}_conspicuity"]
+        assert not (seen & ~present).any() and (~seen & present).sum() / present.sum() == pytest.approx(0.1, abs=0.02)
+        assert faint[present & ~seen].max() < faint[present & seen].min()
+
+
+def test_reports_without_noise_are_the_panel(built):
+    sets = built(scale=0, drain=2, faint=3)
+    assert set(sets["nlp"].columns) == {"image_id", *cohort_labels.MEASURED_AS}
+    pd.testing.assert_frame_equal(sets["nlp"], sets["panel"][list(sets["nlp"])], check_dtype=False)
+
+
+@pytest.mark.parametrize(("drain", "faint"), [(0, 0), (2, 3)])
+def test_reports_err_as_measured_and_where_assumed(simulated, built, drain, faint):
+    sets = built(drain=drain, faint=faint)
+    for finding in cohort_labels.MEASURED_AS:
+        panel, said = sets["panel"][finding], sets["nlp"][finding]
+        table = noise.calibrate(panel, said, simulated.index["patient_id"]).set_index("stratum")
+        for stratum in noise.STRATA:
+            row = table.loc[stratum]
+            for kind, errors, trials in (("missed", row.fn, row.tp + row.fn), ("false", row.fp, row.fp + row.tn)):
+                rate = MEASURED[stratum, kind]
+                assert abs(errors - rate * trials) < 4 * np.sqrt(rate * (1 - rate) * trials), (finding, stratum, kind)
+    panel, said = sets["panel"]["pneumothorax"], sets["nlp"]["pneumothorax"]
+    drained = simulated.index["chest_drain"] == 1
+    false = said[panel == 0].groupby(drained).mean()
+    conspicuity = simulated.index["pneumothorax_conspicuity"][panel == 1]
+    lean = conspicuity[said == 1].mean() - conspicuity[said == 0].mean()
+    alone = noise.other_positive(panel, simulated.index["patient_id"])
+    within = said[(panel == 0) & alone].groupby(drained).mean()  # drains and other positives go together
+    if drain:
+        assert within[True] > 1.5 * within[False] and false[True] > 2 * false[False] and lean > 0.05
+    else:
+        assert abs(within[True] - within[False]) < 0.1 and abs(lean) < 0.04
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"x": {"kind": "guess"}}, "'x': kind 'guess' is none of"),
+        ({"x": {}}, "'x': kind None is none of"),
+        ({"x": {"kind": "simulated_panel"}}, "'x': .*misses_frac"),
+        ({"x": {"kind": "drawn_truth", "seed": 1}}, "'x': .*seed"),
+        (
+            {"x": {"kind": "simulated_reports", "reference": "y"}, "y": {"kind": "drawn_truth"}},
+            "list its reference 'y' before",
+        ),
+    ],
+)
+def test_build_says_which_label_set_is_wrong(simulated, settings, message):
+    with pytest.raises(ValueError, match=message):
+        cohort_labels.build(simulated, settings)
