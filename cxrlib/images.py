@@ -196,7 +196,7 @@ def fit(image, size_px):
     scale = size_px / max(width, height)
     inner = max(1, round(width * scale)), max(1, round(height * scale))
     if inner != image.size:
-        image = image.resize(inner, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        image = image.resize(inner, Image.Resampling.BILINEAR, reducing_gap=1.5)
     left, top = (size_px - inner[0]) // 2, (size_px - inner[1]) // 2
     if inner == (size_px, size_px):
         return np.asarray(image), scale, 0, 0

@@ -98,14 +98,14 @@ def auc_panels(table):
     panels = list(table.groupby(["finding", "test", "scored_against"], sort=False))
     rows = -(-len(panels) // 2)
     lines = max(len(part) for _, part in panels)
-    fig, axes = figure(rows, 2, width=10, height=rows * (0.7 + 0.24 * lines), sharex=True, squeeze=False)
+    fig, axes = figure(rows, 2, width=10, height=rows * (0.95 + 0.24 * lines), sharex=True, squeeze=False)
     for axis, ((finding, test, scored_by), part) in zip(axes.flat, panels, strict=False):
         entries = [
             {"name": f"{r.network}, {r.trained_on}", **_interval(r), "colour": colour(r.trained_on)}
             for r in part.itertuples()
         ]
         forest(axis, entries, reference=0.5)
-        axis.set_title(f"{finding}: {test} test, scored by {scored_by}")
+        axis.set_title(f"{finding}, {test} test\nscored by {scored_by}")
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     return fig

@@ -9,7 +9,8 @@ TEXT = (ROOT / "README.md").read_text()
 
 
 def test_tables_are_those_of_the_result_files():
-    assert TEXT.count("<!-- table: results/quick/headline.csv") == 1
+    for edition in ("quick", "nih_mini"):
+        assert TEXT.count(f"<!-- table: results/{edition}/headline.csv") == 1
     assert readme.filled(TEXT) == TEXT, "run make readme"
 
 
