@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
-from cxrlib import replay
+from cxrlib import catalogue, replay
 from cxrlib.paths import ROOT
 
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -116,3 +118,49 @@ def test_images_label_sets_and_splits_are_versioned(checkout, first_run):
         "data/targets/tiny",
     ):
         assert out[path]["md5"]
+
+
+# --- edition nih on a tiny folder of the release's layout ----------------------------------------------------
+
+
+def tiny_release(folder):
+    """Write a folder laid out as the NIH release, with real ids and grey noise; return the image ids."""
+    rng = np.random.default_rng(0)
+    entries = catalogue.read_nih_entries().drop_duplicates("patient_id")
+    google = catalogue.read_google_four("test").drop_duplicates("patient_id")
+    test = pd.concat([google[google["pneumothorax"] == value].head(25) for value in (0, 1)])["image_id"]
+    rest = entries[~entries["patient_id"].isin(google["patient_id"])]
+    train_val = pd.concat([rest[rest["pneumothorax"] == value].head(60) for value in (0, 1)])["image_id"]
+    chosen = [*test, *train_val]
+    (folder / "nih" / "images").mkdir(parents=True)
+    for name in chosen:
+        Image.fromarray(rng.integers(0, 256, (48, 40), np.uint8)).save(folder / "nih" / "images" / name)
+    (folder / "nih" / "test_list.txt").write_text("\n".join(test))
+    (folder / "nih" / "train_val_list.txt").write_text("\n".join(train_val))
+    classes = rng.choice(["Lung Opacity", "No Lung Opacity / Not Normal", "Normal"], len(chosen))
+    (folder / "labels").mkdir()
+    pairs = pd.DataFrame({"rsna": [f"r{k}" for k in range(len(chosen))], "nih": chosen, "mse": 1.0, "cls": classes})
+    pairs.to_csv(folder / "labels" / "rsna_to_nih.csv", index=False)
+    return chosen
+
+
+def test_edition_nih_runs_on_a_tiny_folder_of_the_releases_layout(checkout, first_run, tmp_path):
+    chosen = tiny_release(tmp_path)
+    settings = yaml.safe_load((ROOT / "editions" / "nih.yaml").read_text())
+    settings |= {"edition": "tiny_nih", "size_px": 32}
+    settings["cohorts"]["nih"]["images_n"] = len(chosen)
+    settings["split"]["valid_frac"] = 0.3
+    settings["runs"]["pneumothorax"] |= {"architectures": ["test_resnet"], "seeds": [1]}
+    settings["training"] |= {"epochs": 1, "batch_size": 16, "pretrained": "none"}
+    settings["pneumothorax"] |= {"resamples_n": 50}
+    ran, _ = repro(checkout, settings, "results", CXR_DATA=str(tmp_path))
+    trained = {stage for stage in ran if stage.startswith("train@tiny_nih")}
+    assert len(trained) == 3 and {"cohort@nih", "label_sets@nih", "results@tiny_nih"} <= ran
+    table = pd.read_csv(checkout / "results/tiny_nih/pneumothorax/table.csv")
+    scored = set(zip(table["finding"], table["trained_on"], table["scored_against"], strict=True))
+    assert ("pneumothorax", "nlp", "google") in scored, "the adjudicated labels score pneumothorax"
+    assert {("airspace_opacity", who, by) for who in ("rsna", "nlp") for by in ("rsna", "nlp", "google")} <= scored
+    rejected = pd.read_csv(checkout / "data/cohorts/nih/rejected.csv")
+    assert len(rejected) + len(chosen) == 112_120, "every row of the release is an image or a rejection"
+    back, _ = repro(checkout, tiny(), "train")
+    assert not back, "coming back trains nothing"
