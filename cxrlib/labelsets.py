@@ -242,6 +242,8 @@ def read_csv(path, required):
             keep_default_na=False,
             na_values=[""],
         )
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {path}.") from None
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} is empty: it needs a header with {', '.join(required)}.") from None
     except UnicodeDecodeError as error:

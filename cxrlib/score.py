@@ -76,11 +76,14 @@ def table(label, score, images, resamples_n, rng, specificity=0.9, by=()):
             "patients_n": len(np.unique(resamples.patient)),
             "positives_n": int(truth.sum()),
         }
+        few = stats.too_few([resamples.patient])
         outside = bool(((scores < 0) | (scores > 1)).any())
         for name, measure in measures(specificity).items():
             row = {"finding": finding, "by": "all", "group": "all", **counts, "measure": name}
             if outside and name in PROBABILITIES:
                 row |= stats.Interval(np.nan, np.nan, np.nan, "scores lie outside [0, 1]")._asdict()
+            elif few:
+                row |= stats.Interval(measure(truth, scores), np.nan, np.nan, few)._asdict()
             else:
                 row |= stats.estimate(measure, truth, scores, resamples)._asdict()
             if name == "auc":
@@ -182,11 +185,12 @@ def main(arguments=None):
         whole = found[found["by"] == "all"]
         shown = whole.assign(text=[stats.text(r.estimate, r.low, r.high) for r in whole.itertuples()])
         keys = ["finding", "images_n", "patients_n", "positives_n"]
-        print(shown.pivot(index=keys, columns="measure", values="text")[list(measures(0.9))].T.to_string())
+        print(shown.pivot(index=keys, columns="measure", values="text")[list(measures(0.9))].to_string())
         if chosen.by:
-            print(found[found["by"] != "all"].drop(columns=["measure", "reason"]).to_string())
+            hidden = ["measure", "reason", "delong_low", "delong_high"]
+            print(found[found["by"] != "all"].drop(columns=hidden).round(3).to_string(index=False))
         if both is not None:
-            print(both.to_string())
+            print(both.drop(columns="reason").round(4).to_string(index=False))
     if chosen.out:
         chosen.out.mkdir(parents=True, exist_ok=True)
         found.to_csv(chosen.out / "scores.csv", index=False)

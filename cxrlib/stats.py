@@ -321,11 +321,12 @@ def _recalibration(label, probability, resamples, with_slope):
     """Fit the logistic regression of labels on logits by Newton's method, in each resample."""
     label, probability = _clean(label, probability, probabilities=True)
     x = logit(np.clip(probability, LOGIT_BOUND, 1 - LOGIT_BOUND))
+    start = (0.0, 1.0)
 
-    def of_some(part):
+    def of_some(part, wanted=int(with_slope)):
         w = part.weights()
         wy = w * label
-        a, b = np.zeros(len(w)), np.ones(len(w))
+        a, b = np.full(len(w), start[0]), np.full(len(w), start[1])
         both = (wy.sum(1) > 0) & ((w - wy).sum(1) > 0)
         for _ in range(50):
             p = expit(a[:, None] + b[:, None] * x)
@@ -341,11 +342,15 @@ def _recalibration(label, probability, resamples, with_slope):
                 da, db = ga / haa, np.zeros(len(w))
             limit = np.maximum(1, np.maximum(np.abs(da), np.abs(db)))  # no step longer than 1
             a, b = a + da / limit, b + db / limit
-            if not (np.abs(da[both]) + np.abs(db[both]) > 1e-10).any():
+            if not (np.abs(da[both]) + np.abs(db[both]) > 1e-8).any():  # the next step would be below 1e-15
                 break
         settled = both & (np.abs(da) + np.abs(db) < 1e-6)  # separated classes have no finite slope
-        return np.where(settled, b if with_slope else a, np.nan)
+        found = np.where(settled, a, np.nan), np.where(settled, b, np.nan)
+        return found if wanted is None else found[wanted]
 
+    if resamples is not None:  # resamples start from the whole sample's solution, which is near
+        at = [float(value[0]) for value in _quiet(lambda part: of_some(part, None), whole(len(label)))]
+        start = tuple(at) if np.isfinite(at).all() else start
     return _in_each(resamples, len(label), of_some)
 
 

@@ -599,6 +599,7 @@ def test_a_worker_that_dies_is_one_sentence_and_not_a_hang(tmp_path, uninterrupt
 
 KILLED = """
 import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background commands without it
 sys.path.insert(0, {tests!r})
 from functools import partial
 from pathlib import Path
