@@ -33,7 +33,7 @@ AGGREGATIONS = {
 FINDING_KINDS = ("present", "absent", "uncertain", "not")
 RULE_KINDS = {
     "negation": ("before", "just before", "after"),
-    "uncertainty": ("before", "after", "between"),
+    "uncertainty": ("before", "before list", "after", "between"),
     "pseudo_negation": ("words",),
     "kept_out": ("before", "just before", "after"),
     "scope": ("ends", "verbs", "seen", "degree"),
@@ -338,13 +338,13 @@ class _Sentence:
             if before and predicate[3] != "seen" and not before[-1][2] and self._named_between(start, before[-1][0]):
                 limit = min(limit, before[-1][0])
         last_or = max((s[0] for s in separators if s[2] and s[0] < limit), default=-1)
-        uncertain = word[2] == "uncertainty"
+        short = word[2] == "uncertainty" and word[3] == "before"
         for a, b, is_or in separators:
             if a >= limit or is_or or a < last_or:
                 continue
             opens = any(w[0] - b < 2 and w[0] >= b for w in self.words if w[3] == "degree") and self.text[b:].strip()
             comma = self.text[a] == ","
-            if opens or (uncertain and comma):
+            if opens or (short and comma):
                 return a
         return limit
 
@@ -358,7 +358,7 @@ class _Sentence:
             first = next((s[1] for s in separators if s[0] >= earlier[-1][1]), None)
             limit = max(limit, first if first is not None else earlier[-1][1] if earlier[-1][3] == "after" else limit)
             separators = [s for s in separators if s[0] >= limit]
-        stands_before = any(w[3] == "before" and limit <= w[0] < end for w in self.words)
+        stands_before = any(w[3].startswith("before") and limit <= w[0] < end for w in self.words)
         singular = self.text.startswith(_SINGULAR, word[0])
         if separators and (word[3] == "between" or not separators[-1][2] and (singular or stands_before)):
             limit = separators[-1][1]
