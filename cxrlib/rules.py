@@ -37,7 +37,7 @@ RULE_KINDS = {
     "pseudo_negation": ("words",),
     "kept_out": ("before", "just before", "after"),
     "scope": ("ends", "verbs", "seen", "degree"),
-    "sections": ("findings", "impression", "ignored"),
+    "sections": ("findings", "organs", "impression", "ignored"),
 }
 GAP_WORDS = 8  # words that `...` may stand for
 EXPANSIONS_MAX = 5_000  # spellings that one phrase may stand for
@@ -218,7 +218,7 @@ def _gapped(spellings):
     for start, rests in by_start.items():
         groups[frozenset(rests)].append(start)
     one = [
-        f"(?:{_trie(starts)}),?{gap}(?:{'|'.join(gap.join(_trie([p]) for p in r.split(' ... ')) for r in _long(rests))})"
+        f"(?:{_trie(starts)})[,:]?{gap}(?:{'|'.join(gap.join(_trie([p]) for p in r.split(' ... ')) for r in _long(rests))})"
         for rests, starts in groups.items()
     ]
     return re.compile(rf"(?:{'|'.join(one)})(?![a-z0-9])"), _compiled(list(by_start))
@@ -288,7 +288,7 @@ def _sentences(text, start, end):
 _SEPARATOR = re.compile(r",|(?<![a-z0-9])(?:and|or|nor|as well as|and/or)(?![a-z0-9])|/")
 _SINGULAR = ("is ", "was ", "has ")
 _WITH = re.compile(r"(?<![a-z])with(?![a-z])")
-_WORD = re.compile(r"[a-z0-9']+")
+_NEXT = re.compile(r"[ -]+(?:(?!the|a)[a-z]+[ -]+)?")
 
 
 class _Sentence:
@@ -335,7 +335,7 @@ class _Sentence:
             if after is not None:
                 limit = after
             before = [s for s in separators if s[1] <= predicate[0]]
-            if before and predicate[3] != "seen" and not before[-1][2] and self._named_between(start, before[-1][0]):
+            if before and predicate[3] != "seen" and not before[-1][2]:
                 limit = min(limit, before[-1][0])
         last_or = max((s[0] for s in separators if s[2] and s[0] < limit), default=-1)
         short = word[2] == "uncertainty" and word[3] == "before"
@@ -378,7 +378,7 @@ def _decide(sentence, start, end, base, reaches):
         if start <= word[0] and word[1] <= end:
             inside.append(word)
         elif word[1] <= start < high:
-            if kind != "just before" or len(_WORD.findall(sentence.text, word[1], start)) <= 1:
+            if kind != "just before" or _NEXT.fullmatch(sentence.text, word[1], start):
                 before.append(word)
         elif low <= start and end <= word[0]:
             after.append(word)
@@ -476,7 +476,8 @@ class Labeler:
         }
         named = "|".join(h.replace(" ", r"[\s-]+") for h in _long(self._section_of))
         self._heading = re.compile(
-            rf"(?:(?:^|\n|(?<=[.?!;]))[ \t]*[*_]*({named})[ \t*_]*:)|(?:(?:^|\n)[ \t]*((?-i:[A-Z][A-Z /-]+))[ \t]*:?[ \t]*(?=\n))",
+            rf"(?:^|\n|(?<=[.?!;]))[ \t]*[*_]*({named})[ \t*_]*:"
+            r"|(?:^|\n)[ \t]*((?-i:[A-Z][A-Z /-]+))(?::|[ \t]*(?=\n))",
             re.I,
         )
 
@@ -556,12 +557,14 @@ class Labeler:
         """Yield `section, start, end`; an ignored section ends at a blank line after its first words."""
         name, start = "text", 0
         for m in self._heading.finditer(text):
-            heading = re.sub(r"[\s-]+", " ", (m.group(1) or m.group(2)).lower())
-            section = self._section_of.get(heading, "text" if m.group(2) else name)
-            if m.group(2) and heading not in self._section_of and name == "ignored" and ":" not in m.group():
-                continue
+            words = m.group(1) or m.group(2)
+            kind = self._section_of.get(re.sub(r"[\s-]+", " ", words.lower()).strip())
+            if kind is None and ":" not in m.group():
+                continue  # a line in capitals that is no heading
+            part_of_text = kind in (None, "organs")
             yield from self._parts(text, name, start, m.start())
-            name, start = section, m.end()
+            name = {"organs": "findings", None: "text"}.get(kind, kind)
+            start = m.start() + m.group().index(words) if part_of_text else m.end()
         yield from self._parts(text, name, start, len(text))
 
     def _parts(self, text, name, start, end):
@@ -662,3 +665,128 @@ def _without_covered(mentions):
         if not covered:
             kept.append(mention)
     return [m for m in kept if m[3] != "not"]
+
+
+# --- many reports -------------------------------------------------------------------------------------------
+
+_WORKER = {}
+
+
+def _start_worker(folder, aggregation):
+    _WORKER["labeler"] = Labeler(folder, aggregation)
+
+
+def _read_chunk(chunk, evidence):
+    return _read_here(_WORKER["labeler"], chunk, evidence)
+
+
+def _read_here(labeler, chunk, evidence):
+    read = [(report_id, labeler.read(text)) for report_id, text in chunk]
+    return read if evidence else [(report_id, Reading(r.labels, ())) for report_id, r in read]
+
+
+def label_reports(
+    reports, workers=None, chunk=1_000, *, folder=None, aggregation="chexpert", evidence=False, labeler=None
+):
+    """Yield `id, Reading` for a stream of reports, in their order, whatever the number of processes.
+
+    Reports are taken from the stream only as fast as they are read, so memory does not grow with their number.
+
+    Parameters
+    ----------
+    reports : iterable of (id, str)
+    workers : int, optional
+        Processes; as many as there are cores if not given. With 1, or with no more than a chunk of reports, all is done
+        in this process.
+    chunk : int
+        Reports that are handed to a process at a time.
+    folder, aggregation
+        As `Labeler` takes them.
+    evidence : bool
+        Whether readings carry their mentions, which makes the traffic between processes about three times as large.
+    labeler : Labeler, optional
+        One that is loaded already, for work in this process.
+    """
+    reports = iter(reports)
+    workers = workers or os.cpu_count() or 1
+    if workers < 0 or chunk < 1:
+        raise ValueError(f"workers is {workers} and chunk {chunk}: both are at least 1.")
+    first = list(itertools.islice(reports, chunk))
+    second = list(itertools.islice(reports, chunk))
+    chunks = itertools.chain([first, second], iter(lambda: list(itertools.islice(reports, chunk)), []))
+    if workers == 1 or not second:
+        labeler = labeler or Labeler(folder, aggregation)
+        for some in chunks:
+            yield from _read_here(labeler, some, evidence)
+        return
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, initializer=_start_worker, initargs=(folder, aggregation)
+    ) as pool:
+        waiting = collections.deque()
+        for some in chunks:
+            waiting.append(pool.submit(_read_chunk, some, evidence))
+            if len(waiting) > 2 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+# --- showing ------------------------------------------------------------------------------------------------
+
+_COLOURS = {"present": "#f4b6ae", "absent": "#bfe3c6", "uncertain": "#fbe3a1", "kept_out": "#d9d9d9"}
+
+
+class Html(str):
+    """HTML that a notebook shows as such."""
+
+    def _repr_html_(self):
+        return str(self)
+
+
+def html(text, reading):
+    """Return a report as HTML with its mentions marked and the words of the rules underlined.
+
+    Parameters
+    ----------
+    text : str
+    reading : Reading
+        Of that text.
+
+    Returns
+    -------
+    Html
+        Text, escaped; what a mark means is in its tooltip and in a legend below.
+
+    Raises
+    ------
+    ValueError
+        If the reading is of another text.
+    """
+    marks = collections.defaultdict(list)
+    for m in reading.evidence:
+        if text[m.start : m.end] != m.text:
+            raise ValueError(f"The reading is of another text: at {m.start} there is not {m.text!r}.")
+        marks[(m.start, m.end)].append(m)
+    rules = {(m.rule_start, m.rule_end) for m in reading.evidence} - set(marks)
+    bounds = sorted({0, len(text)} | {b for span in [*marks, *rules] for b in span})
+    parts = []
+    for a, b in itertools.pairwise(bounds):
+        over = [m for (start, end), found in marks.items() if start <= a and b <= end for m in found]
+        part = markup.escape(text[a:b])
+        if any(start <= a and b <= end for start, end in rules):
+            part = f"<u>{part}</u>"
+        if over:
+            said = "; ".join(dict.fromkeys(f"{m.finding}: {m.assertion} ({_because(text, m)})" for m in over))
+            colour = _COLOURS[over[0].assertion]
+            part = f'<mark style="background:{colour}" title="{markup.escape(said)}">{part}</mark>'
+        parts.append(part)
+    legend = " ".join(f'<mark style="background:{c}">{name.replace("_", " ")}</mark>' for name, c in _COLOURS.items())
+    return Html(
+        f'<div style="white-space:pre-wrap">{"".join(parts)}</div><div style="font-size:smaller">{legend}</div>'
+    )
+
+
+def _because(text, mention):
+    if mention.rule in ("named", "phrase", "ignored section"):
+        return mention.rule
+    return f"{mention.rule}: {text[mention.rule_start : mention.rule_end]}"
