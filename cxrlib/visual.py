@@ -13,9 +13,11 @@ import pandas as pd
 import torch
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
-from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from cxrlib import bert
+
+# isort: split
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 
 class VisualLabeler:
