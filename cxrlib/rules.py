@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from cxrlib.labelsets import CHEXPERT_FINDINGS, NIH_FINDINGS
 
 FINDINGS = tuple(dict.fromkeys([*NIH_FINDINGS.values(), *CHEXPERT_FINDINGS.values()]))
@@ -95,7 +97,7 @@ class Reading:
 
 
 def _spellings(phrase):
-    """Return all that a phrase with `( | )` stands for, as lists of words; a ValueError says what is wrong with it."""
+    """Return all spellings that a phrase with `( | )` stands for; a ValueError says what is wrong with it."""
     text = phrase.lower().replace("-", " ")
     if text.count("(") != text.count(")"):
         raise ValueError("its brackets do not match")
@@ -217,10 +219,10 @@ def _gapped(spellings):
     groups = collections.defaultdict(list)
     for start, rests in by_start.items():
         groups[frozenset(rests)].append(start)
-    one = [
-        f"(?:{_trie(starts)})[,:]?{gap}(?:{'|'.join(gap.join(_trie([p]) for p in r.split(' ... ')) for r in _long(rests))})"
-        for rests, starts in groups.items()
-    ]
+    one = []
+    for rests, starts in groups.items():
+        ends = "|".join(gap.join(_trie([part]) for part in rest.split(" ... ")) for rest in _long(rests))
+        one.append(f"(?:{_trie(starts)})[,:]?{gap}(?:{ends})")
     return re.compile(rf"(?:{'|'.join(one)})(?![a-z0-9])"), _compiled(list(by_start))
 
 
@@ -311,11 +313,11 @@ class _Sentence:
             for m in _SEPARATOR.finditer(self.text):
                 if not any(a <= m.start() < b for a, b in covered):
                     found.append((m.start(), m.end(), m.group() in ("or", "nor", "and/or", "/")))
-            # a comma right before a conjunction belongs to it
-            self._separators = [
-                (a, b, is_or or (i + 1 < len(found) and not self.text[b : found[i + 1][0]].strip() and found[i + 1][2]))
-                for i, (a, b, is_or) in enumerate(found)
-            ]
+            for i, (a, b, is_or) in enumerate(found[:-1]):
+                following = found[i + 1]
+                if not self.text[b : following[0]].strip():  # a comma right before a conjunction belongs to it
+                    found[i] = (a, b, is_or or following[2])
+            self._separators = found
         return self._separators
 
     def _named_between(self, start, end):
@@ -360,7 +362,7 @@ class _Sentence:
             separators = [s for s in separators if s[0] >= limit]
         stands_before = any(w[3].startswith("before") and limit <= w[0] < end for w in self.words)
         singular = self.text.startswith(_SINGULAR, word[0])
-        if separators and (word[3] == "between" or not separators[-1][2] and (singular or stands_before)):
+        if separators and (word[3] == "between" or (not separators[-1][2] and (singular or stands_before))):
             limit = separators[-1][1]
         return limit
 
@@ -448,10 +450,9 @@ class Labeler:
             raise ValueError(f"aggregation {aggregation!r} is none of {', '.join(AGGREGATIONS)}.")
         self.folder = PHRASES if folder is None else Path(folder)
         self.aggregation = aggregation
-        findings = {
-            f: read_phrases(self.folder / "findings" / f"{f}.txt", FINDING_KINDS) for f in FINDINGS if f != "no_finding"
-        }
-        rules = {name: read_phrases(self.folder / "rules" / f"{name}.txt", kinds) for name, kinds in RULE_KINDS.items()}
+        files = self.folder / "findings", self.folder / "rules"
+        findings = {f: read_phrases(files[0] / f"{f}.txt", FINDING_KINDS) for f in FINDINGS if f != "no_finding"}
+        rules = {name: read_phrases(files[1] / f"{name}.txt", kinds) for name, kinds in RULE_KINDS.items()}
         self._findings = {f: _finding(p) for f, p in findings.items()}
         # the words that a mention may start with: solid phrases, and what stands before a "..."
         every = [p for phrases in findings.values() for kind in FINDING_KINDS for p in phrases[kind]]
@@ -514,8 +515,6 @@ class Labeler:
 
     def read_many(self, texts):
         """Return a table of labels, a row per text: float32 columns `FINDINGS`."""
-        import pandas as pd
-
         return pd.DataFrame([self.read(text).labels for text in texts], columns=FINDINGS, dtype="float32")
 
     def aggregate(self, evidence, any_read=True):
@@ -548,10 +547,7 @@ class Labeler:
             labels["no_finding"] = float(
                 not any(v == 1.0 or v == -1.0 for f, v in labels.items() if f != "support_devices")
             )
-        if self.aggregation == "nih":
-            labels = {f: float(v == 1.0) for f, v in labels.items()}
-            labels["no_finding"] = float(not any(v for f, v in labels.items() if f != "support_devices"))
-        return labels
+        return as_nih(labels) if self.aggregation == "nih" else labels
 
     def _sections(self, text):
         """Yield `section, start, end`; an ignored section ends at a blank line after its first words."""
@@ -599,7 +595,7 @@ class Labeler:
                 high = sentence.reach_right(word) if word[3] != "after" else 0
                 reaches.append((word, low, high))
         return tuple(
-            (finding, start, end, *_decide(sentence, start, end, base, reaches)) for start, end, finding, base in mentions
+            (f, start, end, *_decide(sentence, start, end, base, reaches)) for start, end, f, base in mentions
         )
 
     def _kinds_of(self, words):
@@ -667,6 +663,18 @@ def _without_covered(mentions):
     return [m for m in kept if m[3] != "not"]
 
 
+def as_nih(labels):
+    """Return labels as NIH gave them: 1 present, else 0; no finding is 1 where none but devices is present.
+
+    Uncertain mentions are dropped, and what is not mentioned is absent.
+    """
+    present = {f: float(v == 1.0) for f, v in labels.items()}
+    if "no_finding" in present:
+        others = (v for f, v in present.items() if f not in ("support_devices", "no_finding"))
+        present["no_finding"] = float(not any(others))
+    return present
+
+
 # --- many reports -------------------------------------------------------------------------------------------
 
 _WORKER = {}
@@ -696,8 +704,8 @@ def label_reports(
     ----------
     reports : iterable of (id, str)
     workers : int, optional
-        Processes; as many as there are cores if not given. With 1, or with no more than a chunk of reports, all is done
-        in this process.
+        Processes; as many as there are cores if not given. With 1, or with no more than a chunk of reports, all is
+        done in this process.
     chunk : int
         Reports that are handed to a process at a time.
     folder, aggregation
