@@ -35,7 +35,7 @@ AGGREGATIONS = {
 FINDING_KINDS = ("present", "absent", "uncertain", "not")
 RULE_KINDS = {
     "negation": ("before", "just before", "after"),
-    "uncertainty": ("before", "before list", "after", "between"),
+    "uncertainty": ("before", "before list", "after", "at end", "between"),
     "pseudo_negation": ("words",),
     "kept_out": ("before", "just before", "after"),
     "scope": ("ends", "verbs", "seen", "degree"),
@@ -254,12 +254,15 @@ def _finding(phrases):
 # A sentence ends at . ! or a blank line, a bullet or number on a new line, and after a short line (a list) whose next
 # begins with a capital. "?" is left in: it stands for doubt.
 _SENTENCE_END = re.compile(
-    r"(?<!\bdr)(?<!\bmr)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)(?<!\bapprox)[.!]+(?=\s|$|[A-Z][a-z])"
-    r"|\?(?=\s+[A-Z]|\s*$)"
+    r"(?<!\b[Dd]r)(?<!\b[Mm]r)(?<!\b[Vv]s)(?<!\be\.g)(?<!\bi\.e)(?<!\bapprox)[.!]+(?=\s|$|[A-Z][a-z])"
+    r"|(?<=\w)\?(?=\s+[A-Z])"
     r"|\n[ \t]*\n|\n(?=[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t])|(?<=:)\n|\n(?=[ \t]*[A-Z][a-z]*(?:[ \t][A-Za-z]+)?:)",
-    re.I | re.M,
+    re.M,
 )
 _SHORT_LINE = re.compile(r"(?m)^[^\n]{1,45}(\n)(?=[ \t]*[A-Z])")
+# An ignored section ends at a blank line; where no heading follows, at a line that ends a sentence.
+_PARAGRAPH_END = re.compile(r"\S[^\n]*\n[ \t]*\n(?=[^\n]*\S)")
+_LINE_END = re.compile(r"\S[^\n]*(?:[.?!][ \t]*\n|\n[ \t]*\n)(?=[^\n]*\S)")
 _SPACES = str.maketrans("\n\r\t\f\v\xa0’", "      '")
 
 
@@ -287,9 +290,10 @@ def _sentences(text, start, end):
 
 # --- assertion ----------------------------------------------------------------------------------------------
 
-_SEPARATOR = re.compile(r",|(?<![a-z0-9])(?:and|or|nor|as well as|and/or)(?![a-z0-9])|/")
+_SEPARATOR = re.compile(r"[,(]|(?<![a-z0-9])(?:and|or|nor|as well as|and/or)(?![a-z0-9])|/")
 _SINGULAR = ("is ", "was ", "has ")
-_WITH = re.compile(r"(?<![a-z])with(?![a-z])")
+_WITH = re.compile(r"(?<![a-z])(?<!consistent )(?<!compatible )with(?![a-z])")
+_FIRST_WORD = re.compile(r"[a-z0-9']+|.")
 _NEXT = re.compile(r"[ -]+(?:(?!the|a)[a-z]+[ -]+)?")
 
 
@@ -349,6 +353,11 @@ class _Sentence:
             if opens or (short and comma):
                 return a
         return limit
+
+    def closes(self, word):
+        """Return whether a statement ends with a rule word."""
+        end = next((w[0] for w in (*self.separators, *self.ends) if w[0] >= word[1]), len(self.text))
+        return not self.text[word[1] : end].strip(" .)")
 
     def reach_left(self, word):
         """Return where the reach of a rule word that stands after begins."""
@@ -550,7 +559,7 @@ class Labeler:
         return as_nih(labels) if self.aggregation == "nih" else labels
 
     def _sections(self, text):
-        """Yield `section, start, end`; an ignored section ends at a blank line after its first words."""
+        """Yield `section, start, end`."""
         name, start = "text", 0
         for m in self._heading.finditer(text):
             words = m.group(1) or m.group(2)
@@ -564,10 +573,12 @@ class Labeler:
         yield from self._parts(text, name, start, len(text))
 
     def _parts(self, text, name, start, end):
-        if name == "ignored" and (blank := re.compile(r"\S[^\n]*\n[ \t]*\n(?=[^\n]*\S)").search(text, start, end)):
-            yield name, start, blank.end()
-            yield "text", blank.end(), end
-        elif end > start:
+        if name == "ignored":
+            over = _PARAGRAPH_END if end < len(text) else _LINE_END
+            if m := over.search(text, start, end):
+                yield name, start, m.end()
+                name, start = "text", m.end()
+        if end > start:
             yield name, start, end
 
     def _sentence(self, text):
@@ -591,8 +602,9 @@ class Labeler:
         reaches = []
         for word in words:
             if word[2] in ("negation", "uncertainty", "kept_out"):
-                low = sentence.reach_left(word) if word[3] in ("after", "between") else len(text)
-                high = sentence.reach_right(word) if word[3] != "after" else 0
+                left = word[3] in ("after", "between") or (word[3] == "at end" and sentence.closes(word))
+                low = sentence.reach_left(word) if left else len(text)
+                high = sentence.reach_right(word) if word[3] not in ("after", "at end") else 0
                 reaches.append((word, low, high))
         return tuple(
             (f, start, end, *_decide(sentence, start, end, base, reaches)) for start, end, f, base in mentions
@@ -613,12 +625,15 @@ class Labeler:
     def _mentions(self, text):
         """Return the mentions of a sentence, `start, end, finding, kind`, in order."""
         found = set()
-        for m in self._mention.finditer(text):
+        m = self._mention.search(text)
+        while m:
             solid, starts = self._named_in(m.group())
             at = m.start()
             found.update((at + a, at + b, finding, kind) for a, b, finding, kind in solid)
             for a, finding in starts:
                 found.update(self._gapped_at(text, at + a, finding))
+            # from its second word on, since phrases may overlap
+            m = self._mention.search(text, _FIRST_WORD.match(text, at).end())
         return _without_covered(sorted(found))
 
     def _named_in(self, words):
@@ -650,12 +665,12 @@ class Labeler:
 
 
 def _without_covered(mentions):
-    """Leave out mentions inside another of the same finding, and what a `not` phrase covers."""
+    """Leave out what starts inside another mention of the same finding, `not` phrases included, and those phrases."""
     kept = []
     for mention in mentions:
         start, end, finding, kind = mention
         covered = any(
-            o[2] == finding and o[0] <= start and end <= o[1] and (o[0], o[1], o[3]) != (start, end, kind)
+            o[2] == finding and (o[0] < start < o[1] or (o[0] == start and (-o[1], o[3]) < (-end, kind)))
             for o in mentions
         )
         if not covered:
