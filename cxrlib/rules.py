@@ -44,6 +44,7 @@ RULE_KINDS = {
 GAP_WORDS = 8  # words that `...` may stand for
 EXPANSIONS_MAX = 5_000  # spellings that one phrase may stand for
 REMEMBERED = 50_000  # sentences whose reading is kept, since reports repeat them
+WORDS_REMEMBERED = 50_000  # surface forms whose phrases are kept
 
 
 class Mention(NamedTuple):
@@ -253,12 +254,20 @@ def _finding(phrases):
 
 # A sentence ends at . ! or a blank line, a bullet or number on a new line, and after a short line (a list) whose next
 # begins with a capital. "?" is left in: it stands for doubt.
-_SENTENCE_END = re.compile(
-    r"(?<!\b[Dd]r)(?<!\b[Mm]r)(?<!\b[Vv]s)(?<!\be\.g)(?<!\bi\.e)(?<!\bapprox)[.!]+(?=\s|$|[A-Z][a-z])"
-    r"|(?<=\w)\?(?=\s+[A-Z])"
-    r"|\n[ \t]*\n|\n(?=[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t])|(?<=:)\n|\n(?=[ \t]*[A-Z][a-z]*(?:[ \t][A-Za-z]+)?:)",
-    re.M,
+_SENTENCE_END = re.compile(  # each branch starts with a letter of its own, which makes the search quick
+    r"[.!](?<!\b[DdMm]r\.)(?<!\b[Vv]s\.)(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bapprox\.)[.!]*(?=\s|$|[A-Z][a-z])"
+    r"|\?(?<=\w\?)(?=\s+[A-Z])"
+    r"|\n(?:[ \t]*\n|(?<=:\n)|(?=[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t])|(?=[ \t]*[A-Z][a-z]*(?:[ \t][A-Za-z]+)?:))"
 )
+_HEADING_MAX = 60  # letters
+_CAPITALS = re.compile(r"[ \t]*[A-Z][A-Z /-]+")
+
+
+def _opens(before):
+    """Return whether a heading may follow these words in small letters."""
+    return before.rstrip(" \t*_").endswith(("\n", ".", "?", "!", ";"))
+
+
 _SHORT_LINE = re.compile(r"(?m)^[^\n]{1,45}(\n)(?=[ \t]*[A-Z])")
 # An ignored section ends at a blank line; where no heading follows, at a line that ends a sentence.
 _PARAGRAPH_END = re.compile(r"\S[^\n]*\n[ \t]*\n(?=[^\n]*\S)")
@@ -485,11 +494,9 @@ class Labeler:
             re.sub(r"[\s-]+", " ", heading): kind for kind, found in sections.items() for heading in found
         }
         named = "|".join(h.replace(" ", r"[\s-]+") for h in _long(self._section_of))
-        self._heading = re.compile(
-            rf"(?:^|\n|(?<=[.?!;]))[ \t]*[*_]*({named})[ \t*_]*:"
-            r"|(?:^|\n)[ \t]*((?-i:[A-Z][A-Z /-]+))(?::|[ \t]*(?=\n))",
-            re.I,
-        )
+        self._heading = re.compile(rf"(?:^|(?<=[\s*_.?!;]))({named})[ \t*_]*$", re.I)
+        capitals = "|".join(_long(self._section_of)).upper()
+        self._heading_line = re.compile(rf"(?:^|\n)[ \t]*({capitals})[ \t]*(?=\n)")
 
     # reading
 
@@ -558,18 +565,35 @@ class Labeler:
             )
         return as_nih(labels) if self.aggregation == "nih" else labels
 
+    def _headings(self, text):
+        """Return the headings of a text in order: where they start and their text begins, and their kind."""
+        found = []
+        colon = text.find(":")
+        while colon >= 0:
+            low = max(0, colon - _HEADING_MAX)
+            window = text[low:colon]
+            m = self._heading.search(window)
+            line = window.rpartition("\n")[2]
+            if m and (m.group(1)[0].isupper() or not window[: m.start()].rstrip(" \t*_") or _opens(window[: m.start()])):
+                found.append((low + m.start(), colon + 1, self._kind_of_heading(m.group(1))))
+            elif _CAPITALS.fullmatch(line) and (low == 0 or "\n" in window):
+                found.append((colon - len(line), colon + 1, "organs"))
+            colon = text.find(":", colon + 1)
+        if "\n" in text:
+            lines = self._heading_line.finditer(text)
+            found += [(m.start(1), m.end(), self._kind_of_heading(m.group(1))) for m in lines]
+            found.sort()
+        return found
+
+    def _kind_of_heading(self, words):
+        return self._section_of[re.sub(r"[\s-]+", " ", words.lower())]
+
     def _sections(self, text):
         """Yield `section, start, end`."""
         name, start = "text", 0
-        for m in self._heading.finditer(text):
-            words = m.group(1) or m.group(2)
-            kind = self._section_of.get(re.sub(r"[\s-]+", " ", words.lower()).strip())
-            if kind is None and ":" not in m.group():
-                continue  # a line in capitals that is no heading
-            part_of_text = kind in (None, "organs")
-            yield from self._parts(text, name, start, m.start())
-            name = {"organs": "findings", None: "text"}.get(kind, kind)
-            start = m.start() + m.group().index(words) if part_of_text else m.end()
+        for at, after, kind in self._headings(text):
+            yield from self._parts(text, name, start, at)
+            name, start = ("findings", at) if kind == "organs" else (kind, after)
         yield from self._parts(text, name, start, len(text))
 
     def _parts(self, text, name, start, end):
@@ -614,7 +638,7 @@ class Labeler:
         """Return which rules a rule word belongs to; pseudo-negation wins, and takes it out of all others."""
         known = self._kinds.get(words)
         if known is None:
-            if len(self._kinds) >= REMEMBERED:
+            if len(self._kinds) >= WORDS_REMEMBERED:
                 self._kinds.clear()
             known = [key for key, pattern in self._rule_kinds if pattern.fullmatch(words)]
             if any(file == "pseudo_negation" for file, _ in known):
@@ -640,7 +664,7 @@ class Labeler:
         """Return the mentions inside words that were matched, and the places where a phrase with `...` may start."""
         known = self._found.get(words)
         if known is None:
-            if len(self._found) >= REMEMBERED:
+            if len(self._found) >= WORDS_REMEMBERED:
                 self._found.clear()
             solid, starts = [], []
             for name, finding in self._findings.items():
