@@ -116,9 +116,9 @@ def main():
     labeler = rules.Labeler()
     remembered = rules.REMEMBERED
     rules.REMEMBERED = 0
-    bare = timed("rules, no sentence remembered", lambda: [labeler.read(t) for t in texts], len(texts))
+    bare = timed("rules, no sentence remembered", lambda: [labeler.labels(t) for t in texts], len(texts))
     rules.REMEMBERED = remembered
-    ours = timed("rules", lambda: [labeler.read(t) for t in texts], len(texts))
+    ours = timed("rules", lambda: [labeler.labels(t) for t in texts], len(texts))
     keyword = keyword_labeler(phrases)
     plain = timed("keywords and negation, regular expressions", lambda: [keyword(t) for t in texts], len(texts))
     print(f"ratio {ours / plain:.1f} (without memory {bare / plain:.1f})")
@@ -135,8 +135,8 @@ def main():
             present_n = sum(r.labels["effusion"] == 1.0 for _, r in progress.bar(stream, total=some_n))
             took = time.perf_counter() - start
             print(
-                f"stream of {some_n:,}, {workers or 'all'} core(s): {some_n / took:,.0f} reports/s, {present_n:,} with "
-                f"an effusion, peak memory so far {memory_mib():.0f} MiB"
+                f"stream of {some_n:,}, {workers or 'all'} core(s): {some_n / took:,.0f} reports/s, "
+                f"{present_n:,} with an effusion, peak memory so far {memory_mib():.0f} MiB"
             )
 
 

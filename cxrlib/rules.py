@@ -259,13 +259,9 @@ _SENTENCE_END = re.compile(  # each branch starts with a letter of its own, whic
     r"|\?(?<=\w\?)(?=\s+[A-Z])"
     r"|\n(?:[ \t]*\n|(?<=:\n)|(?=[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t])|(?=[ \t]*[A-Z][a-z]*(?:[ \t][A-Za-z]+)?:))"
 )
-_HEADING_MAX = 60  # letters
+_HEADING_MAX, _HEADING_WORDS_MAX = 60, 5  # letters, words
+_HEADING_WORD = re.compile(r"[A-Za-z]+")
 _CAPITALS = re.compile(r"[ \t]*[A-Z][A-Z /-]+")
-
-
-def _opens(before):
-    """Return whether a heading may follow these words in small letters."""
-    return before.rstrip(" \t*_").endswith(("\n", ".", "?", "!", ";"))
 
 
 _SHORT_LINE = re.compile(r"(?m)^[^\n]{1,45}(\n)(?=[ \t]*[A-Z])")
@@ -275,8 +271,10 @@ _LINE_END = re.compile(r"\S[^\n]*(?:[.?!][ \t]*\n|\n[ \t]*\n)(?=[^\n]*\S)")
 _SPACES = str.maketrans("\n\r\t\f\v\xa0’", "      '")
 
 
-def _lower(text):
-    """Return text in lower case, letter for letter, so that offsets stay."""
+def _letters(text):
+    """Return text in lower case, letter for letter, so that offsets stay; what is no text raises a TypeError."""
+    if not isinstance(text, str):
+        raise TypeError(f"A report is text, not {type(text).__name__}.")
     lower = text.lower()
     if len(lower) != len(text):
         lower = "".join(low if len(low := c.lower()) == 1 else c for c in text)
@@ -390,13 +388,14 @@ def _governed(sentence, negation, doubt):
     return negation[1] <= doubt[0] and not any(negation[1] <= s[0] < doubt[0] for s in sentence.separators)
 
 
-def _decide(sentence, start, end, base, reaches):
+def _decide(sentence, start, end, base, gapped, reaches):
     """Return `assertion, rule, rule_start, rule_end` of a mention."""
     before, after, inside = [], [], []
     for word, low, high in reaches:
         kind = word[3]
         if start <= word[0] and word[1] <= end:
-            inside.append(word)
+            if gapped:  # the words of a phrase without a gap are its own
+                inside.append(word)
         elif word[1] <= start < high:
             if kind != "just before" or _NEXT.fullmatch(sentence.text, word[1], start):
                 before.append(word)
@@ -493,8 +492,6 @@ class Labeler:
         self._section_of = {
             re.sub(r"[\s-]+", " ", heading): kind for kind, found in sections.items() for heading in found
         }
-        named = "|".join(h.replace(" ", r"[\s-]+") for h in _long(self._section_of))
-        self._heading = re.compile(rf"(?:^|(?<=[\s*_.?!;]))({named})[ \t*_]*$", re.I)
         capitals = "|".join(_long(self._section_of)).upper()
         self._heading_line = re.compile(rf"(?:^|\n)[ \t]*({capitals})[ \t]*(?=\n)")
 
@@ -513,28 +510,40 @@ class Labeler:
         TypeError
             If it is not text.
         """
-        if not isinstance(text, str):
-            raise TypeError(f"A report is text, not {type(text).__name__}.")
-        lower = _lower(text)
-        evidence, any_read = [], False
+        lower = _letters(text)
+        evidence, said, any_read = [], [], False
         for section, start, end in self._sections(text):
             for low, high in _sentences(text, start, end):
-                any_read = any_read or (section != "ignored" and not text[low:high].isspace())
-                for finding, a, b, assertion, rule, rule_a, rule_b in self._sentence(lower[low:high]):
+                mentions, stated = self._sentence(lower[low:high])
+                if section != "ignored":
+                    any_read = any_read or not text[low:high].isspace()
+                    said += stated
+                for finding, a, b, assertion, rule, rule_a, rule_b in mentions:
                     if section == "ignored":
                         assertion, rule, rule_a, rule_b = "kept_out", "ignored section", a, b
                     a, b = a + low, b + low
                     evidence.append(
                         Mention(finding, a, b, text[a:b], assertion, rule, rule_a + low, rule_b + low, section)
                     )
-        return Reading(self.aggregate(evidence, any_read), tuple(evidence))
+        return Reading(self._labels(said, any_read), tuple(evidence))
+
+    def labels(self, text):
+        """Return the labels of a report, those of `read`, without its evidence, which is quicker."""
+        lower = _letters(text)
+        said, any_read = [], False
+        for section, start, end in self._sections(text):
+            if section != "ignored":
+                any_read = any_read or not text[start:end].isspace()
+                for low, high in _sentences(text, start, end):
+                    said += self._sentence(lower[low:high])[1]
+        return self._labels(said, any_read)
 
     def read_many(self, texts):
         """Return a table of labels, a row per text: float32 columns `FINDINGS`."""
-        return pd.DataFrame([self.read(text).labels for text in texts], columns=FINDINGS, dtype="float32")
+        return pd.DataFrame([self.labels(text) for text in texts], columns=FINDINGS, dtype="float32")
 
-    def aggregate(self, evidence, any_read=True):
-        """Return one label per finding from its mentions.
+    def _labels(self, said, any_read):
+        """Return one label per finding from what was said of it.
 
         As the CheXpert labeler does: present before uncertain before absent, and no finding if no finding but support
         devices is present or uncertain. It differs in two ways: here the findings that NIH adds count too, and
@@ -543,26 +552,25 @@ class Labeler:
 
         Parameters
         ----------
-        evidence : sequence of Mention
+        said : list of (finding, value)
+            Of all mentions that are not kept out.
         any_read : bool
             Whether any section was read.
         """
         labels = self._blank.copy()
-        for mention in evidence:
-            finding, assertion = mention[0], mention[4]
-            if assertion == "kept_out":
-                continue
-            if assertion == "present":
+        none = True
+        for finding, value in said:
+            if value == 1.0:
                 labels[finding] = 1.0
-            elif assertion == "uncertain":
-                if labels[finding] != 1.0:
-                    labels[finding] = -1.0
-            elif math.isnan(labels[finding]):
-                labels[finding] = 0.0
+            elif value == 0.0:
+                if labels[finding] not in (1.0, -1.0):
+                    labels[finding] = 0.0
+                continue
+            elif labels[finding] != 1.0:
+                labels[finding] = -1.0
+            none = none and finding == "support_devices"
         if any_read:
-            labels["no_finding"] = float(
-                not any(v == 1.0 or v == -1.0 for f, v in labels.items() if f != "support_devices")
-            )
+            labels["no_finding"] = float(none)
         return as_nih(labels) if self.aggregation == "nih" else labels
 
     def _headings(self, text):
@@ -570,23 +578,28 @@ class Labeler:
         found = []
         colon = text.find(":")
         while colon >= 0:
-            low = max(0, colon - _HEADING_MAX)
-            window = text[low:colon]
-            m = self._heading.search(window)
-            line = window.rpartition("\n")[2]
-            if m and (m.group(1)[0].isupper() or not window[: m.start()].rstrip(" \t*_") or _opens(window[: m.start()])):
-                found.append((low + m.start(), colon + 1, self._kind_of_heading(m.group(1))))
-            elif _CAPITALS.fullmatch(line) and (low == 0 or "\n" in window):
-                found.append((colon - len(line), colon + 1, "organs"))
+            if heading := self._heading_before(text, colon):
+                found.append(heading)
             colon = text.find(":", colon + 1)
         if "\n" in text:
-            lines = self._heading_line.finditer(text)
-            found += [(m.start(1), m.end(), self._kind_of_heading(m.group(1))) for m in lines]
+            for m in self._heading_line.finditer(text):
+                found.append((m.start(1), m.end(), self._section_of[m.group(1).lower()]))
             found.sort()
         return found
 
-    def _kind_of_heading(self, words):
-        return self._section_of[re.sub(r"[\s-]+", " ", words.lower())]
+    def _heading_before(self, text, colon):
+        """Return the heading that a colon ends, of the phrase file or a line that begins in capitals, or None."""
+        low = max(0, colon - _HEADING_MAX)
+        words = list(_HEADING_WORD.finditer(text, low, colon))[-_HEADING_WORDS_MAX:]
+        for k, first in enumerate(words):
+            kind = self._section_of.get(" ".join(w.group() for w in words[k:]).lower())
+            before = text[low : first.start()].rstrip(" \t*_")
+            if kind and (first.group()[0].isupper() or not before or before[-1] in "\n.?!;"):
+                return first.start(), colon + 1, kind
+        line = text.rfind("\n", 0, colon) + 1
+        if _CAPITALS.fullmatch(text, line, colon):
+            return line, colon + 1, "organs"
+        return None
 
     def _sections(self, text):
         """Yield `section, start, end`."""
@@ -606,12 +619,14 @@ class Labeler:
             yield name, start, end
 
     def _sentence(self, text):
-        """Return the decided mentions of a sentence in lower case, remembering what it read."""
+        """Return the decided mentions of a sentence in lower case, and `finding, value` of each; remember them."""
         known = self._remembered.get(text)
         if known is None:
             if len(self._remembered) >= REMEMBERED:
                 self._remembered.clear()
-            known = self._remembered[text] = self._read_sentence(text)
+            mentions = self._read_sentence(text)
+            stated = tuple(dict.fromkeys((m[0], ASSERTIONS[m[3]]) for m in mentions if m[3] != "kept_out"))
+            known = self._remembered[text] = mentions, stated
         return known
 
     def _read_sentence(self, text):
@@ -631,7 +646,8 @@ class Labeler:
                 high = sentence.reach_right(word) if word[3] not in ("after", "at end") else 0
                 reaches.append((word, low, high))
         return tuple(
-            (f, start, end, *_decide(sentence, start, end, base, reaches)) for start, end, f, base in mentions
+            (f, start, end, *_decide(sentence, start, end, base, gapped, reaches))
+            for start, end, f, base, gapped in mentions
         )
 
     def _kinds_of(self, words):
@@ -647,13 +663,13 @@ class Labeler:
         return known
 
     def _mentions(self, text):
-        """Return the mentions of a sentence, `start, end, finding, kind`, in order."""
+        """Return the mentions of a sentence, `start, end, finding, kind, gapped`, in order."""
         found = set()
         m = self._mention.search(text)
         while m:
             solid, starts = self._named_in(m.group())
             at = m.start()
-            found.update((at + a, at + b, finding, kind) for a, b, finding, kind in solid)
+            found.update((at + a, at + b, finding, kind, False) for a, b, finding, kind in solid)
             for a, finding in starts:
                 found.update(self._gapped_at(text, at + a, finding))
             # from its second word on, since phrases may overlap
@@ -685,14 +701,14 @@ class Labeler:
         ]
         if hits:
             end, _, kind = min(hits)
-            yield place, end, finding, kind
+            yield place, end, finding, kind, True
 
 
 def _without_covered(mentions):
     """Leave out what starts inside another mention of the same finding, `not` phrases included, and those phrases."""
     kept = []
     for mention in mentions:
-        start, end, finding, kind = mention
+        start, end, finding, kind, _ = mention
         covered = any(
             o[2] == finding and (o[0] < start < o[1] or (o[0] == start and (-o[1], o[3]) < (-end, kind)))
             for o in mentions
@@ -728,8 +744,9 @@ def _read_chunk(chunk, evidence):
 
 
 def _read_here(labeler, chunk, evidence):
-    read = [(report_id, labeler.read(text)) for report_id, text in chunk]
-    return read if evidence else [(report_id, Reading(r.labels, ())) for report_id, r in read]
+    if evidence:
+        return [(report_id, labeler.read(text)) for report_id, text in chunk]
+    return [(report_id, Reading(labeler.labels(text), ())) for report_id, text in chunk]
 
 
 def label_reports(
