@@ -56,9 +56,8 @@ def parse(data, where):
     named = root.find("uId")
     if named is None or not named.get("id"):
         raise ValueError(f"{where} is not a report of Open-i: it has no uId.")
-    sections = {
-        part.get("Label", "FINDINGS"): " ".join("".join(part.itertext()).split()) for part in root.iter("AbstractText")
-    }
+    parts = [(part.get("Label", "FINDINGS"), "".join(part.itertext())) for part in root.iter("AbstractText")]
+    sections = {heading: " ".join(text.split()) for heading, text in parts}
     codes = tuple((code.text or "").strip() for code in root.iterfind(".//MeSH/major"))
     return Report(named.get("id"), sections, codes, len(root.findall("parentImage")))
 

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from cxrlib.labelsets import CHEXPERT_FINDINGS, NIH_FINDINGS
 
 FINDINGS = tuple(dict.fromkeys([*NIH_FINDINGS.values(), *CHEXPERT_FINDINGS.values()]))
@@ -33,7 +35,7 @@ AGGREGATIONS = {
 FINDING_KINDS = ("present", "absent", "uncertain", "not")
 RULE_KINDS = {
     "negation": ("before", "just before", "after"),
-    "uncertainty": ("before", "before list", "after", "between"),
+    "uncertainty": ("before", "before list", "after", "at end", "between"),
     "pseudo_negation": ("words",),
     "kept_out": ("before", "just before", "after"),
     "scope": ("ends", "verbs", "seen", "degree"),
@@ -42,6 +44,7 @@ RULE_KINDS = {
 GAP_WORDS = 8  # words that `...` may stand for
 EXPANSIONS_MAX = 5_000  # spellings that one phrase may stand for
 REMEMBERED = 50_000  # sentences whose reading is kept, since reports repeat them
+WORDS_REMEMBERED = 50_000  # surface forms whose phrases are kept
 
 
 class Mention(NamedTuple):
@@ -95,7 +98,7 @@ class Reading:
 
 
 def _spellings(phrase):
-    """Return all that a phrase with `( | )` stands for, as lists of words; a ValueError says what is wrong with it."""
+    """Return all spellings that a phrase with `( | )` stands for; a ValueError says what is wrong with it."""
     text = phrase.lower().replace("-", " ")
     if text.count("(") != text.count(")"):
         raise ValueError("its brackets do not match")
@@ -217,10 +220,10 @@ def _gapped(spellings):
     groups = collections.defaultdict(list)
     for start, rests in by_start.items():
         groups[frozenset(rests)].append(start)
-    one = [
-        f"(?:{_trie(starts)})[,:]?{gap}(?:{'|'.join(gap.join(_trie([p]) for p in r.split(' ... ')) for r in _long(rests))})"
-        for rests, starts in groups.items()
-    ]
+    one = []
+    for rests, starts in groups.items():
+        ends = "|".join(gap.join(_trie([part]) for part in rest.split(" ... ")) for rest in _long(rests))
+        one.append(f"(?:{_trie(starts)})[,:]?{gap}(?:{ends})")
     return re.compile(rf"(?:{'|'.join(one)})(?![a-z0-9])"), _compiled(list(by_start))
 
 
@@ -251,18 +254,27 @@ def _finding(phrases):
 
 # A sentence ends at . ! or a blank line, a bullet or number on a new line, and after a short line (a list) whose next
 # begins with a capital. "?" is left in: it stands for doubt.
-_SENTENCE_END = re.compile(
-    r"(?<!\bdr)(?<!\bmr)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)(?<!\bapprox)[.!]+(?=\s|$|[A-Z][a-z])"
-    r"|\?(?=\s+[A-Z]|\s*$)"
-    r"|\n[ \t]*\n|\n(?=[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t])|(?<=:)\n|\n(?=[ \t]*[A-Z][a-z]*(?:[ \t][A-Za-z]+)?:)",
-    re.I | re.M,
+_SENTENCE_END = re.compile(  # each branch starts with a letter of its own, which makes the search quick
+    r"[.!](?<!\b[DdMm]r\.)(?<!\b[Vv]s\.)(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bapprox\.)[.!]*(?=\s|$|[A-Z][a-z])"
+    r"|\?(?<=\w\?)(?=\s+[A-Z])"
+    r"|\n(?:[ \t]*\n|(?<=:\n)|(?=[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t])|(?=[ \t]*[A-Z][a-z]*(?:[ \t][A-Za-z]+)?:))"
 )
+_HEADING_MAX, _HEADING_WORDS_MAX = 60, 5  # letters, words
+_HEADING_WORD = re.compile(r"[A-Za-z]+")
+_CAPITALS = re.compile(r"[ \t]*[A-Z][A-Z /-]+")
+
+
 _SHORT_LINE = re.compile(r"(?m)^[^\n]{1,45}(\n)(?=[ \t]*[A-Z])")
+# An ignored section ends at a blank line; where no heading follows, at a line that ends a sentence.
+_PARAGRAPH_END = re.compile(r"\S[^\n]*\n[ \t]*\n(?=[^\n]*\S)")
+_LINE_END = re.compile(r"\S[^\n]*(?:[.?!][ \t]*\n|\n[ \t]*\n)(?=[^\n]*\S)")
 _SPACES = str.maketrans("\n\r\t\f\v\xa0’", "      '")
 
 
-def _lower(text):
-    """Return text in lower case, letter for letter, so that offsets stay."""
+def _letters(text):
+    """Return text in lower case, letter for letter, so that offsets stay; what is no text raises a TypeError."""
+    if not isinstance(text, str):
+        raise TypeError(f"A report is text, not {type(text).__name__}.")
     lower = text.lower()
     if len(lower) != len(text):
         lower = "".join(low if len(low := c.lower()) == 1 else c for c in text)
@@ -285,9 +297,10 @@ def _sentences(text, start, end):
 
 # --- assertion ----------------------------------------------------------------------------------------------
 
-_SEPARATOR = re.compile(r",|(?<![a-z0-9])(?:and|or|nor|as well as|and/or)(?![a-z0-9])|/")
+_SEPARATOR = re.compile(r"[,(]|(?<![a-z0-9])(?:and|or|nor|as well as|and/or)(?![a-z0-9])|/")
 _SINGULAR = ("is ", "was ", "has ")
-_WITH = re.compile(r"(?<![a-z])with(?![a-z])")
+_WITH = re.compile(r"(?<![a-z])(?<!consistent )(?<!compatible )with(?![a-z])")
+_FIRST_WORD = re.compile(r"[a-z0-9']+|.")
 _NEXT = re.compile(r"[ -]+(?:(?!the|a)[a-z]+[ -]+)?")
 
 
@@ -311,11 +324,11 @@ class _Sentence:
             for m in _SEPARATOR.finditer(self.text):
                 if not any(a <= m.start() < b for a, b in covered):
                     found.append((m.start(), m.end(), m.group() in ("or", "nor", "and/or", "/")))
-            # a comma right before a conjunction belongs to it
-            self._separators = [
-                (a, b, is_or or (i + 1 < len(found) and not self.text[b : found[i + 1][0]].strip() and found[i + 1][2]))
-                for i, (a, b, is_or) in enumerate(found)
-            ]
+            for i, (a, b, is_or) in enumerate(found[:-1]):
+                following = found[i + 1]
+                if not self.text[b : following[0]].strip():  # a comma right before a conjunction belongs to it
+                    found[i] = (a, b, is_or or following[2])
+            self._separators = found
         return self._separators
 
     def _named_between(self, start, end):
@@ -348,6 +361,11 @@ class _Sentence:
                 return a
         return limit
 
+    def closes(self, word):
+        """Return whether a statement ends with a rule word."""
+        end = next((w[0] for w in (*self.separators, *self.ends) if w[0] >= word[1]), len(self.text))
+        return not self.text[word[1] : end].strip(" .)")
+
     def reach_left(self, word):
         """Return where the reach of a rule word that stands after begins."""
         end = word[0]
@@ -360,7 +378,7 @@ class _Sentence:
             separators = [s for s in separators if s[0] >= limit]
         stands_before = any(w[3].startswith("before") and limit <= w[0] < end for w in self.words)
         singular = self.text.startswith(_SINGULAR, word[0])
-        if separators and (word[3] == "between" or not separators[-1][2] and (singular or stands_before)):
+        if separators and (word[3] == "between" or (not separators[-1][2] and (singular or stands_before))):
             limit = separators[-1][1]
         return limit
 
@@ -370,13 +388,14 @@ def _governed(sentence, negation, doubt):
     return negation[1] <= doubt[0] and not any(negation[1] <= s[0] < doubt[0] for s in sentence.separators)
 
 
-def _decide(sentence, start, end, base, reaches):
+def _decide(sentence, start, end, base, gapped, reaches):
     """Return `assertion, rule, rule_start, rule_end` of a mention."""
     before, after, inside = [], [], []
     for word, low, high in reaches:
         kind = word[3]
         if start <= word[0] and word[1] <= end:
-            inside.append(word)
+            if gapped:  # the words of a phrase without a gap are its own
+                inside.append(word)
         elif word[1] <= start < high:
             if kind != "just before" or _NEXT.fullmatch(sentence.text, word[1], start):
                 before.append(word)
@@ -448,10 +467,9 @@ class Labeler:
             raise ValueError(f"aggregation {aggregation!r} is none of {', '.join(AGGREGATIONS)}.")
         self.folder = PHRASES if folder is None else Path(folder)
         self.aggregation = aggregation
-        findings = {
-            f: read_phrases(self.folder / "findings" / f"{f}.txt", FINDING_KINDS) for f in FINDINGS if f != "no_finding"
-        }
-        rules = {name: read_phrases(self.folder / "rules" / f"{name}.txt", kinds) for name, kinds in RULE_KINDS.items()}
+        files = self.folder / "findings", self.folder / "rules"
+        findings = {f: read_phrases(files[0] / f"{f}.txt", FINDING_KINDS) for f in FINDINGS if f != "no_finding"}
+        rules = {name: read_phrases(files[1] / f"{name}.txt", kinds) for name, kinds in RULE_KINDS.items()}
         self._findings = {f: _finding(p) for f, p in findings.items()}
         # the words that a mention may start with: solid phrases, and what stands before a "..."
         every = [p for phrases in findings.values() for kind in FINDING_KINDS for p in phrases[kind]]
@@ -474,12 +492,8 @@ class Labeler:
         self._section_of = {
             re.sub(r"[\s-]+", " ", heading): kind for kind, found in sections.items() for heading in found
         }
-        named = "|".join(h.replace(" ", r"[\s-]+") for h in _long(self._section_of))
-        self._heading = re.compile(
-            rf"(?:^|\n|(?<=[.?!;]))[ \t]*[*_]*({named})[ \t*_]*:"
-            r"|(?:^|\n)[ \t]*((?-i:[A-Z][A-Z /-]+))(?::|[ \t]*(?=\n))",
-            re.I,
-        )
+        capitals = "|".join(_long(self._section_of)).upper()
+        self._heading_line = re.compile(rf"(?:^|\n)[ \t]*({capitals})[ \t]*(?=\n)")
 
     # reading
 
@@ -496,30 +510,40 @@ class Labeler:
         TypeError
             If it is not text.
         """
-        if not isinstance(text, str):
-            raise TypeError(f"A report is text, not {type(text).__name__}.")
-        lower = _lower(text)
-        evidence, any_read = [], False
+        lower = _letters(text)
+        evidence, said, any_read = [], [], False
         for section, start, end in self._sections(text):
             for low, high in _sentences(text, start, end):
-                any_read = any_read or (section != "ignored" and not text[low:high].isspace())
-                for finding, a, b, assertion, rule, rule_a, rule_b in self._sentence(lower[low:high]):
+                mentions, stated = self._sentence(lower[low:high])
+                if section != "ignored":
+                    any_read = any_read or not text[low:high].isspace()
+                    said += stated
+                for finding, a, b, assertion, rule, rule_a, rule_b in mentions:
                     if section == "ignored":
                         assertion, rule, rule_a, rule_b = "kept_out", "ignored section", a, b
                     a, b = a + low, b + low
                     evidence.append(
                         Mention(finding, a, b, text[a:b], assertion, rule, rule_a + low, rule_b + low, section)
                     )
-        return Reading(self.aggregate(evidence, any_read), tuple(evidence))
+        return Reading(self._labels(said, any_read), tuple(evidence))
+
+    def labels(self, text):
+        """Return the labels of a report, those of `read`, without its evidence, which is quicker."""
+        lower = _letters(text)
+        said, any_read = [], False
+        for section, start, end in self._sections(text):
+            if section != "ignored":
+                any_read = any_read or not text[start:end].isspace()
+                for low, high in _sentences(text, start, end):
+                    said += self._sentence(lower[low:high])[1]
+        return self._labels(said, any_read)
 
     def read_many(self, texts):
         """Return a table of labels, a row per text: float32 columns `FINDINGS`."""
-        import pandas as pd
+        return pd.DataFrame([self.labels(text) for text in texts], columns=FINDINGS, dtype="float32")
 
-        return pd.DataFrame([self.read(text).labels for text in texts], columns=FINDINGS, dtype="float32")
-
-    def aggregate(self, evidence, any_read=True):
-        """Return one label per finding from its mentions.
+    def _labels(self, said, any_read):
+        """Return one label per finding from what was said of it.
 
         As the CheXpert labeler does: present before uncertain before absent, and no finding if no finding but support
         devices is present or uncertain. It differs in two ways: here the findings that NIH adds count too, and
@@ -528,59 +552,81 @@ class Labeler:
 
         Parameters
         ----------
-        evidence : sequence of Mention
+        said : list of (finding, value)
+            Of all mentions that are not kept out.
         any_read : bool
             Whether any section was read.
         """
         labels = self._blank.copy()
-        for mention in evidence:
-            finding, assertion = mention[0], mention[4]
-            if assertion == "kept_out":
-                continue
-            if assertion == "present":
+        none = True
+        for finding, value in said:
+            if value == 1.0:
                 labels[finding] = 1.0
-            elif assertion == "uncertain":
-                if labels[finding] != 1.0:
-                    labels[finding] = -1.0
-            elif math.isnan(labels[finding]):
-                labels[finding] = 0.0
+            elif value == 0.0:
+                if labels[finding] not in (1.0, -1.0):
+                    labels[finding] = 0.0
+                continue
+            elif labels[finding] != 1.0:
+                labels[finding] = -1.0
+            none = none and finding == "support_devices"
         if any_read:
-            labels["no_finding"] = float(
-                not any(v == 1.0 or v == -1.0 for f, v in labels.items() if f != "support_devices")
-            )
-        if self.aggregation == "nih":
-            labels = {f: float(v == 1.0) for f, v in labels.items()}
-            labels["no_finding"] = float(not any(v for f, v in labels.items() if f != "support_devices"))
-        return labels
+            labels["no_finding"] = float(none)
+        return as_nih(labels) if self.aggregation == "nih" else labels
+
+    def _headings(self, text):
+        """Return the headings of a text in order: where they start and their text begins, and their kind."""
+        found = []
+        colon = text.find(":")
+        while colon >= 0:
+            if heading := self._heading_before(text, colon):
+                found.append(heading)
+            colon = text.find(":", colon + 1)
+        if "\n" in text:
+            for m in self._heading_line.finditer(text):
+                found.append((m.start(1), m.end(), self._section_of[m.group(1).lower()]))
+            found.sort()
+        return found
+
+    def _heading_before(self, text, colon):
+        """Return the heading that a colon ends, of the phrase file or a line that begins in capitals, or None."""
+        low = max(0, colon - _HEADING_MAX)
+        words = list(_HEADING_WORD.finditer(text, low, colon))[-_HEADING_WORDS_MAX:]
+        for k, first in enumerate(words):
+            kind = self._section_of.get(" ".join(w.group() for w in words[k:]).lower())
+            before = text[low : first.start()].rstrip(" \t*_")
+            if kind and (first.group()[0].isupper() or not before or before[-1] in "\n.?!;"):
+                return first.start(), colon + 1, kind
+        line = text.rfind("\n", 0, colon) + 1
+        if _CAPITALS.fullmatch(text, line, colon):
+            return line, colon + 1, "organs"
+        return None
 
     def _sections(self, text):
-        """Yield `section, start, end`; an ignored section ends at a blank line after its first words."""
+        """Yield `section, start, end`."""
         name, start = "text", 0
-        for m in self._heading.finditer(text):
-            words = m.group(1) or m.group(2)
-            kind = self._section_of.get(re.sub(r"[\s-]+", " ", words.lower()).strip())
-            if kind is None and ":" not in m.group():
-                continue  # a line in capitals that is no heading
-            part_of_text = kind in (None, "organs")
-            yield from self._parts(text, name, start, m.start())
-            name = {"organs": "findings", None: "text"}.get(kind, kind)
-            start = m.start() + m.group().index(words) if part_of_text else m.end()
+        for at, after, kind in self._headings(text):
+            yield from self._parts(text, name, start, at)
+            name, start = ("findings", at) if kind == "organs" else (kind, after)
         yield from self._parts(text, name, start, len(text))
 
     def _parts(self, text, name, start, end):
-        if name == "ignored" and (blank := re.compile(r"\S[^\n]*\n[ \t]*\n(?=[^\n]*\S)").search(text, start, end)):
-            yield name, start, blank.end()
-            yield "text", blank.end(), end
-        elif end > start:
+        if name == "ignored":
+            over = _PARAGRAPH_END if end < len(text) else _LINE_END
+            if m := over.search(text, start, end):
+                yield name, start, m.end()
+                name, start = "text", m.end()
+        if end > start:
             yield name, start, end
 
     def _sentence(self, text):
-        """Return the decided mentions of a sentence in lower case, remembering what it read."""
+        """Return the decided mentions of a sentence in lower case, and `finding, value` of each; remember them."""
         known = self._remembered.get(text)
         if known is None:
             if len(self._remembered) >= REMEMBERED:
                 self._remembered.clear()
-            known = self._remembered[text] = self._read_sentence(text)
+            mentions = self._read_sentence(text)
+            stated = tuple(dict.fromkeys((m[0], ASSERTIONS[m[3]]) for m in mentions if m[3] != "kept_out"))
+            known = self._remembered[text] = mentions, stated
         return known
 
     def _read_sentence(self, text):
@@ -595,18 +641,20 @@ class Labeler:
         reaches = []
         for word in words:
             if word[2] in ("negation", "uncertainty", "kept_out"):
-                low = sentence.reach_left(word) if word[3] in ("after", "between") else len(text)
-                high = sentence.reach_right(word) if word[3] != "after" else 0
+                left = word[3] in ("after", "between") or (word[3] == "at end" and sentence.closes(word))
+                low = sentence.reach_left(word) if left else len(text)
+                high = sentence.reach_right(word) if word[3] not in ("after", "at end") else 0
                 reaches.append((word, low, high))
         return tuple(
-            (finding, start, end, *_decide(sentence, start, end, base, reaches)) for start, end, finding, base in mentions
+            (f, start, end, *_decide(sentence, start, end, base, gapped, reaches))
+            for start, end, f, base, gapped in mentions
         )
 
     def _kinds_of(self, words):
         """Return which rules a rule word belongs to; pseudo-negation wins, and takes it out of all others."""
         known = self._kinds.get(words)
         if known is None:
-            if len(self._kinds) >= REMEMBERED:
+            if len(self._kinds) >= WORDS_REMEMBERED:
                 self._kinds.clear()
             known = [key for key, pattern in self._rule_kinds if pattern.fullmatch(words)]
             if any(file == "pseudo_negation" for file, _ in known):
@@ -615,21 +663,24 @@ class Labeler:
         return known
 
     def _mentions(self, text):
-        """Return the mentions of a sentence, `start, end, finding, kind`, in order."""
+        """Return the mentions of a sentence, `start, end, finding, kind, gapped`, in order."""
         found = set()
-        for m in self._mention.finditer(text):
+        m = self._mention.search(text)
+        while m:
             solid, starts = self._named_in(m.group())
             at = m.start()
-            found.update((at + a, at + b, finding, kind) for a, b, finding, kind in solid)
+            found.update((at + a, at + b, finding, kind, False) for a, b, finding, kind in solid)
             for a, finding in starts:
                 found.update(self._gapped_at(text, at + a, finding))
+            # from its second word on, since phrases may overlap
+            m = self._mention.search(text, _FIRST_WORD.match(text, at).end())
         return _without_covered(sorted(found))
 
     def _named_in(self, words):
         """Return the mentions inside words that were matched, and the places where a phrase with `...` may start."""
         known = self._found.get(words)
         if known is None:
-            if len(self._found) >= REMEMBERED:
+            if len(self._found) >= WORDS_REMEMBERED:
                 self._found.clear()
             solid, starts = [], []
             for name, finding in self._findings.items():
@@ -650,21 +701,33 @@ class Labeler:
         ]
         if hits:
             end, _, kind = min(hits)
-            yield place, end, finding, kind
+            yield place, end, finding, kind, True
 
 
 def _without_covered(mentions):
-    """Leave out mentions inside another of the same finding, and what a `not` phrase covers."""
+    """Leave out what starts inside another mention of the same finding, `not` phrases included, and those phrases."""
     kept = []
     for mention in mentions:
-        start, end, finding, kind = mention
+        start, end, finding, kind, _ = mention
         covered = any(
-            o[2] == finding and o[0] <= start and end <= o[1] and (o[0], o[1], o[3]) != (start, end, kind)
+            o[2] == finding and (o[0] < start < o[1] or (o[0] == start and (-o[1], o[3]) < (-end, kind)))
             for o in mentions
         )
         if not covered:
             kept.append(mention)
     return [m for m in kept if m[3] != "not"]
+
+
+def as_nih(labels):
+    """Return labels as NIH gave them: 1 present, else 0; no finding is 1 where none but devices is present.
+
+    Uncertain mentions are dropped, and what is not mentioned is absent.
+    """
+    present = {f: float(v == 1.0) for f, v in labels.items()}
+    if "no_finding" in present:
+        others = (v for f, v in present.items() if f not in ("support_devices", "no_finding"))
+        present["no_finding"] = float(not any(others))
+    return present
 
 
 # --- many reports -------------------------------------------------------------------------------------------
@@ -681,8 +744,9 @@ def _read_chunk(chunk, evidence):
 
 
 def _read_here(labeler, chunk, evidence):
-    read = [(report_id, labeler.read(text)) for report_id, text in chunk]
-    return read if evidence else [(report_id, Reading(r.labels, ())) for report_id, r in read]
+    if evidence:
+        return [(report_id, labeler.read(text)) for report_id, text in chunk]
+    return [(report_id, Reading(labeler.labels(text), ())) for report_id, text in chunk]
 
 
 def label_reports(
@@ -696,8 +760,8 @@ def label_reports(
     ----------
     reports : iterable of (id, str)
     workers : int, optional
-        Processes; as many as there are cores if not given. With 1, or with no more than a chunk of reports, all is done
-        in this process.
+        Processes; as many as there are cores if not given. With 1, or with no more than a chunk of reports, all is
+        done in this process.
     chunk : int
         Reports that are handed to a process at a time.
     folder, aggregation
