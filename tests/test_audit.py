@@ -177,8 +177,8 @@ def test_the_commands_say_what_is_wrong(world, tmp_path):
         run(score, tmp_path / "others.csv", "--labels", tmp_path / "reference.csv")
     with pytest.raises(SystemExit, match="several readers"):
         run(audit, "vindr_readers", tmp_path / "reference.csv")
-    with pytest.raises(SystemExit, match=r"no image in common"):
-        run(audit, "google_adjudicated", "siim", "--resamples", 10)
+    with pytest.raises(SystemExit, match="No image id is on both sides"):
+        run(audit, "google_adjudicated", "siim", "--resamples", 20)
 
 
 # --- published numbers ----------------------------------------------------------------------------------------
