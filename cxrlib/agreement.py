@@ -93,6 +93,20 @@ def fleiss_kappa(counts, resamples=None):
     return float(kappa[0]) if resamples is None else kappa
 
 
+def positive_agreement(counts, resamples=None):
+    """Return how often a second reader agrees with a first who calls the finding present.
+
+    Specific positive agreement (Cicchetti and Feinstein, J Clin Epidemiol 1990;43:551), over all pairs of readings of
+    an image. It does not fall with rarity as kappa and alpha do, nor does it allow for chance. Parameters and returns
+    are those of `krippendorff_alpha`.
+    """
+    m, p = counts["readings_n"].to_numpy(float), counts["positives_n"].to_numpy(float)
+    each = stats.whole(len(m)) if resamples is None else resamples
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = each.totals(p * (p - 1) / (m - 1)) / each.totals(p)
+    return float(value[0]) if resamples is None else value
+
+
 def pairwise_kappa(readings, finding, at_least=50):
     """Return Cohen's kappa of every two readers who assessed at least so many images in common.
 

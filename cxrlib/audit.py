@@ -102,8 +102,9 @@ def against(reference, other, images, resamples_n, rng, findings=None, by=()):
         One row per finding, group and measure: `finding, by, group` (`all, all` for every image), counts
         `images_n, patients_n, reference_n, other_n, tp, fp, fn, tn`, then `measure, estimate, low, high, reason`
         with 95 % intervals over patients, and for groups `difference, difference_low, difference_high, p,
-        p_holm` from the largest group (Holm over the groups of all findings and attributes, by measure).
-        A rate of fewer than `stats.FEW_PATIENTS` patients gets no interval and no test.
+        p_holm` from the largest group (Holm, a family for each measure: the groups of all findings and
+        attributes). A rate of fewer than `stats.FEW_PATIENTS` patients gets no interval and no test; one of exactly 0
+        or 1 gets an exact interval by patients and no test.
         `auc_of_reference` is the AUC that a detector equal to the reference reaches when the other label set
         scores it, (PPV + NPV) / 2.
     """
@@ -145,30 +146,38 @@ def _rows(both, resamples, finding, by, group):
             "tn": int((~a & ~b).sum()),
         }
         values, replicates = _measures(stats.rates(a, b)), _measures(stats.rates(a, b, part))
-        few = _too_few(a, b, part.patient)
+        rests_on = _denominators(a, b)
+        testable = {}
         for measure in values:
             row = {"finding": finding, "by": by, "group": name, **counts, "measure": measure}
-            if few[measure]:
-                row |= stats.Interval(values[measure], np.nan, np.nan, few[measure])._asdict()
-                out.append(row)
-                continue
-            row |= stats.interval(values[measure], replicates[measure])._asdict()
-            if first is not None and not first[2][measure]:
+            patients = [part.patient[chosen] for chosen in rests_on[measure]]
+            found, testable[measure] = _interval(values[measure], replicates[measure], patients)
+            row |= found._asdict()
+            if first is not None and testable[measure] and first[2][measure]:
                 test = stats.difference(values[measure] - first[0][measure], replicates[measure] - first[1][measure])
                 row |= dict(zip(("difference", "difference_low", "difference_high", "p"), test, strict=False))
             out.append(row)
-        first = first or (values, replicates, few)
+        first = first or (values, replicates, testable)
     return out
 
 
-def _too_few(a, b, patient):
-    """Return for each measure why it gets no interval, or nothing: too few patients in its denominator."""
-    denominators = {"sensitivity": [a], "specificity": [~a], "ppv": [b], "npv": [~b], "f1": [a]}
-    all_four = [a, ~a, b, ~b]
-    return {
-        measure: stats.too_few([patient[chosen] for chosen in denominators.get(measure, all_four)])
-        for measure in (*MEASURES, "auc_of_reference")
-    }
+def _denominators(a, b):
+    """Return the images that each measure rests on, one mask or several."""
+    single = {"sensitivity": [a], "specificity": [~a], "ppv": [b], "npv": [~b], "f1": [a]}
+    return {measure: single.get(measure, [a, ~a, b, ~b]) for measure in (*MEASURES, "auc_of_reference")}
+
+
+def _interval(value, replicates, patients):
+    """Return the interval of one measure, and whether it can be tested against another group's."""
+    few = stats.too_few(patients)
+    if few:
+        return stats.Interval(value, np.nan, np.nan, few), False
+    good = replicates[np.isfinite(replicates)]
+    if np.isfinite(value) and len(good) and np.ptp(good) == 0:
+        if len(patients) == 1 and value in (0, 1):
+            return stats.exact_interval(value, patients[0]), False
+        return stats.Interval(value, np.nan, np.nan, "no interval: every resample gives the same"), False
+    return stats.interval(value, replicates), True
 
 
 def _measures(rates):
@@ -188,8 +197,11 @@ def wide(table, measures=("sensitivity", "specificity", "ppv", "npv", "kappa")):
 # --- command line ---------------------------------------------------------------------------------------------------
 
 
-def opened(where, policy):
+def opened(where, policy, blank="ignore"):
     """Return a label set of the catalogue or of a CSV: labels by image id with the policy applied, and the images.
+
+    `blank` says what a label that is not given means: `ignore`, not assessed; `absent`, as in the label files of
+    report labelers, where nothing is written of what a report does not mention.
 
     Raises
     ------
@@ -208,8 +220,68 @@ def opened(where, policy):
         raise ValueError(
             f"{where!r} is neither a CSV (a file named *.csv) nor in the catalogue ({', '.join(catalogue.names())})."
         )
-    table = table.set_index("image_id")
-    return table.apply(lambda column: labelsets.apply_policy(column, policy)), images
+    table = table.set_index("image_id").apply(lambda column: labelsets.apply_policy(column, policy))
+    return table.fillna(0) if blank == "absent" else table, images
+
+
+def merged(images, more):
+    """Return what either table knows of each image: the first's word where both speak."""
+    both = images.set_index("image_id").combine_first(more.set_index("image_id")[list(images.columns[1:])])
+    return both.loc[images["image_id"]].reset_index()
+
+
+def matched(table, ids):
+    """Return a table whose image ids are those of `ids`: as they are, or, if none matches, without their ending."""
+    if table.index.isin(ids).any():
+        return table
+    stems = pd.Series(ids, pd.Index(ids).str.replace(r"\.[A-Za-z]+$", "", regex=True))
+    stems = stems[~stems.index.duplicated(keep=False)]
+    bare = table.index.str.replace(r"\.[A-Za-z]+$", "", regex=True)
+    if not bare.isin(stems.index).any():
+        raise ValueError(f"No image id is on both sides: {table.index[0]!r} here, {next(iter(ids))!r} there.")
+    renamed = table[bare.isin(stems.index)]
+    return renamed.set_axis(stems[bare[bare.isin(stems.index)]].to_numpy()).rename_axis("image_id")
+
+
+def common_options(parser):
+    """Add the options that the audit and the scores share."""
+    parser.add_argument("--by", nargs="*", default=[], choices=ATTRIBUTES, help="groups of images")
+    parser.add_argument("--policy", default="u_zeros", choices=list(labelsets.POLICIES), help="for uncertain labels")
+    parser.add_argument("--blank", default="ignore", choices=["ignore", "absent"], help="what a missing label means")
+    parser.add_argument("--resamples", type=_resamples, default=2000, help="bootstrap resamples of patients")
+    parser.add_argument("--seed", type=int, default=1)
+
+
+def _resamples(text):
+    if not text.isdigit() or int(text) < 20:
+        raise argparse.ArgumentTypeError(f"{text} is too few: give 20 resamples or more")
+    return int(text)
+
+
+def tell(table, images, by):
+    """Print why some estimates have no interval, and stop if nothing is known of an attribute."""
+    unknown = [name for name in by if groups(images)[name].isna().all()]
+    if unknown:
+        raise ValueError(
+            f"Nothing is known of {', '.join(unknown)} of these images: give the column, or leave out --by."
+        )
+    if images["patient_id"].isna().all():
+        print("No patient ids: each image counts as a patient, and intervals are too narrow if some share one.")
+    whole = table[(table["by"] == "all") & (table["reason"] != "")]
+    for reason, part in whole.groupby("reason"):
+        named = ", ".join(f"{r.finding} {r.measure}" for r in part.itertuples())
+        print(f"{reason}: {named}")
+
+
+def _tell_blanks(reference, other, shared):
+    """Print of which findings many shared images have no label on one side."""
+    for finding in shared_findings(reference, other):
+        blank = reference.loc[shared, finding].isna() | other.loc[shared, finding].isna()
+        if blank.mean() > 0.05:
+            print(
+                f"{finding}: {int(blank.sum())} of {len(shared)} images have no label on one side and are left out; "
+                "if a blank means absent, as in report labelers' files, say --blank absent"
+            )
 
 
 def main(arguments=None):
@@ -217,28 +289,27 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m cxrlib.audit", description=__doc__.splitlines()[0])
     parser.add_argument("reference", help="a name of the catalogue, or a CSV")
     parser.add_argument("other", help="the label set held against it")
-    parser.add_argument("--by", nargs="*", default=[], choices=ATTRIBUTES, help="groups of images")
-    parser.add_argument("--policy", default="u_zeros", choices=list(labelsets.POLICIES), help="for uncertain labels")
-    parser.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples of patients")
-    parser.add_argument("--seed", type=int, default=1)
+    common_options(parser)
     parser.add_argument("--out", type=Path, help="folder to write audit.csv into")
     chosen = parser.parse_args(arguments)
     try:
-        reference, images = opened(chosen.reference, chosen.policy)
-        other, more = opened(chosen.other, chosen.policy)
-        images = images if images["patient_id"].notna().any() else more
-        shared = len(reference.index.intersection(other.index))
-        print(f"{len(reference)} images in {chosen.reference}, {len(other)} in {chosen.other}, {shared} in both")
+        reference, images = opened(chosen.reference, chosen.policy, chosen.blank)
+        other, more = opened(chosen.other, chosen.policy, chosen.blank)
+        other = matched(other, reference.index)
+        shared = reference.index.intersection(other.index)
+        print(f"{len(reference)} images in {chosen.reference}, {len(other)} in {chosen.other}, {len(shared)} in both")
+        images = merged(images, matched(more.set_index("image_id"), reference.index).reset_index())
+        images = images[images["image_id"].isin(shared)]
         rng = np.random.default_rng(chosen.seed)
-        images = images[images["image_id"].isin(reference.index)]
         table = against(reference, other, images, chosen.resamples, rng, by=chosen.by)
-    except (ValueError, FileNotFoundError) as error:
+        _tell_blanks(reference, other, shared)
+        tell(table, images, chosen.by)
+    except (ValueError, OSError) as error:
         sys.exit(str(error))
-    if images["patient_id"].isna().all():
-        print("No patient ids: each image counts as a patient, and intervals are too narrow if some share one.")
-    left_out = [f for f in reference.columns if f not in other.columns]
-    if left_out:
-        print(f"Not in {chosen.other}, so not compared: {', '.join(left_out)}")
+    for here, there, name in ((reference, other, chosen.other), (other, reference, chosen.reference)):
+        left_out = [f for f in here.columns if f not in there.columns]
+        if left_out:
+            print(f"Not in {name}, so not compared: {', '.join(left_out)}")
     with pd.option_context("display.width", 250, "display.max_columns", 20, "display.max_rows", 500):
         print(wide(table).to_string())
     if chosen.out:

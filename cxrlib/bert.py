@@ -16,10 +16,12 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from cxrlib import progress, torchvision_fix  # noqa: F401 (torchvision_fix must come before transformers)
+
+# isort: split
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
 from transformers.utils import logging as transformers_logging
-
-from cxrlib import progress
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()

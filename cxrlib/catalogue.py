@@ -7,16 +7,14 @@ family is external to another (`check_not_shared`).
 """
 
 import functools
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 
-from cxrlib import labelsets, paths
+from cxrlib import labelsets, openi, paths
 from cxrlib.labelsets import (
     ANY_OF,
     CHEXPERT_FINDINGS,
@@ -818,24 +816,11 @@ def chexpert_test_models():
 
 # --- Open-i (Indiana University) ----------------------------------------------------------------------------
 
-_OPENI_REPORTS = "NLMCXR_reports.tgz"
-
-
 def _openi_reports():
     """Return a row per report: `report`, the list of its human `codes`, and how many `images_n` it has."""
-    path = paths.torchxrayvision_data(_OPENI_REPORTS)
-    rows = []
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if member.name.endswith(".xml"):
-                try:
-                    root = ElementTree.parse(archive.extractfile(member)).getroot()
-                except ElementTree.ParseError as error:
-                    raise ValueError(f"{path}: {member.name} is not XML ({error}).") from None
-                codes = [(code.text or "").strip() for code in root.iterfind(".//MeSH/major")]
-                rows.append((root.find("uId").get("id"), codes, len(root.findall("parentImage"))))
+    rows = [(report.report_id, list(report.codes), report.images_n) for report in openi.read()]
     if not rows:
-        raise ValueError(f"{path} holds no report.")
+        raise ValueError(f"{paths.torchxrayvision_data(openi.ARCHIVE)} holds no report.")
     return pd.DataFrame(rows, columns=["report", "codes", "images_n"]).sort_values("report", ignore_index=True)
 
 
@@ -1117,7 +1102,7 @@ ENTRIES = {
             "source": "Indiana University and the US National Library of Medicine, Open-i (copy in torchxrayvision)",
             **_OPENI_CARD,
         },
-        package=(_OPENI_REPORTS,),
+        package=(openi.ARCHIVE,),
     ),
     "openi_gold": Entry(
         _openi_gold,

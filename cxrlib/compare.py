@@ -105,6 +105,11 @@ class Cells:
             self._replicates[key] = [stats.auc(label, s) for s in scores], replicates
         return self._replicates[key]
 
+    def _too_few(self, arm, cohort, test_labels):
+        """Return why this cell gets no interval, or an empty text: too few patients with or without the finding."""
+        label, _, resamples, _ = self._select(arm, cohort, test_labels)
+        return stats.too_few([resamples.patient[label == 1], resamples.patient[label == 0]])
+
     def _sizes(self, arm, cohort, test_labels):
         label, _, _, keep = self._select(arm, cohort, test_labels)
         patients = self.tests[cohort]["patient_id"][keep]
@@ -115,7 +120,10 @@ class Cells:
         if not self.has(arm, cohort, test_labels):
             return None
         areas, replicates = self._auc(arm, cohort, test_labels)
+        few = self._too_few(arm, cohort, test_labels)
         value = stats.interval(np.mean(areas), replicates)
+        if few:
+            value = stats.Interval(float(np.mean(areas)), np.nan, np.nan, few)
         return {
             **self._sizes(arm, cohort, test_labels),
             **value._asdict(),
@@ -130,6 +138,9 @@ class Cells:
         areas_a, replicates_a = self._auc(a, cohort, test_labels)
         areas_b, replicates_b = self._auc(b, cohort, test_labels)
         value = stats.difference(np.mean(areas_a) - np.mean(areas_b), replicates_a - replicates_b)
+        few = self._too_few(a, cohort, test_labels)
+        if few:
+            value = stats.Test(value.estimate, np.nan, np.nan, np.nan, few)
         label, scores_a, _, keep = self._select(a, cohort, test_labels)
         scores_b = self._select(b, cohort, test_labels)[1]
         patient = self.tests[cohort]["patient_id"][keep]
@@ -234,7 +245,7 @@ def auc_table(cells, all_arms, places, test_labels):
 
 def crossed(table):
     """Return an `auc_table` to read: estimates with intervals as text, training labels as columns."""
-    text = table.assign(auc=[f"{r.estimate:.3f} ({r.low:.3f} to {r.high:.3f})" for r in table.itertuples()])
+    text = table.assign(auc=[stats.text(r.estimate, r.low, r.high) for r in table.itertuples()])
     rows = ["finding", "network", "test", "scored_against", "positives_n"]
     order = list(dict.fromkeys(table["trained_on"]))
     return text.pivot(index=rows, columns="trained_on", values="auc")[order].fillna("")
@@ -330,7 +341,7 @@ def headline(table, differences):
     table, differences : pandas.DataFrame
         A study's `table.csv` and `differences.csv`.
     """
-    form = "{:.3f} ({:.3f} to {:.3f})".format
+    form = stats.text
     where = ["network", "finding", "test", "scored_against"]
     rows = []
     for row in differences[(differences["role"] == "comparison") & differences["p_holm"].notna()].itertuples():

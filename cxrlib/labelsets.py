@@ -368,10 +368,25 @@ def read_own(path, scores=False):
     images = pd.DataFrame({"image_id": table["image_id"]})
     for ours, found in attributes.items():
         text = rows[found[0]].str.strip().reset_index(drop=True) if found else pd.Series(pd.NA, images.index)
-        numeric = ours in ("age", "follow_up_number")
-        images[ours] = pd.to_numeric(text, errors="coerce").astype("Float64") if numeric else text.astype("string")
+        images[ours] = _attribute(ours, text.astype("string"), rows.index, path)
     left = [c for c in rows.columns if c not in used and c not in columns]
     return table, images, [f"columns of {path} that are not read: {', '.join(left)}"] if left else []
+
+
+def _attribute(name, text, index, path):
+    """Return an attribute's column with its dtype: ages such as 058Y as years, male and female as M and F."""
+    if name == "sex":
+        return text.replace({"male": "M", "Male": "M", "MALE": "M", "female": "F", "Female": "F", "FEMALE": "F"})
+    if name not in ("age", "follow_up_number"):
+        return text
+    values = pd.to_numeric(text.str.replace(r"^0*(\d+)Y$", r"\1", regex=True), errors="coerce").astype("Float64")
+    bad = values.isna() & text.notna()
+    if bad.any():
+        at = int(np.flatnonzero(bad.to_numpy())[0])
+        raise ValueError(
+            f"{path} line {index[at] + 2}: {name} is {text.iloc[at]!r}, which is no number; leave it empty."
+        )
+    return values
 
 
 def _finding_columns(names, scores, path):

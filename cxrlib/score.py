@@ -33,8 +33,6 @@ def _sensitivity(specificity, label, score, resamples=None):
 def _prepared(label, score, images, finding):
     """Return labels, scores and patients of the images that have both, in the order of the scores."""
     there = score[finding].dropna()
-    if there.empty:
-        raise ValueError(f"no image has a score of {finding}.")
     truth = label[finding].reindex(there.index)
     keep = truth.notna().to_numpy()
     patient, _ = audit.patients(images, there.index[keep])
@@ -70,19 +68,22 @@ def table(label, score, images, resamples_n, rng, specificity=0.9, by=()):
     grouped = audit.groups(images).set_index(images["image_id"]) if by else None
     for finding in audit.shared_findings(label, score):
         truth, scores, patient, ids = _prepared(label, score, images, finding)
+        if not len(truth):
+            print(f"{finding}: no image has both a score and a label; it is left out")
+            continue
         resamples = stats.patient_resamples(patient, resamples_n, rng)
         counts = {
             "images_n": len(truth),
             "patients_n": len(np.unique(resamples.patient)),
             "positives_n": int(truth.sum()),
         }
-        few = stats.too_few([resamples.patient])
+        few = stats.too_few([resamples.patient[truth == 1], resamples.patient[truth == 0]])
         outside = bool(((scores < 0) | (scores > 1)).any())
         for name, measure in measures(specificity).items():
             row = {"finding": finding, "by": "all", "group": "all", **counts, "measure": name}
             if outside and name in PROBABILITIES:
                 row |= stats.Interval(np.nan, np.nan, np.nan, "scores lie outside [0, 1]")._asdict()
-            elif few:
+            elif few and name != "brier":
                 row |= stats.Interval(measure(truth, scores), np.nan, np.nan, few)._asdict()
             else:
                 row |= stats.estimate(measure, truth, scores, resamples)._asdict()
@@ -94,6 +95,8 @@ def table(label, score, images, resamples_n, rng, specificity=0.9, by=()):
         for name in by:
             found = stats.by_subgroup(stats.auc, truth, scores, grouped[name].reindex(ids), resamples)
             rows += found.drop(columns="p_holm").assign(finding=finding, by=name, measure="auc").to_dict("records")
+    if not rows:
+        raise ValueError("No finding has a score and a label on the same image.")
     out = pd.DataFrame(rows)
     if by:
         out["p_holm"] = stats.holm(out["p"])
@@ -116,7 +119,11 @@ def compared(label, score_a, score_b, images, resamples_n, rng):
         both = score_a[finding].dropna().index.intersection(score_b[finding].dropna().index)
         truth, a, patient, ids = _prepared(label, score_a.loc[both], images, finding)
         b = score_b.loc[ids, finding].to_numpy()
+        if not len(truth):
+            print(f"{finding}: no image has a label and both scores; it is left out")
+            continue
         resamples = stats.patient_resamples(patient, resamples_n, rng)
+        few = stats.too_few([resamples.patient[truth == 1], resamples.patient[truth == 0]])
         each = stats.auc(truth, a, resamples) - stats.auc(truth, b, resamples)
         areas = stats.auc(truth, a), stats.auc(truth, b)
         rows.append(
@@ -127,10 +134,14 @@ def compared(label, score_a, score_b, images, resamples_n, rng):
                 "positives_n": int(truth.sum()),
                 "auc_a": areas[0],
                 "auc_b": areas[1],
-                **stats.difference(areas[0] - areas[1], each)._asdict(),
+                **(
+                    stats.Test(areas[0] - areas[1], *3 * [np.nan], few)
+                    if few
+                    else stats.difference(areas[0] - areas[1], each)
+                )._asdict(),
                 "smallest": stats.smallest_difference(float(np.nanstd(each, ddof=1))),
-                "delong_p": stats.delong_test(truth, a, b).p,
-                "delong_clustered_p": stats.delong_test(truth, a, b, patient).p,
+                "delong_p": np.nan if few else stats.delong_test(truth, a, b).p,
+                "delong_clustered_p": np.nan if few else stats.delong_test(truth, a, b, patient).p,
             }
         )
     if not rows:
@@ -143,14 +154,25 @@ def compared(label, score_a, score_b, images, resamples_n, rng):
 
 
 def _read(path, label, what):
+    """Return scores of the images that have a label, and what the file knows of the images."""
     score, images, notes = labelsets.read_own(path, scores=True)
     print(*notes, sep="\n", end="\n" if notes else "")
-    score = score.set_index("image_id")
-    unlabelled = len(score.index.difference(label.index))
-    print(f"{len(score)} images in {path}, {unlabelled} of them without a label and left out")
-    if unlabelled == len(score):
-        raise ValueError(f"None of the images in {path} has a label in {what}: are the image ids the same?")
-    return score.loc[score.index.intersection(label.index)], images
+    all_n = len(score)
+    score = audit.matched(score.set_index("image_id"), label.index)
+    images = audit.matched(images.set_index("image_id"), label.index).reset_index()
+    score = score[score.index.isin(label.index)]
+    print(f"{all_n} images in {path}, {all_n - len(score)} of them without a label and left out")
+    unknown = [f for f in score.columns if f not in label.columns]
+    if unknown:
+        print(f"Not in {what}, so not scored: {', '.join(unknown)}")
+    return score, images[images["image_id"].isin(label.index)]
+
+
+def _specificity(text):
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no fraction between 0 and 1")
+    return value
 
 
 def main(arguments=None):
@@ -159,28 +181,23 @@ def main(arguments=None):
     parser.add_argument("predictions", type=Path, help="CSV: image_id and a probability per finding")
     parser.add_argument("--labels", required=True, help="a name of the catalogue, or a CSV")
     parser.add_argument("--compare", type=Path, help="another model's predictions: paired differences")
-    parser.add_argument("--by", nargs="*", default=[], choices=audit.ATTRIBUTES, help="AUC by group of images")
-    parser.add_argument("--policy", default="u_zeros", choices=list(labelsets.POLICIES), help="for uncertain labels")
-    parser.add_argument("--specificity", type=float, default=0.9)
-    parser.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples of patients")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--specificity", type=_specificity, default=0.9, help="a fraction, 0.9 by default")
+    audit.common_options(parser)
     parser.add_argument("--out", type=Path, help="folder to write scores.csv and differences.csv into")
     chosen = parser.parse_args(arguments)
     try:
-        label, images = audit.opened(chosen.labels, chosen.policy)
+        label, images = audit.opened(chosen.labels, chosen.policy, chosen.blank)
         score, own = _read(chosen.predictions, label, chosen.labels)
-        if own["patient_id"].notna().any():
-            images = own
+        images = audit.merged(own, images)
         rng = np.random.default_rng(chosen.seed)
         found = table(label, score, images, chosen.resamples, rng, chosen.specificity, chosen.by)
+        audit.tell(found, images, chosen.by)
         both = None
         if chosen.compare:
             other, _ = _read(chosen.compare, label, chosen.labels)
             both = compared(label, score, other, images, chosen.resamples, rng)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(str(error))
-    if images["patient_id"].isna().all():
-        print("No patient ids: each image counts as a patient, and intervals are too narrow if some share one.")
     with pd.option_context("display.width", 250, "display.max_columns", 20, "display.max_rows", 500):
         whole = found[found["by"] == "all"]
         shown = whole.assign(text=[stats.text(r.estimate, r.low, r.high) for r in whole.itertuples()])

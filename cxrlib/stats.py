@@ -58,6 +58,22 @@ def too_few(patients):
     return f"no interval: it rests on {least} patients, fewer than {FEW_PATIENTS}" if least < FEW_PATIENTS else ""
 
 
+def exact_interval(estimate, patients):
+    """Return the interval of a rate of exactly 0 or 1, of which resamples can say nothing: Clopper and Pearson's.
+
+    Parameters
+    ----------
+    estimate : float
+        0 or 1.
+    patients : (k,) array
+        Of the images in the denominator; each patient counts once, which is on the safe side.
+    """
+    n = len(np.unique(patients))
+    reach = 0.025 ** (1 / n)
+    low, high = (0.0, 1 - reach) if estimate == 0 else (reach, 1.0)
+    return Interval(float(estimate), float(low), float(high), f"exact, {n} patients: every resample gives the same")
+
+
 def text(estimate, low, high):
     """Return an estimate with its interval to read, three decimals."""
     if np.isnan(estimate):
@@ -483,7 +499,10 @@ def estimate(measure, label, score, resamples, method="percentile", **options):
 
 
 def paired(measure, label, score_a, score_b, resamples, method="percentile", **options):
-    """Return the difference a - b of a measure between two models on the same images and resamples."""
+    """Return the difference a - b of a measure between two models on the same images and resamples.
+
+    The p-value is that of the percentile bootstrap by either method: a BCa interval may just disagree with it.
+    """
     values = [measure(label, score, **options) for score in (score_a, score_b)]
     each = [measure(label, score, resamples=resamples, **options) for score in (score_a, score_b)]
     test = difference(values[0] - values[1], each[0] - each[1])
@@ -548,8 +567,9 @@ def _left_out(good, replicates):
 def difference(estimate, replicates):
     """Return a paired difference with percentile interval and two-sided bootstrap p-value.
 
-    The p-value is twice the smaller tail of replicates at or beyond 0, at least 2 / (b + 1). Where all
-    replicates are exactly 0 the two sides are the same and p is 1.
+    The p-value is twice the smaller tail of replicates at or beyond 0. If no replicate is, it is that of a normal
+    distribution with the replicates' spread, at most 2 / (b + 1), so that corrections for many tests are not stopped
+    by the number of resamples. Where all replicates are exactly 0 the two sides are the same and p is 1.
     """
     good = replicates[np.isfinite(replicates)]
     if not np.isfinite(estimate) or len(good) < 0.5 * len(replicates):
@@ -557,6 +577,8 @@ def difference(estimate, replicates):
     tail = min((good <= 0).sum(), (good >= 0).sum())
     low, high = np.quantile(good, (0.025, 0.975))
     p = min(1, 2 * (tail + 1) / (len(good) + 1))
+    if tail == 0 and np.ptp(good) > 0:
+        p = min(p, two_sided_p(estimate / np.std(good, ddof=1)))
     return Test(float(estimate), float(low), float(high), float(p), _left_out(good, replicates))
 
 
@@ -606,6 +628,8 @@ def by_subgroup(measure, label, score, group, resamples, **options):
         value = measure(label[inside], score[inside], **options)
         replicates = measure(label[inside], score[inside], resamples=resamples.of(inside), **options)
         few = too_few([resamples.patient[inside & (label == 1)]])
+        if not few and np.isfinite(value) and np.nanmax(replicates) == np.nanmin(replicates):
+            few = "no interval: every resample gives the same"
         row = {
             "group": name,
             "images_n": int(inside.sum()),

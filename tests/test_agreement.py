@@ -85,6 +85,12 @@ def test_replicates_are_what_repeated_images_give(panel):
             assert got[b] == pytest.approx(measure(again))
 
 
+def test_positive_agreement_by_hand():
+    counts = pd.DataFrame({"readings_n": [3, 3, 2], "positives_n": [3, 1, 1]})
+    # first readers who say yes: three who all find two others agreeing, one whom none follows, one whom none follows
+    assert agreement.positive_agreement(counts) == pytest.approx(3 / 5)
+
+
 def test_majority(panel):
     got = agreement.majority(panel, ["mass"], 3).set_index("image_id")["mass"]
     sums = panel.groupby("image_id")["mass"].sum()

@@ -173,12 +173,12 @@ def test_the_commands_say_what_is_wrong(world, tmp_path):
     a.set_axis([f"x{k}" for k in range(900)]).rename_axis("image_id").to_csv(tmp_path / "others.csv")
     with pytest.raises(SystemExit, match="neither a CSV"):
         run(audit, "nonsense", tmp_path / "reference.csv")
-    with pytest.raises(SystemExit, match="are the image ids the same"):
+    with pytest.raises(SystemExit, match="No image id is on both sides"):
         run(score, tmp_path / "others.csv", "--labels", tmp_path / "reference.csv")
     with pytest.raises(SystemExit, match="several readers"):
         run(audit, "vindr_readers", tmp_path / "reference.csv")
-    with pytest.raises(SystemExit, match=r"no image in common"):
-        run(audit, "google_adjudicated", "siim", "--resamples", 10)
+    with pytest.raises(SystemExit, match="No image id is on both sides"):
+        run(audit, "google_adjudicated", "siim", "--resamples", 20)
 
 
 # --- published numbers ----------------------------------------------------------------------------------------
@@ -194,3 +194,76 @@ def test_google_test_against_the_reports():
     assert table.iloc[0][["tp", "fp", "fn", "tn"]].tolist() == [97, 103, 98, 1664]
     got = table["estimate"][["sensitivity", "ppv", "kappa", "auc_of_reference"]].round(3).tolist()
     assert got == [0.497, 0.485, 0.434, 0.715]
+
+
+def test_a_rate_of_nothing_gets_an_exact_interval_and_no_test():
+    """0 of 31 against 41 of 679: resamples of nothing never differ, which is no evidence."""
+    n = 710
+    images = pd.DataFrame({"image_id": [f"i{k}" for k in range(n)], "patient_id": np.arange(n).astype(str)})
+    images["sex"] = np.where(np.arange(n) < 31, "F", "M")
+    called = np.zeros(n)
+    called[100:141] = 1
+    truth = np.zeros(n)
+    truth[600:] = 1
+    frames = [pd.DataFrame({"mass": x}, images["image_id"]) for x in (truth, called)]
+    table = audit.against(*frames, images, 200, np.random.default_rng(0), by=["sex"])
+    row = table[(table["group"] == "F") & (table["measure"] == "specificity")].iloc[0]
+    assert row["estimate"] == row["high"] == 1 and row["low"] == pytest.approx(0.025 ** (1 / 31))
+    assert np.isnan(row["p"]) and "every resample" in row["reason"]
+
+
+def test_scores_on_few_positives_get_no_interval(world):
+    reference, _, (a, b), images = world
+    rare = reference.assign(hernia=0.0)
+    rare.loc[["i000", "i001", "i002"], "hernia"] = 1
+    found = score.table(rare, a, images, 50, np.random.default_rng(0)).set_index(["finding", "measure"])
+    assert np.isnan(found["low"]["hernia", "auc"]) and "3 patients" in found["reason"]["hernia", "auc"]
+    assert np.isfinite(found["low"]["hernia", "brier"])
+    both = score.compared(rare, a, b, images, 50, np.random.default_rng(0)).set_index("finding")
+    assert np.isnan(both.loc["hernia", ["p", "p_holm", "delong_p"]].astype(float)).all()
+    assert np.isfinite(both.loc["mass", "p"])
+
+
+def test_what_both_sides_know_of_images_is_put_together():
+    mine = pd.DataFrame({"image_id": ["a", "b"], "patient_id": ["1", "2"], "view": pd.NA, "sex": pd.NA, "age": pd.NA})
+    theirs = mine.assign(patient_id="9", view="PA")
+    got = audit.merged(mine.assign(follow_up_number=pd.NA), theirs.assign(follow_up_number=pd.NA))
+    assert got["patient_id"].tolist() == ["1", "2"] and got["view"].tolist() == ["PA", "PA"]
+
+
+def test_ids_match_without_their_ending(world):
+    table = pd.DataFrame({"mass": [1.0, 0.0]}, pd.Index(["x1", "x3"], name="image_id"))
+    assert audit.matched(table, ["x1.png", "x2.png"]).index.tolist() == ["x1.png"]
+    with pytest.raises(ValueError, match="No image id is on both sides"):
+        audit.matched(table, ["y.png"])
+
+
+def test_blanks_count_as_asked(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("image_id,mass\n" + "".join(f"i{k},{k % 2}\n" for k in range(60)))
+    (tmp_path / "b.csv").write_text(
+        "image_id,mass\n" + "".join(f"i{k},{'1' if k % 4 == 1 else ''}\n" for k in range(60))
+    )
+    run(audit, tmp_path / "a.csv", tmp_path / "b.csv", "--resamples", 20)
+    assert "45 of 60 images have no label" in capsys.readouterr().out
+    run(audit, tmp_path / "a.csv", tmp_path / "b.csv", "--resamples", 20, "--blank", "absent", "--out", tmp_path)
+    assert pd.read_csv(tmp_path / "audit.csv")["images_n"].iloc[0] == 60
+
+
+@pytest.mark.parametrize(
+    ("option", "message"), [(["--specificity", "90"], "no fraction"), (["--resamples", "0"], "too few")]
+)
+def test_wrong_options_are_refused(tmp_path, capsys, option, message):
+    (tmp_path / "a.csv").write_text("image_id,mass\na,0.4\n")
+    with pytest.raises(SystemExit):
+        run(score, tmp_path / "a.csv", "--labels", "nih_reports", *option)
+    assert message in capsys.readouterr().err
+
+
+def test_ages_and_sexes_as_others_write_them(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("image_id,Patient Age,Patient Gender,mass\na,058Y,Male,1\nb,7,F,0\n")
+    _, images, _ = labelsets.read_own(path)
+    assert images["age"].tolist() == [58, 7] and images["sex"].tolist() == ["M", "F"]
+    path.write_text("image_id,age,mass\na,old,1\n")
+    with pytest.raises(ValueError, match="line 2: age is 'old'"):
+        labelsets.read_own(path)

@@ -344,6 +344,7 @@ def test_intervals_are_percentiles_and_say_when_there_is_none():
         (np.r_[np.full(190, -0.125), np.full(9, 0.125)], 2 * 10 / 200),
         (np.r_[np.full(190, 0.125), np.zeros(9)], 2 * 10 / 200),  # a replicate of exactly 0 is no evidence
         (np.r_[np.full(199, 0.125), np.full(50, NAN)], 2 / 200),
+        (np.r_[np.full(100, 0.3), np.full(100, 0.2)], 2 * norm.sf(0.25 / np.std([0.3, 0.2] * 100, ddof=1))),
         (np.r_[np.full(100, 0.125), np.full(100, -0.125)], 1),
     ],
 )
