@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from cxrlib import stats
+from cxrlib import plots, stats
 
 MEAN = "mean"  # what the mean AUC over all findings is called
 DECIMALS = 12  # AUCs that agree so far are tied: beyond, sums differ by rounding alone
@@ -264,6 +264,32 @@ def _significant(base, other, alpha):
     }
 
 
+def turned_more(scored, findings, reference, truth, others):
+    """Return how many more of a hundred pairs a truth turns than others do on average, all held against a reference.
+
+    Parameters
+    ----------
+    scored : dict of (finding, truth) to Scored
+    findings : sequence of str
+        Pairs are pooled over them.
+    reference, truth : str
+    others : sequence of str
+        Truths, such as single readers.
+
+    Returns
+    -------
+    stats.Test
+        In percent of the pairs that have an order; paired over the resamples.
+    """
+
+    def turned(by, kind):
+        each = [concordance(getattr(scored[f, reference], kind), getattr(scored[f, by], kind)) for f in findings]
+        return 100 * sum(c.discordant_n for c in each) / sum(c.pairs_n for c in each)
+
+    gap = {k: turned(truth, k) - np.mean([turned(by, k) for by in others], axis=0) for k in Scored._fields}
+    return stats.difference(float(gap["areas"]), gap["replicates"])
+
+
 def points(truth, opinions, scores, resamples):
     """Return where opinions of yes and no lie among the ROC curves of models.
 
@@ -307,3 +333,36 @@ def points(truth, opinions, scores, resamples):
             above = int(np.sum(np.array(there) > rates["sensitivity"].estimate))
             rows.append(row | {"models_median": np.median(there), "models_above_n": above, "models_n": len(there)})
     return pd.DataFrame(rows)
+
+
+def picture(ranked, titles, truths):
+    """Return a figure of ranks: a panel per finding, a column per truth, a line per group of models tied throughout.
+
+    Parameters
+    ----------
+    ranked : pandas.DataFrame
+        As `table` returns it.
+    titles : Mapping of str to str
+        Finding -> title of its panel.
+    truths : Mapping of str to str
+        Truth -> what to call it, in order; the first is the one that the others are compared with. Lines are coloured
+        by how far they are from it in the last: blue where ranked better there by two or more, orange where worse.
+    """
+    wide = ranked.pivot(index=["finding", "model"], columns="truth", values="rank")[list(truths)]
+    fig, axes = plots.figure(-(-len(titles) // 3), 3, width=12, height=4 * -(-len(titles) // 3), squeeze=False)
+    for axis, (finding, title) in zip(axes.flat, titles.items(), strict=False):
+        lines = wide.loc[finding].reset_index().groupby(list(truths))["model"].agg("\n".join)
+        for place, names in lines.items():
+            moved = place[0] - place[-1]
+            colour = plots.colour("radiologist" if moved > 0 else "nlp") if abs(moved) >= 2 else "#888888"
+            axis.plot(range(len(place)), place, "o-", color=colour, linewidth=1.8, markersize=5)
+            for at, side, where in ((0, "right", -0.07), (-1, "left", len(place) - 0.93)):
+                axis.text(where, place[at], names, ha=side, va="center", fontsize=8, color=colour, linespacing=0.95)
+        axis.set(xlim=(-0.75, len(truths) - 0.25), ylim=(len(wide.loc[finding]) + 0.6, 0.4), title=title)
+        axis.set_xticks(range(len(truths)), list(truths.values()), fontsize=8)
+        axis.set_yticks([])
+        axis.spines[:].set_visible(False)
+        axis.tick_params(length=0)
+    for axis in axes.flat[len(titles) :]:
+        axis.set_visible(False)
+    return fig

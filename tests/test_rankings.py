@@ -96,6 +96,16 @@ def test_the_best_by_chance_is_counted_in_resamples():
     assert table.loc["p, resampled", "loss"] == pytest.approx(0.1 / 4)
 
 
+def test_how_many_more_pairs_a_truth_turns_than_others():
+    same, turned, one = [0.9, 0.8, 0.7], [0.7, 0.8, 0.9], [0.8, 0.9, 0.7]
+    given = {("x", name): scored(areas) for name, areas in (("p", same), ("q", turned), ("r", same), ("s", one))}
+    given |= {("y", name): scored(same) for name in "pqrs"}
+    found = rankings.turned_more(given, ["x"], "p", "q", ["r", "s"])
+    assert found.estimate == found.low == found.high == pytest.approx(100 * (1 - 1 / 6))
+    assert rankings.turned_more(given, ["x", "y"], "p", "q", ["r", "s"]).estimate == pytest.approx(250 / 6)
+    assert rankings.turned_more(given, ["y"], "p", "q", ["r", "s"])[::3] == (0, 1)  # no difference, p = 1
+
+
 # --- from labels and scores ---------------------------------------------------------------------------------------
 
 
