@@ -279,13 +279,16 @@ def read_reports(store, labeler, reports, arguments=None, blank="kept", **card):
     Raises
     ------
     ValueError
-        If no image has a report, or the labeler does not give one row a text.
+        If a setting is unknown, no image has a report, or the labeler does not give one row a text.
 
     Notes
     -----
     Every image of a study gets its report's labels. Images without a report are not in the label set: the card
     counts them.
     """
+    unknown = sorted(set(card) - set(labelsets.CARD_FIELDS))
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is neither an argument of read_reports nor a field of the card.")
     found = report_sources.of_images(report_sources.read(reports), store.index["image_id"])
     texts = found.table.drop_duplicates("report_id").set_index("report_id")["text"]
     said = _opened(labeler, dict(arguments or {})).read_many(texts.tolist())

@@ -94,11 +94,12 @@ def sections(report):
     """
     found = {"findings": [], "impression": []}
     heads = list(_HEADING.finditer(report))
-    for head, after in zip(heads, [*heads[1:], None], strict=True):
+    for k, head in enumerate(heads):
+        end = heads[k + 1].start() if k + 1 < len(heads) else None
         names = {"FINDING": "findings", "IMPRESSION": "impression", "CONCLUSION": "impression"}
         for start, name in names.items():
             if head[1].startswith(start):
-                found[name].append(report[head.end() : after.start() if after else None])
+                found[name].append(report[head.end() : end])
     paragraphs = [p for p in re.split(r"\n\s*\n", report) if p.strip()]
     return {
         **{name: _plain("\n".join(parts)) for name, parts in found.items()},
@@ -328,5 +329,6 @@ def of_images(reports, image_ids):
         )
     table = both.assign(image_id=both["cohort_id"])[list(COLUMNS)]
     without_report = wanted["cohort_id"][~wanted["cohort_id"].isin(table["image_id"])].tolist()
-    without_image = reports["report_id"][~reports["report_id"].isin(table["report_id"])].drop_duplicates().tolist()
+    said = reports["report_id"][reports["text"].notna()].drop_duplicates()
+    without_image = said[~said.isin(table["report_id"])].tolist()
     return OfImages(table, without_report, without_image)
