@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -381,7 +382,7 @@ def load_network(network, path):
     """Read weights into a network, or raise a ValueError that names the file."""
     try:
         network.load_state_dict(load_file(path))
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, SafetensorError) as error:
         raise ValueError(f"{path} does not hold this network: {str(error).splitlines()[0][:200]}.") from None
 
 
