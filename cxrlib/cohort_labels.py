@@ -8,7 +8,7 @@ from importlib import import_module
 import numpy as np
 import pandas as pd
 
-from cxrlib import catalogue, labelsets, noise, paths, report_sources, simulate
+from cxrlib import catalogue, labelsets, noise, paths, report_sources, reports, simulate
 
 
 def published(store, name):
@@ -400,6 +400,80 @@ def simulated_reports(store, reference, noise_scale, drain_log_odds, faint_log_o
     }
 
 
+def simulated_report_texts(store, reference, seed, noise_scale=1.0, drain_log_odds=2.0, faint_log_odds=3.0):
+    """Return the simulated reports of a simulated cohort's images (`cxrlib.reports`), in the store's order.
+
+    Parameters
+    ----------
+    store : cohorts.Store
+    reference : pandas.DataFrame
+        `image_id` and the findings that the reporter could have seen.
+    seed, noise_scale, drain_log_odds, faint_log_odds
+        See `reports.simulated`.
+
+    Returns
+    -------
+    texts : list of str
+    said : pandas.DataFrame
+        What the reporter had in mind, in the same order.
+    """
+    truth = reference.set_index("image_id").loc[store.index["image_id"]].reset_index(drop=True)
+    return reports.simulated(
+        store.index.reset_index(drop=True),
+        truth,
+        pd.read_csv(paths.label_noise_path()),
+        seed,
+        scale=noise_scale,
+        drain_log_odds=drain_log_odds,
+        faint_log_odds=faint_log_odds,
+    )
+
+
+def as_simulated_findings(read):
+    """Return a labeler's output on the findings of simulated reports; what is not mentioned counts as absent."""
+    read = read.copy()
+    parts = [f for f in ("lung_opacity", "consolidation", "infiltration", "pneumonia") if f in read]
+    if "airspace_opacity" not in read:
+        certain, doubted = (read[parts] == 1).any(axis=1), (read[parts] == -1).any(axis=1)
+        read["airspace_opacity"] = np.select([certain, doubted], [1.0, -1.0], 0.0)
+    return read[list(reports.FINDINGS)].fillna(0).astype("float32")
+
+
+def simulated_report_labels(store, labeler, reference, seed, built, arguments=None, **options):
+    """Return what a labeler reads in the simulated reports of a simulated cohort.
+
+    Errors arise twice, as in a hospital: the report omits and adds at the rates measured on real ones, and the
+    labeler misreads.
+
+    Parameters
+    ----------
+    store : cohorts.Store
+    labeler : str
+        A key of `cxrlib.label.LABELERS`.
+    reference : str
+        The label set of what the reporter could have seen.
+    seed : int
+        Of the reports: the same for every labeler that is compared.
+    built : dict of pandas.DataFrame
+        The label sets of this cohort built so far.
+    arguments : Mapping, optional
+        Of the labeler.
+    **options
+        `noise_scale, drain_log_odds, faint_log_odds` of `simulated_report_texts`.
+    """
+    texts, _ = simulated_report_texts(store, built[reference], seed, **options)
+    read = as_simulated_findings(_opened(labeler, dict(arguments or {})).read_many(texts))
+    table = pd.concat([store.index["image_id"].reset_index(drop=True), read.reset_index(drop=True)], axis=1)
+    return table, {
+        "who": f"the labeler {labeler!r} of this repository, reading simulated reports",
+        "how": "reports written by a grammar, with the omissions and false alarms of real ones; what a report does "
+        "not mention counts as absent; airspace_opacity is any of lung opacity, consolidation, infiltration and "
+        "pneumonia",
+        "version": "1",
+        **_SIMULATED,
+    }
+
+
 KINDS = {
     "published": published,
     "shipped": shipped,
@@ -409,6 +483,7 @@ KINDS = {
     "drawn_truth": drawn_truth,
     "simulated_panel": simulated_panel,
     "simulated_reports": simulated_reports,
+    "simulated_report_labels": simulated_report_labels,
 }
 
 
