@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -62,25 +63,60 @@ class Settings:
     seed: int
 
 
+class _Passed(nn.Module):
+    """Stands for the embeddings of an encoder's upper part: what comes in has been embedded already."""
+
+    def forward(self, input_ids=None, inputs_embeds=None, **_):
+        """Return the vectors as they came."""
+        return inputs_embeds
+
+
 class ReportNetwork(nn.Module):
     """An encoder, the mean of its token vectors (or the first), dropout, one linear layer.
 
     Parameters
     ----------
-    encoder : transformers.PreTrainedModel
+    encoder : transformers.BertModel or another PreTrainedModel
     outputs_n : int
     pooling : {"mean", "first"}
         Sentence encoders such as MiniLM were trained for the mean, BERT for the first token.
+    trained_layers : int, optional
+        How many upper layers of a BERT are trained; those below stay as they are, so that in training each report
+        passes them once. All are trained if not given.
     """
 
-    def __init__(self, encoder, outputs_n, pooling="mean"):
+    def __init__(self, encoder, outputs_n, pooling="mean", trained_layers=None):
         super().__init__()
-        self.encoder, self.pooling = encoder, pooling
+        self.lower, self.pooling, self.trained_layers = None, pooling, trained_layers
+        if trained_layers is not None:
+            layers = encoder.encoder.layer
+            if not 0 < trained_layers <= len(layers):
+                raise ValueError(f"trained_layers is {trained_layers}; this encoder has {len(layers)} layers.")
+            upper = type(encoder)(encoder.config)
+            upper.embeddings, upper.encoder.layer = _Passed(), layers[len(layers) - trained_layers :]
+            encoder.encoder.layer = layers[: len(layers) - trained_layers]
+            self.lower, encoder = encoder.requires_grad_(False), upper
+        self.encoder = encoder
         self.dropout, self.head = nn.Dropout(0.1), nn.Linear(encoder.config.hidden_size, outputs_n)
 
-    def forward(self, input_ids, attention_mask):
-        """Return (b, outputs_n) logits."""
-        tokens = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    def train(self, mode=True):
+        """Set the mode; the lower layers never drop anything."""
+        super().train(mode)
+        if self.lower is not None:
+            self.lower.eval()
+        return self
+
+    def embed(self, input_ids, attention_mask):
+        """Return what the lower layers make of tokens, (b, length, width)."""
+        with torch.no_grad():
+            return self.lower(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    def forward(self, inputs, attention_mask):
+        """Return (b, outputs_n) logits of token ids (b, length), or of embedded ones (b, length, width)."""
+        if self.lower is not None and inputs.dim() == 2:
+            inputs = self.embed(inputs, attention_mask)
+        given = {"inputs_embeds" if inputs.dim() == 3 else "input_ids": inputs}
+        tokens = self.encoder(**given, attention_mask=attention_mask).last_hidden_state
         if self.pooling == "mean":
             weight = attention_mask.unsqueeze(-1).to(tokens.dtype)
             vector = (tokens * weight).sum(1) / weight.sum(1)
@@ -134,13 +170,27 @@ def tokenize(tokenizer, texts, length=256):
 
 
 def _padded(rows, pad):
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), pad)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    """Return ids (b, length), or vectors (b, length, width), and their mask (b, length)."""
+    length, embedded = max(map(len, rows)), rows[0].ndim == 2
+    shape = (len(rows), length, *rows[0].shape[1:])
+    out = torch.zeros(shape) if embedded else torch.full(shape, pad)
+    mask = torch.zeros((len(rows), length), dtype=torch.long)
     for k, row in enumerate(rows):
-        ids[k, : len(row)] = torch.as_tensor(row)
+        out[k, : len(row)] = torch.as_tensor(row)
         mask[k, : len(row)] = 1
-    return ids, mask
+    return out, mask
+
+
+def _embedded(network, tokens, pad, batch_size=32):
+    """Return what a network's lower layers make of each report, a list of (length, width) float16 arrays."""
+    out = [None] * len(tokens)
+    network.lower.to(_device())
+    for rows in progress.bar(_batches(np.array([len(t) for t in tokens]), batch_size), desc="lower layers"):
+        ids, mask = _padded([tokens[k] for k in rows], pad)
+        vectors = network.embed(ids.to(_device()), mask.to(_device())).half().cpu().numpy()
+        for k, vector in zip(rows, vectors, strict=True):
+            out[k] = vector[: len(tokens[k])]
+    return out
 
 
 def _batches(lengths, batch_size, rng=None):
@@ -210,6 +260,8 @@ def fit(network, tokens, target, loss, settings, pad=0):
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     lengths = np.array([len(t) for t in tokens])
+    if network.lower is not None:
+        tokens = _embedded(network, tokens, pad)
     steps = settings.epochs * -(-len(tokens) // settings.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / max(1, steps // 10), max(0.0, 1 - step / steps))
@@ -293,7 +345,12 @@ class BertLabeler:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_network(self.network, folder / "model.safetensors")
-        entry = {"findings": self.findings, "encoder": self.encoder, "pooling": self.network.pooling}
+        entry = {
+            "findings": self.findings,
+            "encoder": self.encoder,
+            "pooling": self.network.pooling,
+            "trained_layers": self.network.trained_layers,
+        }
         (folder / "labeler.json").write_text(json.dumps(entry, indent=1) + "\n")
 
     @classmethod
@@ -311,7 +368,7 @@ class BertLabeler:
         entry = json.loads((folder / "labeler.json").read_text())
         path = encoder_path(entry["encoder"])
         encoder = AutoModel.from_config(AutoConfig.from_pretrained(path))
-        network = ReportNetwork(encoder, 4 * len(entry["findings"]), entry["pooling"])
+        network = ReportNetwork(encoder, 4 * len(entry["findings"]), entry["pooling"], entry["trained_layers"])
         load_network(network, folder / "model.safetensors")
         return cls(network, AutoTokenizer.from_pretrained(path), entry["findings"], entry["encoder"])
 
@@ -325,11 +382,13 @@ def load_network(network, path):
     """Read weights into a network, or raise a ValueError that names the file."""
     try:
         network.load_state_dict(load_file(path))
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, SafetensorError) as error:
         raise ValueError(f"{path} does not hold this network: {str(error).splitlines()[0][:200]}.") from None
 
 
-def train(texts, rule_labels, settings, human_labels=None, human_settings=None, encoder="minilm"):
+def train(
+    texts, rule_labels, settings, human_labels=None, human_settings=None, encoder="minilm", trained_layers=None
+):
     """Return a labeler taught by rules on many reports, then by people on few.
 
     Parameters
@@ -342,6 +401,8 @@ def train(texts, rule_labels, settings, human_labels=None, human_settings=None, 
         Indexed by the number of the text: 1, 0, NaN not assessed; findings among those of the rules.
     human_settings : Settings, optional
     encoder : str
+    trained_layers : int, optional
+        See `ReportNetwork`.
 
     Returns
     -------
@@ -352,7 +413,7 @@ def train(texts, rule_labels, settings, human_labels=None, human_settings=None, 
     model, tokenizer, pooling = load_encoder(encoder)
     torch.manual_seed(settings.seed)
     findings = list(rule_labels.columns)
-    network = ReportNetwork(model, 4 * len(findings), pooling)
+    network = ReportNetwork(model, 4 * len(findings), pooling, trained_layers)
     tokens = tokenize(tokenizer, texts)
     pad = tokenizer.pad_token_id
     history = {"rules": fit(network, tokens, class_targets(rule_labels), four_class_loss, settings, pad)}

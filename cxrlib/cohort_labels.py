@@ -1,12 +1,14 @@
-"""The label sets that a cohort can have: published, shipped with its images, one's own, or simulated.
+"""The label sets that a cohort can have: published, shipped, one's own, read from reports, or simulated.
 
 `params.yaml` lists them by cohort; `kind` names a function of `KINDS`, the rest are its arguments.
 """
 
+from importlib import import_module
+
 import numpy as np
 import pandas as pd
 
-from cxrlib import catalogue, labelsets, noise, paths, simulate
+from cxrlib import catalogue, labelsets, noise, paths, report_sources, reports, simulate
 
 
 def published(store, name):
@@ -67,6 +69,248 @@ def own(store, path, **card):
     card["how"] = f"{card.get('how', '')} {int((~inside).sum())} rows of images not in the cohort left out.".strip()
     return table[inside].reset_index(drop=True), card
 
+
+# --- files that come with CheXpert and MIMIC-CXR ------------------------------------------------------------------
+
+_CHEXPERT = {
+    "source": "Stanford, CheXpert",
+    "licence": "Stanford's research use agreement",
+}
+_CHEXPERT_IRVIN = {**_CHEXPERT, "citation": "Irvin J et al. CheXpert. AAAI 2019"}
+_MIMIC = {
+    "source": "PhysioNet, MIMIC-CXR-JPG",
+    "licence": "PhysioNet Credentialed Health Data License 1.5.0",
+    "citation": "Johnson AEW et al. MIMIC-CXR-JPG. arXiv:1901.07042",
+}
+_RULES_HOW = "rules for mention, negation and uncertainty; -1 uncertain, blank not mentioned"
+
+# Who wrote which file that its owner ships.
+SHIPPED_BY = {
+    "chexpert": {
+        "who": "the CheXpert labeler, a program reading the radiology report",
+        "how": _RULES_HOW,
+        "version": "CheXpert-v1.0, train.csv",
+        **_CHEXPERT_IRVIN,
+    },
+    "chexbert": {
+        "who": "CheXbert, a network reading the radiology report",
+        "how": "BERT trained on the CheXpert labeler's output, then on radiologists'; -1 uncertain, blank: unsaid",
+        "version": "train_cheXbert.csv",
+        **_CHEXPERT,
+        "citation": "Smit A et al. CheXbert. EMNLP 2020",
+    },
+    "visualchexbert": {
+        "who": "VisualCheXbert, a network reading the radiology report",
+        "how": "BERT trained to give what a network sees on the image; present or absent only",
+        "version": "train_visualCheXbert.csv",
+        **_CHEXPERT,
+        "citation": "Jain S et al. VisualCheXbert. CHIL 2021",
+    },
+    "chexpert_valid_radiologists": {
+        "who": "three radiologists, majority",
+        "how": "independent reads of the study; every image of it shares its labels",
+        "version": "CheXpert-v1.0, valid.csv",
+        **_CHEXPERT_IRVIN,
+    },
+    "chexpert_test_radiologists": {
+        "who": "five radiologists, majority",
+        "how": "independent reads of the study; every image of it shares its labels",
+        "version": "test_labels.csv of CheXlocalize",
+        **_CHEXPERT_IRVIN,
+    },
+    "chexpert_test_labeler": {
+        "who": "a program reading the radiology report (the CheXpert labeler or CheXbert)",
+        "how": "which of the two, the release does not tell; -1 uncertain, blank not mentioned",
+        "version": "test set of 500 studies, labels released 2021",
+        "source": "Stanford, rajpurkarlab/cheXpert-test-set-labels",
+        "licence": "none stated",
+        "citation": "Irvin J et al. CheXpert. AAAI 2019",
+    },
+    "mimic_chexpert": {
+        "who": "the CheXpert labeler, a program reading the radiology report",
+        "how": _RULES_HOW,
+        "version": "mimic-cxr-2.0.0-chexpert",
+        **_MIMIC,
+    },
+    "mimic_negbio": {
+        "who": "NegBio, a program reading the radiology report",
+        "how": _RULES_HOW,
+        "version": "mimic-cxr-2.0.0-negbio",
+        **_MIMIC,
+    },
+    "mimic_report_radiologist": {
+        "who": "one radiologist reading the radiology report, not the image",
+        "how": "reports of the test part only; -1 uncertain, blank not mentioned",
+        "version": "mimic-cxr-2.1.0-test-set-labeled",
+        **_MIMIC,
+    },
+}
+BLANK = ("kept", "absent")  # what a finding that a report does not mention becomes: not assessed, or 0
+_SPELLING = {
+    **labelsets.CHEXPERT_FINDINGS,
+    "Airspace Opacity": "lung_opacity",
+}  # so MIMIC's radiologist calls it
+
+
+def shipped_file(store, path, by, metadata=None, blank="kept"):
+    """Return a label file that comes with CheXpert or MIMIC-CXR, on the images of the cohort.
+
+    Parameters
+    ----------
+    store : cohorts.Store
+        Of torchxrayvision's `CheX_Dataset`, `CheXlocalize_Dataset` or `MIMIC_Dataset`.
+    path : str
+        `.csv` or `.csv.gz` with a column per finding in CheXpert's spelling (only `No Finding` may lack), 1, 0, -1 or
+        blank, and `Path` (images, in whatever folder), `Study` (CheXpert's) or `study_id` (MIMIC's): every image of a
+        study gets its labels.
+    by : str
+        Who wrote it, a key of `SHIPPED_BY`: the card.
+    metadata : str, optional
+        `mimic-cxr-2.0.0-metadata.csv.gz`, needed with `study_id`.
+    blank : {"kept", "absent"}
+        Whether a blank stays not assessed or counts as absent, as in CheXpert's own networks. -1 is always kept.
+
+    Raises
+    ------
+    ValueError
+        If there is no such `by`, a column is missing, a value is no label, an image or study occurs twice, or no
+        image of the cohort is in the file.
+    """
+    if by not in SHIPPED_BY:
+        raise ValueError(f"by: {by!r} is none of {', '.join(SHIPPED_BY)}.")
+    csv = paths.source_path(path)
+    rows = labelsets.read_csv(csv, ())
+    spelling = {theirs: ours for theirs, ours in _SPELLING.items() if theirs in rows}
+    missing = sorted(set(_SPELLING.values()) - set(spelling.values()) - {"no_finding"})
+    if missing:
+        raise ValueError(f"{csv} has no column for {', '.join(missing)}; it has {', '.join(rows.columns)}.")
+    labels = rows[list(spelling)].rename(columns=spelling)
+    labels = labelsets.check_label_columns(labels, list(labels), csv)
+    keys, images = _keys(store, rows, csv, metadata)
+    if keys.duplicated().any():
+        at = int(np.flatnonzero(keys.duplicated())[0])
+        raise ValueError(f"{csv} line {rows.index[at] + 2}: {keys.iloc[at]!r} occurs twice; keep one row.")
+    table = images.merge(labels.assign(key=keys), on="key").drop(columns="key")
+    if table.empty:
+        raise ValueError(f"None of the {len(rows)} rows of {csv} is of an image of cohort {store.name!r}.")
+    notes = [f"{len(store.index) - len(table)} of {len(store.index)} images of the cohort are not in {csv.name}."]
+    notes.append(f"{int((~keys.isin(images['key'])).sum())} of its {len(rows)} rows are of no image of the cohort.")
+    return _with_blanks(table, {**SHIPPED_BY[by], "notes": notes}, blank)
+
+
+def _keys(store, rows, csv, metadata):
+    """Return the key of each row of a shipped file, and `image_id, key` of the cohort's images."""
+    ids = store.index["image_id"]
+    if "Path" in rows:
+        return report_sources.image_key(rows["Path"]), pd.DataFrame(
+            {"image_id": ids, "key": report_sources.image_key(ids)}
+        )
+    if "Study" in rows:
+        key = report_sources.image_key(ids).str.rpartition("/")[0]
+        return report_sources.image_key(rows["Study"]), pd.DataFrame({"image_id": ids, "key": key})
+    if "study_id" not in rows:
+        raise ValueError(f"{csv} has no column Path, Study or study_id; it has {', '.join(rows.columns)}.")
+    if metadata is None:
+        raise ValueError(
+            f"{csv} labels studies: name `metadata` (mimic-cxr-2.0.0-metadata.csv.gz), which has images."
+        )
+    studies = labelsets.read_csv(paths.source_path(metadata), ("dicom_id", "study_id"))
+    images = pd.DataFrame({"image_id": ids}).merge(
+        studies[["dicom_id", "study_id"]].drop_duplicates("dicom_id"), left_on="image_id", right_on="dicom_id"
+    )
+    return rows["study_id"], images[["image_id", "study_id"]].rename(columns={"study_id": "key"})
+
+
+def _with_blanks(table, card, blank):
+    """Return a label set with its blanks kept or taken as absent, which the card says with their number."""
+    if blank not in BLANK:
+        raise ValueError(f"blank: {blank!r} is none of {', '.join(BLANK)}.")
+    findings = [c for c in table if c != "image_id"]
+    said = f"{int(table[findings].isna().sum().sum())} blank labels, not mentioned, are "
+    if blank == "absent":
+        table = table.fillna(dict.fromkeys(findings, 0.0))
+    notes = [
+        *card.get("notes", []),
+        said + ("taken as absent." if blank == "absent" else "kept as not assessed."),
+    ]
+    return table, {**card, "notes": notes}
+
+
+# --- reports, read by a labeler -------------------------------------------------------------------------------------
+
+
+def labeler(name, **arguments):
+    """Return a report labeler: an object whose `read_many(texts)` gives a row of findings a text.
+
+    Parameters
+    ----------
+    name : str
+        A key of `cxrlib.label.LABELERS`, which is imported only here.
+    **arguments
+        Of that entry.
+    """
+    labelers = import_module("cxrlib.label").LABELERS
+    if name not in labelers:
+        raise ValueError(f"There is no report labeler {name!r}; there are {', '.join(labelers)}.")
+    return labelers[name](**arguments)
+
+
+def _opened(name, arguments):
+    return labeler(name, **arguments)
+
+
+def read_reports(store, labeler, reports, arguments=None, blank="kept", **card):
+    """Return what a labeler reads in the reports of the cohort's images.
+
+    Parameters
+    ----------
+    store : cohorts.Store
+    labeler : str
+        A name that the function `labeler` knows.
+    reports : Mapping
+        Where the reports are (`report_sources.read`).
+    arguments : Mapping, optional
+        Of the labeler.
+    blank : {"kept", "absent"}
+        Whether what a report does not mention stays not assessed or counts as absent. -1 is always kept.
+    **card
+        Fields of the card, where they are to say something else.
+
+    Raises
+    ------
+    ValueError
+        If a setting is unknown, no image has a report, or the labeler does not give one row a text.
+
+    Notes
+    -----
+    Every image of a study gets its report's labels. Images without a report are not in the label set: the card
+    counts them.
+    """
+    unknown = sorted(set(card) - set(labelsets.CARD_FIELDS))
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is neither an argument of read_reports nor a field of the card.")
+    found = report_sources.of_images(report_sources.read(reports), store.index["image_id"])
+    texts = found.table.drop_duplicates("report_id").set_index("report_id")["text"]
+    said = _opened(labeler, dict(arguments or {})).read_many(texts.tolist())
+    if len(said) != len(texts):
+        raise ValueError(f"Labeler {labeler!r} gave {len(said)} rows for {len(texts)} reports.")
+    labels = said.astype("float32").set_axis(texts.index).loc[found.table["report_id"]].reset_index(drop=True)
+    table = pd.concat([found.table["image_id"].reset_index(drop=True), labels], axis=1)
+    about = {
+        "who": f"the labeler {labeler!r} of this repository, a program reading the radiology report",
+        "how": f"{len(texts)} reports of {len(table)} images; section {reports.get('sections', 'impression')}",
+        "version": "this revision",
+        "source": f"reports from {reports['source']}",
+        "licence": "as the reports",
+        "citation": "this repository, and the owner of the reports",
+        **card,
+        "labeler": {"name": labeler, **(arguments or {})},
+        "notes": found.notes(),
+    }
+    return _with_blanks(table, about, blank)
+
+
+# --- simulated ------------------------------------------------------------------------------------------------------
 
 _SIMULATED = {
     "source": "cxrlib.simulate: simulated images, no patients",
@@ -156,13 +400,90 @@ def simulated_reports(store, reference, noise_scale, drain_log_odds, faint_log_o
     }
 
 
+def simulated_report_texts(store, reference, seed, noise_scale=1.0, drain_log_odds=2.0, faint_log_odds=3.0):
+    """Return the simulated reports of a simulated cohort's images (`cxrlib.reports`), in the store's order.
+
+    Parameters
+    ----------
+    store : cohorts.Store
+    reference : pandas.DataFrame
+        `image_id` and the findings that the reporter could have seen.
+    seed, noise_scale, drain_log_odds, faint_log_odds
+        See `reports.simulated`.
+
+    Returns
+    -------
+    texts : list of str
+    said : pandas.DataFrame
+        What the reporter had in mind, in the same order.
+    """
+    truth = reference.set_index("image_id").loc[store.index["image_id"]].reset_index(drop=True)
+    return reports.simulated(
+        store.index.reset_index(drop=True),
+        truth,
+        pd.read_csv(paths.label_noise_path()),
+        seed,
+        scale=noise_scale,
+        drain_log_odds=drain_log_odds,
+        faint_log_odds=faint_log_odds,
+    )
+
+
+def as_simulated_findings(read):
+    """Return a labeler's output on the findings of simulated reports; what is not mentioned counts as absent."""
+    read = read.copy()
+    parts = [f for f in ("lung_opacity", "consolidation", "infiltration", "pneumonia") if f in read]
+    if "airspace_opacity" not in read:
+        certain, doubted = (read[parts] == 1).any(axis=1), (read[parts] == -1).any(axis=1)
+        read["airspace_opacity"] = np.select([certain, doubted], [1.0, -1.0], 0.0)
+    return read[list(reports.FINDINGS)].fillna(0).astype("float32")
+
+
+def simulated_report_labels(store, labeler, reference, seed, built, arguments=None, **options):
+    """Return what a labeler reads in the simulated reports of a simulated cohort.
+
+    Errors arise twice, as in a hospital: the report omits and adds at the rates measured on real ones, and the
+    labeler misreads.
+
+    Parameters
+    ----------
+    store : cohorts.Store
+    labeler : str
+        A key of `cxrlib.label.LABELERS`.
+    reference : str
+        The label set of what the reporter could have seen.
+    seed : int
+        Of the reports: the same for every labeler that is compared.
+    built : dict of pandas.DataFrame
+        The label sets of this cohort built so far.
+    arguments : Mapping, optional
+        Of the labeler.
+    **options
+        `noise_scale, drain_log_odds, faint_log_odds` of `simulated_report_texts`.
+    """
+    texts, _ = simulated_report_texts(store, built[reference], seed, **options)
+    read = as_simulated_findings(_opened(labeler, dict(arguments or {})).read_many(texts))
+    table = pd.concat([store.index["image_id"].reset_index(drop=True), read.reset_index(drop=True)], axis=1)
+    return table, {
+        "who": f"the labeler {labeler!r} of this repository, reading simulated reports",
+        "how": "reports written by a grammar, with the omissions and false alarms of real ones; what a report does "
+        "not mention counts as absent; airspace_opacity is any of lung opacity, consolidation, infiltration and "
+        "pneumonia",
+        "version": "1",
+        **_SIMULATED,
+    }
+
+
 KINDS = {
     "published": published,
     "shipped": shipped,
     "own": own,
+    "shipped_file": shipped_file,
+    "read_reports": read_reports,
     "drawn_truth": drawn_truth,
     "simulated_panel": simulated_panel,
     "simulated_reports": simulated_reports,
+    "simulated_report_labels": simulated_report_labels,
 }
 
 

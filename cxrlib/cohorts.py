@@ -293,7 +293,8 @@ def open_source(settings):
     """
     settings = dict(settings)
     name = settings.pop("source", None)
-    settings.pop("pixels", None)  # what they are the same pixels as is for splits.check_external
+    for name_of_pixels in ("pixels", "official_part"):  # whose pixels these are is for splits.check_external
+        settings.pop(name_of_pixels, None)
     if name not in SOURCES:
         raise ValueError(f"source: {name!r} is none of {', '.join(SOURCES)}.")
     try:

@@ -155,6 +155,25 @@ class Cells:
             "delong_clustered_p": clustered.p,
         }
 
+    def mean(self, arms, cohort, test_labels):
+        """Return the mean AUC of several arms, one network's findings, as an Interval; None if any is missing."""
+        if not all(self.has(arm, cohort, test_labels) for arm in arms):
+            return None
+        each = [self._auc(arm, cohort, test_labels) for arm in arms]
+        return stats.interval(np.mean([np.mean(areas) for areas, _ in each]), np.mean([r for _, r in each], axis=0))
+
+    def mean_difference(self, arms_a, arms_b, cohort, test_labels):
+        """Return the paired difference a - b of two mean AUCs as a dict; None if any is missing."""
+        means = [self.mean(arms, cohort, test_labels) for arms in (arms_a, arms_b)]
+        if None in means:
+            return None
+        sides = [
+            np.mean([self._auc(arm, cohort, test_labels)[1] for arm in arms], axis=0) for arms in (arms_a, arms_b)
+        ]
+        value = stats.difference(means[0].estimate - means[1].estimate, sides[0] - sides[1])
+        spread = float(np.nanstd(sides[0] - sides[1], ddof=1))
+        return {**value._asdict(), "smallest": stats.smallest_difference(spread)}
+
     def roc(self, arm, cohort, test_labels, specificities):
         """Return mean, low and high sensitivity at each specificity, each (k,)."""
         label, scores, resamples, _ = self._select(arm, cohort, test_labels)

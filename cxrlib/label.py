@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxrlib import openi, progress, rules
+from cxrlib import openi, paths, progress, rules
 
 ID_COLUMNS = ("report_id", "study_id", "image_id", "id", "uid", "accession", "accession_number", "study", "filename")
 TEXT_COLUMNS = ("report", "text", "report_text", "report text", "report impression", "impression")
@@ -80,7 +80,57 @@ class Rules:
             yield report_id, reading.labels, reading.evidence
 
 
-LABELERS = {"rules": Rules}
+class _Learned:
+    """A labeler that was trained, as this command uses it: `folder` is where it lies."""
+
+    gives_evidence = False
+
+    def __init__(self, folder=None):
+        self.labeler = self._load(Path(folder) if folder else paths.labeler_dir(self.name))
+        self.findings = tuple(self.labeler.findings)
+
+    def read_many(self, texts):
+        """Return labels, a row per text."""
+        return self.labeler.read_many(list(texts))
+
+
+class Bert(_Learned):
+    """The language-model labeler that notebook 12 trains."""
+
+    name = "bert"
+
+    @staticmethod
+    def _load(folder):
+        from cxrlib import bert  # loads torch: seconds that the rules need not wait
+
+        return bert.BertLabeler.load(folder)
+
+
+class Visual(_Learned):
+    """The labeler that learned from images, which notebook 13 trains."""
+
+    name = "visual"
+
+    @staticmethod
+    def _load(folder):
+        from cxrlib import visual
+
+        return visual.VisualLabeler.load(folder)
+
+
+class Chexbert(_Learned):
+    """CheXbert's released checkpoint; `folder` is the file, chexbert.pth."""
+
+    name = "chexbert"
+
+    @staticmethod
+    def _load(folder):
+        from cxrlib import bert
+
+        return bert.load_chexbert(folder)
+
+
+LABELERS = {"rules": Rules, "bert": Bert, "visual": Visual, "chexbert": Chexbert}
 
 
 def stream(labeler, reports, workers=None, evidence=False):

@@ -1,7 +1,10 @@
 """Open-i's chest radiograph reports (Indiana University): one XML file each, 3,955 in the torchxrayvision package."""
 
+import functools
+import hashlib
 import tarfile
 from dataclasses import dataclass
+from pathlib import Path
 from xml.etree import ElementTree
 
 from cxrlib import paths
@@ -34,6 +37,12 @@ class Report:
         """The report as text, a heading and a paragraph per section."""
         return "\n\n".join(f"{heading}: {text}" for heading, text in self.sections.items() if text)
 
+    @property
+    def read_text(self):
+        """What a labeler is to read: findings and impression alone, since a question is no finding."""
+        kept = ("FINDINGS", "IMPRESSION")
+        return "\n".join(f"{heading}: {text}" for heading, text in self.sections.items() if text and heading in kept)
+
 
 def parse(data, where):
     """Return the `Report` in the XML of one file.
@@ -60,6 +69,26 @@ def parse(data, where):
     sections = {heading: " ".join(text.split()) for heading, text in parts}
     codes = tuple((code.text or "").strip() for code in root.iterfind(".//MeSH/major"))
     return Report(named.get("id"), sections, codes, len(root.findall("parentImage")))
+
+
+def part(report_id):
+    """Return what a report may be used for.
+
+    Returns
+    -------
+    str
+        `apart`: nothing is taught or tuned on it (`phrases/openi_apart.txt`). Else by the first byte of the id's
+        SHA-256: even `development`, on which rules were written and networks learn, odd `test`.
+    """
+    if report_id in _apart():
+        return "apart"
+    return "test" if hashlib.sha256(report_id.encode()).digest()[0] % 2 else "development"
+
+
+@functools.cache
+def _apart():
+    lines = (Path(__file__).parent / "phrases" / "openi_apart.txt").read_text().splitlines()
+    return frozenset(line for line in lines if line and not line.startswith("#"))
 
 
 def read(path=None):

@@ -37,13 +37,19 @@ def split_path(edition):
 
 
 def target_path(edition, target):
-    """Return the training table of one target."""
-    return ROOT / "data" / "targets" / edition / f"{target}.parquet"
+    """Return the training table of one target; the visual labeler's, made later, lies in a folder of its own."""
+    later = ROOT / "data" / "targets_visual" / edition / f"{target}.parquet"
+    return later if later.exists() else ROOT / "data" / "targets" / edition / f"{target}.parquet"
 
 
 def label_noise_path():
     """Return the table of measured label noise (notebook 02)."""
     return ROOT / "data" / "label_noise.csv"
+
+
+def labeler_dir(name):
+    """Return the folder of a trained report labeler (notebooks 12 and 13)."""
+    return ROOT / "data" / "labelers" / name
 
 
 def results_dir(edition, *parts):

@@ -41,6 +41,7 @@ RULE_KINDS = {
     "scope": ("ends", "verbs", "seen", "degree"),
     "sections": ("findings", "organs", "impression", "ignored"),
 }
+SENTENCE_MAX = 1_000  # letters; longer ones are cut
 GAP_WORDS = 8  # words that `...` may stand for
 EXPANSIONS_MAX = 5_000  # spellings that one phrase may stand for
 REMEMBERED = 50_000  # sentences whose reading is kept, since reports repeat them
@@ -289,10 +290,20 @@ def _sentences(text, start, end):
         bounds.sort()
     for stop, following in bounds:
         if stop > start:
-            yield start, stop
+            yield from _cut(text, start, stop)
         start = max(start, following)
     if end > start:
-        yield start, end
+        yield from _cut(text, start, end)
+
+
+def _cut(text, start, end):
+    """Yield `start, end` of a sentence, in pieces if it is one that no report has: its time grows with its square."""
+    while end - start > SENTENCE_MAX:
+        space = text.rfind(" ", start + 1, start + SENTENCE_MAX)
+        stop = space if space > 0 else start + SENTENCE_MAX
+        yield start, stop
+        start = stop
+    yield start, end
 
 
 # --- assertion ----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from cxrlib import labelsets
+from cxrlib import labelsets, paths
 from cxrlib.catalogue import PIXELS, shared_reason
 
 SPLITS = ("train", "valid", "test")
@@ -27,6 +27,9 @@ def pixel_family(settings):
 def check_external(train_cohort, test_cohort, settings):
     """Raise a ValueError if a test cohort shares pixels with the training cohort.
 
+    Parts of one collection that its owner divided by patient (CheXpert's train, valid and test) may test each other
+    if each says which it is, `official_part`; `check_apart` then holds them to it.
+
     Parameters
     ----------
     train_cohort, test_cohort : str
@@ -34,7 +37,8 @@ def check_external(train_cohort, test_cohort, settings):
         The `cohorts` section of `params.yaml`.
     """
     train, test = pixel_family(settings[train_cohort]), pixel_family(settings[test_cohort])
-    if train == test:
+    parts = [settings[cohort].get("official_part") for cohort in (train_cohort, test_cohort)]
+    if train == test and (None in parts or parts[0] == parts[1]):
         raise ValueError(f"{test_cohort!r} is not external to {train_cohort!r}: {shared_reason(train)}")
 
 
@@ -46,6 +50,28 @@ def check_no_shared_files(train_index, test_index, train_cohort, test_cohort):
         raise ValueError(
             f"{len(shared)} images of {test_cohort!r} are also in {train_cohort!r} (the first: {first}): "
             "it is not an external test set until they are removed."
+        )
+
+
+def check_apart(train_index, test_index, train_cohort, test_cohort, settings):
+    """Raise a ValueError if two cohorts hold the same image file, or parts of one collection the same patient.
+
+    Parameters
+    ----------
+    train_index, test_index : pandas.DataFrame
+        Packed cohorts' `images.parquet`.
+    train_cohort, test_cohort : str
+    settings : Mapping
+        The `cohorts` section of `params.yaml`.
+    """
+    check_no_shared_files(train_index, test_index, train_cohort, test_cohort)
+    if pixel_family(settings[train_cohort]) != pixel_family(settings[test_cohort]):
+        return  # patients of two collections may have the same number and be two people
+    shared = sorted(set(train_index["patient_id"]) & set(test_index["patient_id"]))
+    if shared:
+        raise ValueError(
+            f"{len(shared)} patients of {test_cohort!r} are also in {train_cohort!r} (the first: {shared[0]}): these "
+            "are not the parts that the owner divided by patient."
         )
 
 
@@ -100,6 +126,28 @@ def official(index, valid_frac, seed):
     return checked(index[["image_id", "patient_id"]].assign(split=split))
 
 
+def listed(index, path, image="image_id"):
+    """Return the split that a table gives, such as `mimic-cxr-2.0.0-split.csv.gz`.
+
+    Parameters
+    ----------
+    index : pandas.DataFrame
+    path : str
+        A CSV with the image's id and `split`: train, valid (or validate, val) or test. Images that it does not list
+        are left out of every split.
+    image : str
+        The column of the image's id (`dicom_id`).
+    """
+    csv = paths.source_path(path)
+    rows = labelsets.read_csv(csv, (image, "split")).drop_duplicates([image, "split"])
+    if rows[image].duplicated().any():
+        raise ValueError(f"{csv}: image {rows[image][rows[image].duplicated()].iloc[0]!r} is in two splits.")
+    split = index["image_id"].map(rows.set_index(image)["split"].replace({"validate": "valid", "val": "valid"}))
+    if split.isna().all():
+        raise ValueError(f"None of the {len(rows)} images of {csv} is in the cohort.")
+    return checked(index[["image_id", "patient_id"]].assign(split=split.astype("string")))
+
+
 def all_test(index):
     """Return a split that puts everything into the test set: an external cohort."""
     return checked(index[["image_id", "patient_id"]].assign(split=pd.Series("test", index.index, dtype="string")))
@@ -126,7 +174,7 @@ def checked(split):
 def make(index, settings):
     """Return the split that the `split` section of `params.yaml` describes (`kind` and its arguments)."""
     settings = dict(settings)
-    kinds = {"by_patient": by_patient, "official": official}
+    kinds = {"by_patient": by_patient, "official": official, "listed": listed}
     kind = settings.pop("kind", None)
     if kind not in kinds:
         raise ValueError(f"split kind {kind!r} is none of {', '.join(kinds)}.")

@@ -87,6 +87,7 @@ class VisualLabeler:
             "findings": self.findings,
             "encoder": self.encoder,
             "pooling": self.network.pooling,
+            "trained_layers": self.network.trained_layers,
             "weights": self.weights.tolist(),
         }
         (folder / "labeler.json").write_text(json.dumps(entry, indent=1) + "\n")
@@ -100,13 +101,13 @@ class VisualLabeler:
         entry = json.loads((folder / "labeler.json").read_text())
         path = bert.encoder_path(entry["encoder"])
         encoder = AutoModel.from_config(AutoConfig.from_pretrained(path))
-        network = bert.ReportNetwork(encoder, len(entry["findings"]), entry["pooling"])
+        network = bert.ReportNetwork(encoder, len(entry["findings"]), entry["pooling"], entry["trained_layers"])
         bert.load_network(network, folder / "model.safetensors")
         tokenizer = AutoTokenizer.from_pretrained(path)
         return cls(network, tokenizer, entry["findings"], entry["encoder"], entry["weights"])
 
 
-def train(texts, probabilities, settings, encoder="minilm"):
+def train(texts, probabilities, settings, encoder="minilm", trained_layers=None):
     """Return a visual labeler trained on reports and an image network's probabilities, and its losses.
 
     Parameters
@@ -116,13 +117,15 @@ def train(texts, probabilities, settings, encoder="minilm"):
         A row per text, a column per finding, in [0, 1].
     settings : bert.Settings
     encoder : str
+    trained_layers : int, optional
+        See `bert.ReportNetwork`.
     """
     values = probabilities.to_numpy(float)
     if np.isnan(values).any() or (values < 0).any() or (values > 1).any():
         raise ValueError("probabilities lie in [0, 1], and every report needs one of each finding.")
     model, tokenizer, pooling = bert.load_encoder(encoder)
     torch.manual_seed(settings.seed)
-    network = bert.ReportNetwork(model, values.shape[1], pooling)
+    network = bert.ReportNetwork(model, values.shape[1], pooling, trained_layers)
     tokens = bert.tokenize(tokenizer, texts)
     history = bert.fit(network, tokens, values, bert.soft_loss, settings, tokenizer.pad_token_id)
     return VisualLabeler(network, tokenizer, list(probabilities.columns), encoder), history

@@ -1,4 +1,7 @@
-"""The label sets that a cohort can have: published, shipped with its images, one's own, simulated."""
+"""The label sets that a cohort can have: published, shipped, one's own, read from reports, simulated."""
+
+import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -208,3 +211,156 @@ def test_reports_err_as_measured_and_where_assumed(simulated, built, drain, fain
 def test_build_says_which_label_set_is_wrong(simulated, settings, message):
     with pytest.raises(ValueError, match=message):
         cohort_labels.build(simulated, settings)
+
+
+# --- files that are shipped ------------------------------------------------------------------------------------
+
+NAMES = list(labelsets.CHEXPERT_FINDINGS)
+CHEXPERT_IDS = [f"CheXpert-v1.0-small/train/patient{p:05d}/study1/view1_frontal.jpg" for p in range(4)]
+
+
+@pytest.fixture
+def shipped_csv(tmp_path):
+    def write(ids, column="Path", drop=(), name="train.csv", rename=None):
+        rows = pd.DataFrame(np.nan, range(len(ids)), NAMES)
+        rows.loc[0, ["Edema", "Pleural Effusion"]] = 1, -1
+        rows.loc[1:, "Edema"] = 0
+        rows = rows.drop(columns=list(drop)).rename(columns=rename or {})
+        rows.insert(0, column, ids)
+        rows.to_csv(tmp_path / name, index=False)
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_shipped_file_keeps_uncertain_and_blank(shipped_csv):
+    ids = [i.replace("-small", "") for i in CHEXPERT_IDS[:3]]  # the full release calls its folder otherwise
+    table, card = cohort_labels.shipped_file(of_ids(*CHEXPERT_IDS[::-1]), shipped_csv(ids), "visualchexbert")
+    labelsets.check(table, "shipped")
+    assert table["image_id"].tolist() == CHEXPERT_IDS[2::-1] and table.shape == (3, 15)
+    last = table.iloc[-1]
+    assert (last["edema"], last["effusion"]) == (1, -1) and np.isnan(last["cardiomegaly"])
+    assert set(labelsets.CARD_FIELDS) < set(card) and "VisualCheXbert" in card["who"]
+    assert card["notes"] == [
+        "1 of 4 images of the cohort are not in train.csv.",
+        "0 of its 3 rows are of no image of the cohort.",
+        "38 blank labels, not mentioned, are kept as not assessed.",
+    ]
+    table, card = cohort_labels.shipped_file(of_ids(*CHEXPERT_IDS), shipped_csv(ids), "chexpert", blank="absent")
+    assert not table.isna().any(axis=None) and (table["effusion"] == -1).sum() == 1
+    assert card["notes"][-1] == "38 blank labels, not mentioned, are taken as absent."
+
+
+def test_shipped_file_of_studies(shipped_csv, tmp_path):
+    pairs = of_ids("test/patient1/study1/view1_frontal.jpg", "test/patient1/study1/view2_frontal.jpg")
+    path = shipped_csv(["CheXpert-v1.0/test/patient1/study1", "CheXpert-v1.0/test/patient2/study1"], "Study")
+    table, card = cohort_labels.shipped_file(pairs, path, "chexpert_test_labeler")
+    assert table["edema"].tolist() == [1, 1] and "1 of its 2 rows" in card["notes"][1]
+    (tmp_path / "meta.csv").write_text("dicom_id,subject_id,study_id\na,1,50\nb,1,50\nc,2,60\n")
+    path = shipped_csv([60, 50], "study_id", drop=["No Finding"], rename={"Lung Opacity": "Airspace Opacity"})
+    metadata = str(tmp_path / "meta.csv")
+    table, card = cohort_labels.shipped_file(of_ids("a", "c", "d"), path, "mimic_report_radiologist", metadata)
+    assert table.set_index("image_id")["edema"].to_dict() == {"a": 0, "c": 1}
+    assert "lung_opacity" in table and "no_finding" not in table and "not the image" in card["who"]
+    with pytest.raises(ValueError, match="labels studies: name `metadata`"):
+        cohort_labels.shipped_file(of_ids("a"), path, "mimic_report_radiologist")
+
+
+def test_shipped_file_says_what_is_wrong(shipped_csv):
+    def refuses(message, path, by="chexpert", ids=CHEXPERT_IDS, **arguments):
+        with pytest.raises(ValueError, match=message):
+            cohort_labels.shipped_file(of_ids(*ids), path, by, **arguments)
+
+    refuses("by: 'cxr' is none of chexpert, chexbert", shipped_csv(CHEXPERT_IDS), by="cxr")
+    refuses("blank: 'zero' is none of kept, absent", shipped_csv(CHEXPERT_IDS), blank="zero")
+    refuses("no column for edema; it has Path", shipped_csv(CHEXPERT_IDS, drop=["Edema"]))
+    refuses("no column Path, Study or study_id", shipped_csv(CHEXPERT_IDS, "image"))
+    refuses("line 4: 'train/patient00000/study1/view1_frontal' occurs twice", shipped_csv(CHEXPERT_IDS[:2] * 2))
+    refuses("None of the 4 rows of .* is of an image of cohort 'fake'", shipped_csv(CHEXPERT_IDS), ids=["a"])
+    with pytest.raises(FileNotFoundError, match=r"train_cheXbert\.csv was not found"):
+        cohort_labels.shipped_file(of_ids(*CHEXPERT_IDS), "train_cheXbert.csv", "chexbert")
+
+
+# --- reports, read -----------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """A labeler for tests: says edema where the word is."""
+
+    def __init__(self, uncertain="may"):
+        self.uncertain, self.read = uncertain, []
+
+    def read_many(self, texts):
+        self.read += texts
+        said = [(-1 if self.uncertain in t else 1) if "edema" in t else np.nan for t in texts]
+        return pd.DataFrame({"edema": said, "mass": 0.0})
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    made = []
+
+    def labeler(name, **arguments):
+        made.append((name, arguments, Reader(**arguments)))
+        return made[-1][-1]
+
+    monkeypatch.setattr(cohort_labels, "labeler", labeler)
+    return made
+
+
+def test_read_reports(reader, csv):
+    path = csv("image_id,text,report_id\na,edema,1\nb,edema,1\nc,might be edema,2\nd,clear,3\nx,edema,4\n")
+    settings = {
+        "rules": {
+            "kind": "read_reports",
+            "labeler": "rules",
+            "arguments": {"uncertain": "might"},
+            "reports": {"source": "folder", "path": path},
+        }
+    }
+    table, card = cohort_labels.build(of_ids("d", "c", "b", "a", "e"), settings)["rules"]
+    labelsets.check(table, "rules")
+    assert table["image_id"].tolist() == ["d", "c", "b", "a"] and table["mass"].tolist() == [0] * 4
+    np.testing.assert_array_equal(table["edema"], [NAN, -1, 1, 1])
+    name, arguments, made = reader[0]
+    assert (name, arguments) == ("rules", {"uncertain": "might"})
+    assert made.read == ["clear", "might be edema", "edema"], "each report is read once"
+    assert set(labelsets.CARD_FIELDS) < set(card) and card["labeler"] == {"name": "rules", "uncertain": "might"}
+    assert card["notes"] == [
+        "1 images have no report with text: e.",
+        "1 reports are of no image of the cohort: 4.",
+        "1 blank labels, not mentioned, are kept as not assessed.",
+    ]
+    settings["rules"] |= {"blank": "absent", "who": "ours"}
+    table, card = cohort_labels.build(of_ids("d", "c"), settings)["rules"]
+    assert table["edema"].tolist() == [0, -1] and card["who"] == "ours"
+
+
+def test_read_reports_says_what_is_wrong(reader, csv):
+    reports = {"source": "folder", "path": csv("image_id,text\na,edema\n")}
+    with pytest.raises(ValueError, match="None of 1 images"):
+        cohort_labels.read_reports(of_ids("z"), "rules", reports)
+    settings = {"kind": "read_reports", "labeler": "rules", "reports": reports}
+    with pytest.raises(ValueError, match="'argument' is neither an argument of read_reports nor a field"):
+        cohort_labels.build(of_ids("a"), {"x": {**settings, "argument": {}}})
+    with pytest.raises(ValueError, match=r"'x': .*uncertainty"):
+        cohort_labels.build(of_ids("a"), {"x": {**settings, "arguments": {"uncertainty": 1}}})
+
+
+def test_a_labeler_that_skips_reports_is_refused(monkeypatch, csv):
+    class Short(Reader):
+        def read_many(self, texts):
+            return super().read_many(texts)[:-1]
+
+    monkeypatch.setattr(cohort_labels, "labeler", lambda name: Short())
+    with pytest.raises(ValueError, match="'short' gave 1 rows for 2 reports"):
+        path = csv("image_id,text\na,edema\nb,clear\n")
+        cohort_labels.read_reports(of_ids("a", "b"), "short", {"source": "folder", "path": path})
+
+
+def test_labelers_are_looked_up_by_name(monkeypatch):
+    """The module of labelers is imported only when one is asked for."""
+    monkeypatch.setitem(sys.modules, "cxrlib.label", types.SimpleNamespace(LABELERS={"fake": Reader}))
+    assert cohort_labels.labeler("fake", uncertain="or").uncertain == "or"
+    with pytest.raises(ValueError, match="no report labeler 'bart'; there are fake"):
+        cohort_labels.labeler("bart")

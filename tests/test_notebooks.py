@@ -25,7 +25,7 @@ STRICT = [
     "paper/08_statistics.ipynb",
     "paper/quick/20_pneumothorax.ipynb",
 ]
-FETCHED = "paper/07_readers.ipynb"  # from tables that are fetched
+FETCHED = ["paper/07_readers.ipynb", "paper/09_rankings.ipynb"]  # from tables that are fetched
 
 
 def parameters(path):
@@ -120,8 +120,9 @@ def test_committed_notebook_gives_its_outputs_again(scratch, notebook):
 
 
 @pytest.mark.xdist_group("readers")
-def test_the_readers_notebook_gives_its_outputs_again(tmp_path, label_tables):
-    done = nbval(replay.scratch_copy(ROOT, tmp_path), FETCHED)
+@pytest.mark.parametrize("notebook", FETCHED)
+def test_notebook_on_fetched_tables_gives_its_outputs_again(tmp_path, label_tables, notebook):
+    done = nbval(replay.scratch_copy(ROOT, tmp_path), notebook)
     assert done.returncode == 0, done.stdout[-3000:]
 
 

@@ -23,7 +23,10 @@ def tiny(seeds=(1,)):
     settings["cohorts"]["simulated"]["images_n"] = 400
     settings["cohorts"]["simulated_external"]["images_n"] = 120
     settings["runs"]["pneumothorax"] |= {"architectures": ["test_resnet"], "seeds": list(seeds)}
-    settings["runs"]["controls"]["targets"] = []
+    for group in ("controls", "labelers", "visual"):
+        settings["runs"][group]["targets"] = []
+    settings["labelers"]["editions"] = []
+    settings["bert"] |= {"rule_epochs": 1, "people_epochs": 1, "reports_n": 64}
     settings["training"]["epochs"] = 1
     settings["pneumothorax"] |= {"resamples_n": 50, "controls": {}}
     return settings
@@ -154,6 +157,7 @@ def test_edition_nih_runs_on_a_tiny_folder_of_the_releases_layout(checkout, firs
     settings["runs"]["pneumothorax"] |= {"architectures": ["test_resnet"], "seeds": [1]}
     settings["training"] |= {"epochs": 1, "batch_size": 16, "pretrained": "none"}
     settings["pneumothorax"] |= {"resamples_n": 50}
+    settings["bert"] = tiny()["bert"]
     ran, _ = repro(checkout, settings, "results", CXR_DATA=str(tmp_path))
     trained = {stage for stage in ran if stage.startswith("train@tiny_nih")}
     assert len(trained) == 3 and {"cohort@nih", "label_sets@nih", "results@tiny_nih"} <= ran

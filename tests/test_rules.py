@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import math
 import shutil
+import time
 import tracemalloc
 
 import pytest
@@ -399,6 +400,16 @@ def test_html_marks_mentions_and_escapes(labeler):
     assert shown._repr_html_() == shown
     with pytest.raises(ValueError, match="another text"):
         rules.html("Other words than those.", labeler.read(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["no effusion and ", "heart size ", "a: ", "NO EFFUSION ", "((effusion ", "x\n", "-"]
+)
+def test_endless_text_takes_no_endless_time(labeler, text):
+    text *= 20_000 // len(text)
+    start = time.perf_counter()
+    assert all(text[m.start : m.end] == m.text for m in labeler.read(text).evidence)
+    assert time.perf_counter() - start < 10
 
 
 def test_a_report_is_text(labeler):

@@ -193,6 +193,43 @@ def test_shared_files_are_refused():
         splits.check_no_shared_files(ours, theirs, "ours", "theirs")
 
 
+def test_the_owners_parts_may_test_each_other_if_they_share_no_patient():
+    cohorts = {
+        name: {**COHORTS["chexpert"], "official_part": part} for name, part in (("a", "train"), ("b", "valid"))
+    }
+    cohorts |= {"c": {**COHORTS["chexlocalize"], "official_part": "train"}, "d": COHORTS["chexlocalize"]}
+    splits.check_external("a", "b", cohorts)
+    for other in ("c", "d"):
+        with pytest.raises(ValueError, match=f"{other!r} is not external to 'a'"):
+            splits.check_external("a", other, cohorts)
+    ours = pd.DataFrame({"image_id": ["a", "b"], "patient_id": ["1", "2"], "sha256": ["1", "2"]})
+    theirs = pd.DataFrame({"image_id": ["x", "y"], "patient_id": ["3", "2"], "sha256": ["3", "4"]})
+    splits.check_apart(ours, theirs[:1], "a", "b", cohorts)
+    with pytest.raises(ValueError, match=r"1 patients of 'b' are also in 'a' \(the first: 2\)"):
+        splits.check_apart(ours, theirs, "a", "b", cohorts)
+    splits.check_apart(ours, theirs, "a", "nih", {**cohorts, "nih": COHORTS["nih"]})  # another patient 2
+    with pytest.raises(ValueError, match="1 images of 'nih' are also in 'a'"):
+        splits.check_apart(ours, theirs.assign(sha256="2"), "a", "nih", {**cohorts, "nih": COHORTS["nih"]})
+
+
+def test_a_listed_split(tmp_path):
+    index = pd.DataFrame({"image_id": list("abcd"), "patient_id": list("1123")})
+    path = tmp_path / "split.csv"
+    path.write_text("dicom_id,study_id,split\na,1,train\nb,2,train\nc,3,validate\nz,4,test\n")
+    settings = {"kind": "listed", "path": str(path), "image": "dicom_id"}
+    assert splits.make(index, settings)["split"].fillna("none").tolist() == ["train", "train", "valid", "none"]
+    for text, message in (
+        ("dicom_id,split\na,train\na,test\n", "'a' is in two splits"),
+        ("dicom_id,split\na,train\nb,test\n", "patient '1' is in test, train"),
+        ("dicom_id,split\na,fold1\n", "split 'fold1' is none of"),
+        ("dicom_id,split\nz,train\n", "None of the 1 images"),
+        ("dicom_id,fold\nz,train\n", "no column split"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            splits.make(index, settings)
+
+
 # --- targets -----------------------------------------------------------------------------------------------
 
 IDS = list("abcdefghij")

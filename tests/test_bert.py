@@ -1,0 +1,202 @@
+"""Report networks on tiny encoders: losses by hand, learning, loading and saving, and CheXbert's checkpoint."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cxrlib import bert, visual
+
+# isort: split
+from transformers import BertConfig, BertModel
+
+TINY = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+TEXTS = [
+    f"{start} {word}."
+    for start in ("There is", "No", "Possible", "The lungs are clear without")
+    for word in ("pneumothorax", "effusion", "large pneumothorax", "small effusion")
+] * 6
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Load a two-layer BERT with seeded weights wherever an encoder is asked for; the real tokenizer."""
+    tokenizer = bert.AutoTokenizer.from_pretrained(bert.encoder_path("minilm"))
+
+    def load(name):
+        torch.manual_seed(0)
+        return BertModel(TINY), tokenizer, "mean"
+
+    monkeypatch.setattr(bert, "load_encoder", load)
+    return tokenizer
+
+
+def labels():
+    """Return what the sentences say: 1, 0, -1, NaN not mentioned."""
+    said = {"There": 1.0, "No": 0.0, "Possible": -1.0, "The": 0.0}
+    rows = []
+    for text in TEXTS:
+        value = said[text.split()[0]]
+        rows.append({f: value if f in text else np.nan for f in ("pneumothorax", "effusion")})
+    return pd.DataFrame(rows)
+
+
+FAST = bert.Settings(epochs=12, batch_size=8, learning_rate=2e-3, seed=1)
+
+
+def test_class_numbers():
+    got = bert.class_targets([[np.nan, 1], [0, -1]])
+    assert got.tolist() == [[0, 1], [2, 3]] and got.dtype == np.float32
+    with pytest.raises(ValueError, match="label 2 is none of"):
+        bert.class_targets([[2.0]])
+
+
+def test_losses_by_hand():
+    logits = torch.log(torch.tensor([[0.1, 0.6, 0.2, 0.1, 0.25, 0.25, 0.25, 0.25]]))
+    four = bert.four_class_loss(logits, torch.tensor([[1.0, 3.0]]))
+    assert four.item() == pytest.approx(-(np.log(0.6) + np.log(0.25)) / 2)
+    assert bert.four_class_loss(logits, torch.tensor([[1.0, -100.0]])).item() == pytest.approx(-np.log(0.6))
+    present = bert.present_loss(logits, torch.tensor([[1.0, 0.0]]))
+    assert present.item() == pytest.approx((-np.log(0.6) - np.log(0.75)) / 2, rel=1e-5)
+    assert bert.present_loss(logits, torch.tensor([[np.nan, 0.0]])).item() == pytest.approx(-np.log(0.75), rel=1e-5)
+
+
+@pytest.mark.parametrize("trained_layers", [None, 1])
+def test_a_labeler_learns_what_the_rules_say_and_the_same_twice(tiny, tmp_path, trained_layers):
+    labeler, history = bert.train(TEXTS, labels(), FAST, trained_layers=trained_layers)
+    assert history["rules"][-1] < 0.5 * history["rules"][0]
+    got, want = labeler.read_many(TEXTS), labels()
+    same = (got.to_numpy() == want.to_numpy()) | (np.isnan(got.to_numpy()) & np.isnan(want.to_numpy()))
+    assert same.mean() > (0.9 if trained_layers is None else 0.8)
+    again, _ = bert.train(TEXTS, labels(), FAST, trained_layers=trained_layers)
+    assert (again.probabilities(TEXTS[:9]) == labeler.probabilities(TEXTS[:9])).all()
+    assert np.allclose(labeler.probabilities(TEXTS).sum(-1), 1, atol=1e-5)
+    assert labeler.read_many([]).empty
+
+
+def test_people_correct_the_rules(tiny):
+    wrong = labels().assign(effusion=np.nan)  # rules that never see an effusion
+    human = pd.DataFrame({"effusion": [(1.0 if "effusion" in t and t.startswith("There") else 0.0) for t in TEXTS]})
+    labeler, history = bert.train(TEXTS, wrong, FAST, human, FAST)
+    assert set(history) == {"rules", "people"}
+    found = labeler.read_many(TEXTS)["effusion"] == 1
+    assert (found == (human["effusion"] == 1)).mean() > 0.9
+    with pytest.raises(ValueError, match="hernia, which the rules do not know"):
+        bert.train(TEXTS, wrong, FAST, human.rename(columns={"effusion": "hernia"}), FAST)
+
+
+def test_lower_layers_stay_as_they_are():
+    torch.manual_seed(0)
+    network = bert.ReportNetwork(BertModel(TINY), 3, trained_layers=1)
+    whole = {k: v.clone() for k, v in network.lower.state_dict().items()}
+    tokens = [np.arange(5, 5 + n) for n in (3, 9, 4, 7)]
+    before = bert.logits_of(network, tokens)
+    bert.fit(network, tokens, np.ones((4, 3)), bert.soft_loss, bert.Settings(2, 2, 1e-3, 1))
+    assert all((v == whole[k]).all() for k, v in network.lower.state_dict().items())
+    assert (bert.logits_of(network, tokens) > before).all(), "the rest has learned"
+    with pytest.raises(ValueError, match="trained_layers is 3; this encoder has 2"):
+        bert.ReportNetwork(BertModel(TINY), 3, trained_layers=3)
+
+
+def test_splitting_an_encoder_changes_nothing():
+    torch.manual_seed(0)
+    encoder = BertModel(TINY)
+    tokens = [np.arange(5, 5 + n) for n in (3, 9, 4)]
+    whole = bert.ReportNetwork(encoder, 2)
+    expected = bert.logits_of(whole, tokens)
+    head = {k: v.clone() for k, v in whole.head.state_dict().items()}
+    split = bert.ReportNetwork(encoder, 2, trained_layers=1)
+    split.head.load_state_dict(head)
+    np.testing.assert_allclose(bert.logits_of(split, tokens), expected, atol=1e-5)
+
+
+def test_a_labeler_is_saved_and_loaded(tmp_path):
+    folder = tmp_path / "encoder"
+    torch.manual_seed(0)
+    BertModel(TINY).save_pretrained(folder)
+    bert.AutoTokenizer.from_pretrained(bert.encoder_path("minilm")).save_pretrained(folder)
+    settings = bert.Settings(1, 16, 1e-3, 1)
+    labeler, _ = bert.train(TEXTS, labels(), settings, encoder=str(folder), trained_layers=1)
+    labeler.save(tmp_path / "saved")
+    back = bert.BertLabeler.load(tmp_path / "saved")
+    assert (back.probabilities(TEXTS[:5]) == labeler.probabilities(TEXTS[:5])).all()
+    pd.testing.assert_frame_equal(back.read_many(TEXTS), labeler.read_many(TEXTS))
+    (tmp_path / "saved" / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="does not hold this network"):
+        bert.BertLabeler.load(tmp_path / "saved")
+    with pytest.raises(FileNotFoundError, match="holds no labeler"):
+        bert.BertLabeler.load(tmp_path)
+
+
+def test_an_encoder_that_cannot_be_had_is_named(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(
+        ValueError, match="neither a folder here nor to be had from the hub; `minilm` needs no network"
+    ):
+        bert.load_encoder("nobody/nothing")
+
+
+# --- CheXbert's checkpoint ----------------------------------------------------------------------------------------
+
+
+def checkpoint(path, **changes):
+    """Write a tiny checkpoint as CheXbert's authors store theirs; return its weights."""
+    torch.manual_seed(3)
+    network = bert.ChexbertNetwork(TINY)
+    state = {f"module.{k}": v for k, v in network.state_dict().items()}
+    state["module.bert.embeddings.position_ids"] = torch.arange(512)[None]
+    state |= changes
+    torch.save({"model_state_dict": {k: v for k, v in state.items() if v is not None}, "epoch": 3}, path)
+    return network
+
+
+def test_chexberts_checkpoint_loads(tmp_path):
+    network = checkpoint(tmp_path / "chexbert.pth").eval()
+    labeler = bert.load_chexbert(tmp_path / "chexbert.pth", config=TINY)
+    got = labeler.read_many(TEXTS[:6])
+    assert list(got) == list(bert.CHEXBERT_ORDER) and set(got["no_finding"].dropna()) <= {1.0}
+    ids = torch.as_tensor(bert.tokenize(labeler.tokenizer, TEXTS[:1])[0])[None]
+    heads = [h.argmax(-1).item() for h in network(ids, torch.ones_like(ids))]
+    want = np.asarray(bert.CLASSES)[heads]
+    np.testing.assert_array_equal(got.iloc[0].to_numpy(), want.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"module.linear_heads.13.weight": None}, "is not CheXbert's checkpoint: it lacks 1 weights"),
+        ({"module.linear_heads.0.weight": torch.zeros(3, 32)}, "is of another network"),
+    ],
+)
+def test_a_file_that_is_not_chexberts_is_named(tmp_path, changes, message):
+    checkpoint(tmp_path / "chexbert.pth", **changes)
+    with pytest.raises(ValueError, match=message):
+        bert.load_chexbert(tmp_path / "chexbert.pth", config=TINY)
+
+
+def test_a_file_that_is_no_checkpoint_at_all(tmp_path):
+    with pytest.raises(FileNotFoundError, match="given out by its authors"):
+        bert.load_chexbert(tmp_path / "none.pth")
+    (tmp_path / "x.pth").write_text("hello")
+    with pytest.raises(ValueError, match="not a file of weights"):
+        bert.load_chexbert(tmp_path / "x.pth")
+
+
+# --- the visual labeler -------------------------------------------------------------------------------------------
+
+
+def test_a_visual_labeler_learns_probabilities_and_decides(tiny, tmp_path):
+    looks = pd.DataFrame(
+        {f: [0.9 if f in t and t.startswith("There") else 0.1 for t in TEXTS] for f in ("pneumothorax", "effusion")}
+    )
+    labeler, history = visual.train(TEXTS, looks, FAST)
+    assert history[-1] < history[0]
+    with pytest.raises(ValueError, match="decides nothing before"):
+        labeler.read_many(TEXTS)
+    truth = (looks > 0.5).astype(float)
+    labeler.fit_decisions(TEXTS, truth)
+    assert (labeler.read_many(TEXTS).to_numpy() == truth.to_numpy()).mean() > 0.9
+    with pytest.raises(ValueError, match="on all or none of"):
+        labeler.fit_decisions(TEXTS, truth.assign(effusion=0.0))
+    with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
+        visual.train(TEXTS, looks + 1, FAST)

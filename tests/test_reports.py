@@ -1,0 +1,65 @@
+"""Simulated reports: what they say is what was in mind, at the measured rates, and they repeat by seed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxrlib import noise, reports, simulate
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    index = simulate.admissions(simulate.HOSPITALS["internal"], 3000, np.random.default_rng(3))
+    truth = index[list(reports.FINDINGS)].astype(float)
+    rows = []
+    for finding in ("pneumothorax", "airspace_opacity", "nodule_or_mass"):
+        for stratum in noise.STRATA:
+            rates = {"missed_frac": 0.5, "false_alarm_frac": 0.06}
+            rows.append({"finding": finding, "stratum": stratum, "tp": 50, "fp": 60, "fn": 50, "tn": 940, **rates})
+    return index, truth, pd.DataFrame(rows)
+
+
+def test_omissions_and_false_alarms_are_those_measured(cohort):
+    index, truth, measured = cohort
+    _, said = reports.simulated(index, truth, measured, 1)
+    for finding in reports.FINDINGS:
+        there = truth[finding] == 1
+        assert 1 - said[finding][there].mean() == pytest.approx(0.5, abs=0.1), finding
+        assert said[finding][~there].mean() == pytest.approx(0.06, abs=0.02), finding
+    drains = index["chest_drain"] == 1
+    wrong = (said["pneumothorax"] == 1) & (truth["pneumothorax"] == 0)
+    assert wrong[drains].mean() > wrong[~drains].mean(), "false pneumothoraces lean to drains"
+
+
+def test_same_seed_same_reports(cohort):
+    index, truth, measured = cohort
+    first, _ = reports.simulated(index[:50], truth[:50], measured, 5)
+    again, _ = reports.simulated(index[:50], truth[:50], measured, 5)
+    other, _ = reports.simulated(index[:50], truth[:50], measured, 6)
+    assert first == again != other
+
+
+def test_without_errors_typos_and_doubt_the_text_says_the_truth(cohort):
+    index, truth, _ = cohort
+    plain = reports.Style(hedged=0, followed=0, denied=1, typo=0)
+    rng = np.random.default_rng(0)
+    for k in range(200):
+        row, said = index.iloc[k].to_dict(), truth.iloc[k].to_dict()
+        text = reports.compose(row, said, rng, plain)
+        assert text.startswith("INDICATION: ") and "\nFINDINGS: " in text and "\nIMPRESSION: " in text
+        denied = [n for f, n in reports.NAMES.items() if not said[f]]
+        body = text.split("FINDINGS: ")[1].lower()
+        assert all(name in body for name in denied)
+        if not any(said.values()):
+            assert "No acute cardiopulmonary abnormality" in text
+        elif said["cardiomegaly"]:
+            assert "enlarged" in body or "cardiomegaly" in body
+
+
+def test_every_habit_occurs(cohort):
+    index, truth, measured = cohort
+    texts, _ = reports.simulated(index, truth, measured, 2)
+    whole = "\n".join(texts)
+    for words in ("cannot be excluded", "is unchanged", "No evidence of", "chest tube in place", "rule out", "or "):
+        assert words.lower() in whole.lower(), words
+    assert sum("pneumothorx" in t or "pnuemothorax" in t or "efusion" in t for t in texts) > 0, "typing errors"
