@@ -270,7 +270,7 @@ SENTENCES = [
     ("Effusion has not significantly changed, no pneumothorax.", "+effusion -pneumothorax"),
     ("Unremarkable chest.", "+no_finding"),
     ("Atelectasis without consolidation.", "+atelectasis -consolidation"),
-    ("Left lower lobe opacity, likely atelectasis, without effusion.", "+lung_opacity ?atelectasis -effusion"),
+    ("Left lower lobe opacity, likely atelectasis, without effusion.", "+lung_opacity +atelectasis -effusion"),
     (
         "Bibasilar opacities, which may represent atelectasis, with no pneumothorax.",
         "+lung_opacity ?atelectasis -pneumothorax",
