@@ -8,6 +8,7 @@ network. A released CheXbert checkpoint can be loaded (`load_chexbert`).
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,9 +164,22 @@ def _device():
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+_NOT_READ = re.compile(
+    r"^[ \t]*(?:clinical |patient )?(?:indication|history|reason|information|comparison|technique|exam|examination)"
+    r"[^:\n]{0,40}:.*?(?=^[ \t]*[A-Za-z][A-Za-z ]{2,30}:|\Z)",
+    re.IGNORECASE | re.MULTILINE | re.DOTALL,
+)
+
+
+def what_is_read(text):
+    """Return a report without its indication, history, comparison and technique: a question is no finding."""
+    kept = _NOT_READ.sub("", text).strip()
+    return kept or text
+
+
 def tokenize(tokenizer, texts, length=256):
-    """Return token ids as a list of int arrays, at most `length` each."""
-    ids = tokenizer(list(texts), truncation=True, max_length=length)["input_ids"]
+    """Return token ids of what is read of each text, a list of int arrays, at most `length` each."""
+    ids = tokenizer([what_is_read(text) for text in texts], truncation=True, max_length=length)["input_ids"]
     return [np.asarray(row) for row in ids]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cxrlib import noise
+from cxrlib import noise, simulate
 
 FINDINGS = ("pneumothorax", "effusion", "cardiomegaly", "airspace_opacity", "atelectasis", "edema")
 
@@ -249,3 +249,15 @@ def simulated(index, truth, measured, seed, **options):
     said = in_mind(index, truth, measured, rng, **options)
     rows, minds = index.to_dict("records"), said.to_dict("records")
     return [compose(row, mind, rng) for row, mind in zip(rows, minds, strict=True)], said
+
+
+def practice(reports_n, seed):
+    """Return reports of admissions whose images nobody drew, to teach a labeler this hospital's words.
+
+    The reporter has in mind just what is there: no omissions, no false alarms.
+    """
+    rng = np.random.default_rng((seed, 9))
+    rows = simulate.admissions(simulate.HOSPITALS["internal"], reports_n, rng).to_dict("records")
+    for row in rows:  # findings are rare in admissions, and there is nothing to learn from normal reports
+        row |= {finding: int(row[finding] or rng.random() < 0.15) for finding in FINDINGS}
+    return [compose(row, row, rng) for row in rows]

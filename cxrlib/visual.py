@@ -31,7 +31,7 @@ class VisualLabeler:
     findings : sequence of str
     encoder : str
     weights : (findings_n, findings_n + 1) array
-        Of the logistic regressions: a row a finding, coefficients of all probabilities, then the intercept.
+        Of the logistic regressions: a row a finding, coefficients of all logits, then minus the threshold.
     """
 
     name = "visual"
@@ -46,7 +46,10 @@ class VisualLabeler:
         return expit(bert.logits_of(self.network, tokens, pad=self.tokenizer.pad_token_id).astype(np.float64))
 
     def fit_decisions(self, texts, labels):
-        """Fit one logistic regression a finding, over all probabilities, to radiologists' labels.
+        """Fit one logistic regression a finding, over the logits of all probabilities, to radiologists' labels.
+
+        The published one decides at a probability of 0.5, which calls almost nothing where a finding is rare; here
+        the threshold is the one with the best F1 on these same images.
 
         Parameters
         ----------
@@ -59,24 +62,32 @@ class VisualLabeler:
         ValueError
             If a finding is never, or always, present on these images.
         """
-        p = self.probabilities(texts)
+        x = self._features(texts)
         rows = []
         for finding in self.findings:
             y = labels[finding].to_numpy(float)
             there = ~np.isnan(y)
             if len(np.unique(y[there])) < 2:
                 raise ValueError(f"{finding} is on all or none of {there.sum()} images: add some with and without.")
-            model = LogisticRegression(max_iter=2000).fit(p[there], y[there])
-            rows.append([*model.coef_[0], model.intercept_[0]])
+            centre, spread = x[there].mean(0), x[there].std(0) + 1e-9
+            model = LogisticRegression(max_iter=2000).fit((x[there] - centre) / spread, y[there])
+            weights = model.coef_[0] / spread
+            score = x[there] @ weights
+            rows.append([*weights, -_best_threshold(y[there], score)])
         self.weights = np.array(rows)
 
+    def _features(self, texts):
+        """Return the logits of the probabilities, (n, findings_n)."""
+        p = np.clip(self.probabilities(list(texts)), 1e-6, 1 - 1e-6)
+        return np.log(p / (1 - p))
+
     def read_many(self, texts):
-        """Return labels of reports, 1 or 0 by a threshold of 0.5 (as `clf.predict`), a column per finding."""
+        """Return labels of reports, 1 or 0, a column per finding."""
         if self.weights is None:
             raise ValueError("The visual labeler decides nothing before fit_decisions.")
-        p = self.probabilities(list(texts))
-        score = np.c_[p, np.ones(len(p))] @ self.weights.T
-        return pd.DataFrame((score > 0).astype(np.float32), columns=list(self.findings))
+        x = self._features(texts)
+        score = np.c_[x, np.ones(len(x))] @ self.weights.T
+        return pd.DataFrame((score >= 0).astype(np.float32), columns=list(self.findings))
 
     def save(self, folder):
         """Write `model.safetensors` and `labeler.json`."""
@@ -105,6 +116,15 @@ class VisualLabeler:
         bert.load_network(network, folder / "model.safetensors")
         tokenizer = AutoTokenizer.from_pretrained(path)
         return cls(network, tokenizer, entry["findings"], entry["encoder"], entry["weights"])
+
+
+def _best_threshold(label, score):
+    """Return the score from which on calling a finding present has the best F1."""
+    order = np.argsort(-score, kind="stable")
+    hits = np.cumsum(label[order] == 1)
+    f1 = 2 * hits / (np.arange(1, len(label) + 1) + (label == 1).sum())
+    last_of_tie = np.r_[np.diff(score[order]) != 0, True]
+    return float(score[order][np.argmax(np.where(last_of_tie, f1, -1))])
 
 
 def train(texts, probabilities, settings, encoder="minilm", trained_layers=None):

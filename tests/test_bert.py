@@ -200,3 +200,10 @@ def test_a_visual_labeler_learns_probabilities_and_decides(tiny, tmp_path):
         labeler.fit_decisions(TEXTS, truth.assign(effusion=0.0))
     with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
         visual.train(TEXTS, looks + 1, FAST)
+
+
+def test_a_question_is_not_read():
+    text = "INDICATION: Rule out pneumothorax.\nCOMPARISON: None.\nFINDINGS: Small effusion.\nIMPRESSION: Effusion."
+    assert bert.what_is_read(text) == "FINDINGS: Small effusion.\nIMPRESSION: Effusion."
+    assert bert.what_is_read("Clinical history: fall\n\nLungs clear.") == "Clinical history: fall\n\nLungs clear."
+    assert bert.what_is_read("No effusion.") == "No effusion."

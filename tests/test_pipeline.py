@@ -26,7 +26,7 @@ def tiny(seeds=(1,)):
     for group in ("controls", "labelers", "visual"):
         settings["runs"][group]["targets"] = []
     settings["labelers"]["editions"] = []
-    settings["bert"] |= {"rule_epochs": 1, "people_epochs": 1, "reports_n": 64}
+    settings["bert"] |= {"rule_epochs": 1, "people_epochs": 1, "reports_n": 64, "practice_n": 16}
     settings["training"]["epochs"] = 1
     settings["pneumothorax"] |= {"resamples_n": 50, "controls": {}}
     return settings
