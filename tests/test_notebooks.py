@@ -24,6 +24,7 @@ STRICT = [
     "paper/06_audit.ipynb",
     "paper/08_statistics.ipynb",
     "paper/quick/20_pneumothorax.ipynb",
+    "paper/quick/21_labelers.ipynb",
 ]
 FETCHED = ["paper/07_readers.ipynb", "paper/09_rankings.ipynb"]  # from tables that are fetched
 
