@@ -17,7 +17,7 @@ def filled(text, root=ROOT):
     """Return README text with every `<!-- table: path -->` block holding that CSV, as it is now."""
 
     def fill(match):
-        table = markdown(pd.read_csv(root / match["path"]))
+        table = markdown(pd.read_csv(root / match["path"]).round(3))
         return f"<!-- table: {match['path']} -->\n{table}\n<!-- end -->"
 
     return re.sub(r"<!-- table: (?P<path>\S+) -->\n.*?<!-- end -->", fill, text, flags=re.S)
