@@ -17,7 +17,6 @@ from cxrlib import catalogue, labelsets, stats
 
 ATTRIBUTES = ("view", "sex", "age_band", "follow_up")
 MEASURES = ("sensitivity", "specificity", "ppv", "npv", "f1", "kappa")
-COLUMNS = ("finding", "by", "group", "images_n", "patients_n", "reference_n", "other_n", "tp", "fp", "fn", "tn")
 
 
 def groups(images):
@@ -58,15 +57,15 @@ def pair(reference, other, finding):
 
 
 def patients(images, ids):
-    """Return the patient of each image, and whether each image had to be taken for a patient of its own."""
+    """Return the patient of each image; where no patient is known, each image counts as one."""
     known = images.set_index("image_id")["patient_id"].reindex(ids)
     if known.isna().all():
-        return np.asarray(ids, dtype=object), True
+        return np.asarray(ids, dtype=object)
     if known.isna().any():
         raise ValueError(
             f"image {known.index[known.isna()][0]} has no patient_id: give one for every image, or none."
         )
-    return known.to_numpy(), False
+    return known.to_numpy()
 
 
 def shared_findings(reference, other):
@@ -114,7 +113,7 @@ def against(reference, other, images, resamples_n, rng, findings=None, by=()):
         both = pair(reference, other, finding)
         if both.empty:
             continue
-        patient, _ = patients(images, both.index)
+        patient = patients(images, both.index)
         resamples = stats.patient_resamples(patient, resamples_n, rng)
         rows += _rows(both, resamples, finding, "all", pd.Series("all", both.index))
         for name in by:

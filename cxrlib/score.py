@@ -35,7 +35,7 @@ def _prepared(label, score, images, finding):
     there = score[finding].dropna()
     truth = label[finding].reindex(there.index)
     keep = truth.notna().to_numpy()
-    patient, _ = audit.patients(images, there.index[keep])
+    patient = audit.patients(images, there.index[keep])
     return truth.to_numpy()[keep], there.to_numpy()[keep], patient, there.index[keep]
 
 
