@@ -11,35 +11,43 @@ import pandas as pd
 from cxrlib import catalogue, labelsets, noise, paths, report_sources, reports, simulate
 
 
-def published(store, name):
+def published(store, name, readers=None):
     """Return a published label set (`cxrlib.catalogue`) on the images of the cohort that it has.
 
     Parameters
     ----------
     store : cohorts.Store
     name : str
-        A key of `catalogue.ENTRIES` with one label an image.
+        A key of `catalogue.ENTRIES`.
+    readers : {"unanimous"}, optional
+        What becomes of several readers an image: only what all of them say is a label.
 
     Raises
     ------
     ValueError
-        If several readers label each image, or no image of the cohort is in the set.
+        If several readers label each image and `readers` is not given, or no image of the cohort is in the set.
     """
     found = catalogue.read(name)
-    if "reader_id" in found.table:
-        single = ", ".join(n for n in catalogue.names() if not catalogue.ENTRIES[n].readers)
-        raise ValueError(
-            f"{name!r} has several readers an image, so it is no label set of a cohort; those with one label an "
-            f"image are {single}."
-        )
-    inside = found.table["image_id"].isin(store.index["image_id"])
+    table = found.table
+    if "reader_id" in table:
+        if readers != "unanimous":
+            single = ", ".join(n for n in catalogue.names() if not catalogue.ENTRIES[n].readers)
+            raise ValueError(
+                f"{name!r} has several readers an image: say readers: unanimous, or take one with one label an image "
+                f"({single})."
+            )
+        by_image = table.drop(columns="reader_id").groupby("image_id")
+        table = by_image.min().where(by_image.min() == by_image.max()).reset_index()
+    inside = table["image_id"].isin(store.index["image_id"])
     if not inside.any():
         raise ValueError(
             f"None of the {len(inside)} images of {name!r} is in cohort {store.name!r}: it labels "
             f"{found.card['pixels']} images under the owner's ids."
         )
     card = {field: found.card[field] for field in (*labelsets.CARD_FIELDS, "pixels")}
-    return found.table[inside].reset_index(drop=True), {**card, "published": name, "notes": list(found.notes)}
+    if "reader_id" in found.table:
+        card["how"] = f"{card['how']}; here only what all readers of an image say alike"
+    return table[inside].reset_index(drop=True), {**card, "published": name, "notes": list(found.notes)}
 
 
 def shipped(store, **card):
@@ -474,7 +482,95 @@ def simulated_report_labels(store, labeler, reference, seed, built, arguments=No
     }
 
 
+# --- finding or no finding, made from other label sets ------------------------------------------------------------
+
+_NOT_FINDINGS = ("image_id", "no_finding", "abnormal", "support_devices", *simulate.DEVICES)
+
+
+def any_finding(store, reference, built, findings=None):
+    """Return finding (`abnormal` 1) or no finding (0) of each image, as another label set has it.
+
+    Where that set says `abnormal` or `no_finding` itself, this is taken; else an image is abnormal if any finding is
+    present, uncertain if one is uncertain, and not assessed if one is missing and none present.
+
+    Parameters
+    ----------
+    store : store.Store
+    reference : str
+        The label set.
+    built : dict of pandas.DataFrame
+    findings : sequence of str, optional
+        Only these make an image abnormal; an image without them that is not normal either is not assessed.
+    """
+    table = built[reference]
+    every = [c for c in table if c not in _NOT_FINDINGS]
+    listed = every if findings is None else list(findings)
+    missing = [f for f in listed if f not in table]
+    if missing:
+        raise ValueError(f"label set {reference!r} does not assess {missing[0]!r}; it has {', '.join(every)}.")
+    present = (table[listed] == 1).any(axis=1)
+    if "abnormal" in table or "no_finding" in table:
+        said = table["abnormal"] if "abnormal" in table else table["no_finding"].replace({1: 0, 0: 1})
+        present = present if findings is not None else said == 1
+        value = said.where((said != 1) | present)
+    else:
+        value = pd.Series(np.nan, table.index).mask((table[every] == 0).all(axis=1), 0)
+        value = value.mask((table[listed] == -1).any(axis=1), -1)
+    words = "whatever it is" if findings is None and listed != every else "any of " + ", ".join(listed)
+    return pd.DataFrame({"image_id": table["image_id"], "abnormal": value.mask(present, 1).astype("float32")}), {
+        "who": f"the label set {reference!r}",
+        "how": f"abnormal: {words}; an image with another finding alone is not assessed",
+        **_DERIVED,
+    }
+
+
+def agreeing(store, reference, built, also):
+    """Return the labels of a label set where others say the same; the rest is not assessed. Curated test sets are such.
+
+    Parameters
+    ----------
+    store : store.Store
+    reference : str
+        The label set.
+    built : dict of pandas.DataFrame
+    also : sequence of str
+        The others.
+    """
+    table = built[reference].set_index("image_id")
+    for name in also:
+        other = built[name].set_index("image_id").reindex(table.index)
+        table = table[[f for f in table if f in other]]
+        table = table.where(table == other[table.columns])
+    return table.reset_index(), {
+        "who": f"the label set {reference!r}",
+        "how": f"only where {', '.join(also)} says the same",
+        **_DERIVED,
+    }
+
+
+def permuted(store, reference, built, seed):
+    """Return a label set with its labels dealt out anew among its images: nothing to learn in them (a control)."""
+    table = built[reference]
+    order = np.random.default_rng(seed).permutation(len(table))
+    dealt = table.drop(columns="image_id").iloc[order].reset_index(drop=True)
+    return pd.concat([table["image_id"].reset_index(drop=True), dealt], axis=1), {
+        "who": "nobody",
+        "how": f"the labels of {reference!r}, dealt out anew at random",
+        **_DERIVED,
+    }
+
+
+_DERIVED = {
+    "version": "1",
+    "source": "made from another label set of this cohort",
+    "licence": "that of its source",
+    "citation": "that of its source",
+}
+
 KINDS = {
+    "any_finding": any_finding,
+    "agreeing": agreeing,
+    "permuted": permuted,
     "published": published,
     "shipped": shipped,
     "own": own,
@@ -507,9 +603,11 @@ def build(store, settings):
         kind = arguments.pop("kind", None)
         if kind not in KINDS:
             raise ValueError(f"Label set {name!r}: kind {kind!r} is none of {', '.join(KINDS)}.")
-        if "reference" in arguments:
-            if arguments["reference"] not in built:
-                raise ValueError(f"Label set {name!r}: list its reference {arguments['reference']!r} before it.")
+        needed = [arguments[k] for k in ("reference",) if k in arguments] + list(arguments.get("also", []))
+        if needed:
+            late = [n for n in needed if n not in built]
+            if late:
+                raise ValueError(f"Label set {name!r}: list its reference {late[0]!r} before it.")
             arguments["built"] = {n: table for n, (table, _) in built.items()}
         try:
             built[name] = KINDS[kind](store, **arguments)

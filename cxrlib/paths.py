@@ -31,9 +31,9 @@ def label_set_path(cohort, label_set):
     return ROOT / "data" / "label_sets" / cohort / f"{label_set}.parquet"
 
 
-def split_path(edition):
-    """Return the split table of an edition's training cohort."""
-    return ROOT / "data" / "splits" / f"{edition}.parquet"
+def split_path(edition, name="main"):
+    """Return a split table of an edition's training cohort."""
+    return ROOT / "data" / "splits" / edition / f"{name}.parquet"
 
 
 def target_path(edition, target):
@@ -50,6 +50,12 @@ def label_noise_path():
 def labeler_dir(name):
     """Return the folder of a trained report labeler (notebooks 12 and 13)."""
     return ROOT / "data" / "labelers" / name
+
+
+def cases_path(edition, cohort, split="main"):
+    """Return the case table of a cohort, of the images of a split's validation and test parts."""
+    name = cohort if split == "main" else f"{cohort}-{split}"
+    return results_dir(edition, "cases") / f"{name}.parquet"
 
 
 def results_dir(edition, *parts):

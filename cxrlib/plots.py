@@ -31,6 +31,11 @@ def colour(label_set):
     return COLOURS.get(label_set, "#444444")
 
 
+def shade(name, names):
+    """Return a colour for one of several named things that have none of their own (`COLOURS`), by its place."""
+    return plt.get_cmap("viridis")(0.05 + 0.85 * list(names).index(name) / max(1, len(names) - 1))
+
+
 def figure(rows=1, columns=1, *, width=8, height=4, **keywords):
     """Return a figure and its axes in the house style."""
     plt.rcParams.update(STYLE)

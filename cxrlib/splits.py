@@ -83,6 +83,13 @@ def _assign(patients, fractions, rng):
     return pd.Series(names[np.searchsorted(edges, np.arange(len(patients)), side="right")], index=patients[order])
 
 
+def _check_fractions(fractions):
+    if abs(sum(fractions.values()) - 1) > 1e-6 or min(fractions.values()) < 0 or set(fractions) - set(SPLITS):
+        raise ValueError(
+            f"split fractions {dict(fractions)} must name {', '.join(SPLITS)}, none below 0, and sum to 1."
+        )
+
+
 def by_patient(index, fractions, seed):
     """Return a random split by patient.
 
@@ -99,10 +106,7 @@ def by_patient(index, fractions, seed):
     pandas.DataFrame
         `image_id, patient_id, split`.
     """
-    if abs(sum(fractions.values()) - 1) > 1e-6 or min(fractions.values()) < 0 or set(fractions) - set(SPLITS):
-        raise ValueError(
-            f"split fractions {dict(fractions)} must name {', '.join(SPLITS)}, none below 0, and sum to 1."
-        )
+    _check_fractions(fractions)
     patients = np.array(sorted(index["patient_id"].unique()), object)
     split = index["patient_id"].map(_assign(patients, fractions, np.random.default_rng(seed)))
     return checked(index[["image_id", "patient_id"]].assign(split=split.astype("string")))
@@ -148,13 +152,67 @@ def listed(index, path, image="image_id"):
     return checked(index[["image_id", "patient_id"]].assign(split=split.astype("string")))
 
 
+def _leak_pair(index, fractions, seed):
+    """Return two splits with the same test images, one by image and one by patient, with parts of the same sizes.
+
+    Test images are drawn at random. By patient, training and validation images are of patients without a test image;
+    by image they are drawn from all the others, as many.
+    """
+    _check_fractions(fractions)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(index))
+    test = np.zeros(len(index), bool)
+    test[order[: round(fractions["test"] * len(index))]] = True
+    patient = index["patient_id"].to_numpy(object)
+    free = index[~np.isin(patient, patient[test])]
+    rest = fractions["train"] + fractions["valid"]
+    parts = by_patient(free, {part: fractions[part] / rest for part in ("train", "valid")}, seed)
+    apart = np.where(test, "test", None).astype(object)
+    apart[free.index] = parts["split"].to_numpy(object)
+    mixed = np.where(test, "test", None).astype(object)
+    others = order[~test[order]]
+    train_n, valid_n = (int((parts["split"] == part).sum()) for part in ("train", "valid"))
+    mixed[others[:train_n]], mixed[others[train_n : train_n + valid_n]] = "train", "valid"
+    return tuple(index[["image_id", "patient_id"]].assign(split=pd.array(s, "string")) for s in (mixed, apart))
+
+
+def by_image(index, fractions, seed):
+    """Return a random split by image, as many papers have it: a patient can be in several parts.
+
+    It is made to be compared with `by_patient_beside`: both have the same test images, and as many images to train
+    and to validate on.
+
+    Parameters
+    ----------
+    index : pandas.DataFrame
+        With `image_id, patient_id`.
+    fractions : Mapping of str to float
+        Of images; sums to 1. The training and validation parts come out smaller, in the same ratio, since what they
+        have is what patients without a test image have.
+    seed : int
+    """
+    return checked(_leak_pair(index.reset_index(drop=True), fractions, seed)[0], patients_apart=False)
+
+
+def by_patient_beside(index, fractions, seed):
+    """Return the split by patient whose test images are those of `by_image` with the same arguments."""
+    return checked(_leak_pair(index.reset_index(drop=True), fractions, seed)[1])
+
+
 def all_test(index):
     """Return a split that puts everything into the test set: an external cohort."""
     return checked(index[["image_id", "patient_id"]].assign(split=pd.Series("test", index.index, dtype="string")))
 
 
-def checked(split):
-    """Return a split table if it is one, else raise a ValueError naming the image or patient."""
+def checked(split, patients_apart=True):
+    """Return a split table if it is one, else raise a ValueError naming the image or patient.
+
+    Parameters
+    ----------
+    split : pandas.DataFrame
+    patients_apart : bool
+        Whether a patient may be in one part only. False only where the leak itself is measured.
+    """
     if split["image_id"].duplicated().any():
         raise ValueError(
             f"image {split['image_id'][split['image_id'].duplicated()].iloc[0]!r} is in the split twice."
@@ -164,21 +222,26 @@ def checked(split):
     if unknown:
         raise ValueError(f"split {sorted(unknown)[0]!r} is none of {', '.join(SPLITS)}.")
     spread = placed.groupby("patient_id")["split"].nunique()
-    if (spread > 1).any():
+    if patients_apart and (spread > 1).any():
         patient = spread.index[spread > 1][0]
         where = ", ".join(sorted(placed["split"][placed["patient_id"] == patient].unique()))
         raise ValueError(f"patient {patient!r} is in {where}: a split must be disjoint by patient.")
     return split.reset_index(drop=True)
 
 
+KINDS = {f.__name__: f for f in (by_patient, official, listed, by_image, by_patient_beside)}
+
+
 def make(index, settings):
-    """Return the split that the `split` section of `params.yaml` describes (`kind` and its arguments)."""
+    """Return a split of the `splits` section of `params.yaml` (`kind` and its arguments).
+
+    `main` is the split that a target has unless it names another; it is by patient.
+    """
     settings = dict(settings)
-    kinds = {"by_patient": by_patient, "official": official, "listed": listed}
     kind = settings.pop("kind", None)
-    if kind not in kinds:
-        raise ValueError(f"split kind {kind!r} is none of {', '.join(kinds)}.")
-    return kinds[kind](index, **settings)
+    if kind not in KINDS:
+        raise ValueError(f"split kind {kind!r} is none of {', '.join(KINDS)}.")
+    return KINDS[kind](index, **settings)
 
 
 def target_table(split, label_sets, findings, label_set, policy, same_images_as=()):

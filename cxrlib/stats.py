@@ -390,6 +390,23 @@ def calibration_error(label, probability, resamples=None):
     return _in_each(resamples, len(label), of_some)
 
 
+def reliability(label, probability, bins_n=10):
+    """Return mean probability and share of positives in bins of equally many images, for a reliability diagram.
+
+    Returns
+    -------
+    predicted, observed : (k,) float64
+        k <= bins_n: images of one probability are never divided.
+    """
+    label, probability = _clean(label, probability, probabilities=True)
+    edges = np.unique(np.quantile(probability, np.linspace(0, 1, bins_n + 1)[1:-1]))
+    group = np.searchsorted(edges, probability, side="right")
+    inside = np.bincount(group)
+    there = inside > 0
+    sums = (np.bincount(group, weights) for weights in (probability, label))
+    return tuple(total[there] / inside[there] for total in sums)
+
+
 # --- measures of decisions --------------------------------------------------------------------------------------
 
 

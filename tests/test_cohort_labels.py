@@ -50,7 +50,7 @@ def test_published_sets_on_the_images_of_a_cohort():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vindr_readers", "has several readers an image.*one label an image are nih_reports, google_adjudicated"),
+        ("vindr_readers", r"has several readers an image: say readers: unanimous, or take one.*\(nih_reports, google_adjudicated"),
         (
             "siim",
             "None of the 12047 images of 'siim' is in cohort 'fake': it labels nih images under the owner's ids",
@@ -364,3 +364,70 @@ def test_labelers_are_looked_up_by_name(monkeypatch):
     assert cohort_labels.labeler("fake", uncertain="or").uncertain == "or"
     with pytest.raises(ValueError, match="no report labeler 'bart'; there are fake"):
         cohort_labels.labeler("bart")
+
+
+# --- finding or no finding --------------------------------------------------------------------------------------
+
+
+def any_finding(table, **options):
+    table = pd.DataFrame({"image_id": [f"i{k}" for k in range(len(table))], **table})
+    got, card = cohort_labels.any_finding(None, "source", {"source": table}, **options)
+    assert not [f for f in labelsets.CARD_FIELDS if f not in card]
+    return got["abnormal"].tolist()
+
+
+def test_any_finding_of_a_set_that_lists_findings():
+    table = pd.DataFrame({"effusion": [1, 0, 0, -1, 0, NAN], "edema": [0, 0, -1, 1, NAN, 1], "support_devices": 1})
+    assert np.array_equal(any_finding(table), [1, 0, -1, 1, NAN, 1], equal_nan=True)
+
+
+def test_any_finding_of_some_leaves_out_images_with_another():
+    table = pd.DataFrame({"effusion": [1, 0, 0], "nodule": [1, 1, 0]})
+    assert np.array_equal(any_finding(table, findings=["effusion"]), [1, NAN, 0], equal_nan=True)
+
+
+def test_a_set_that_says_normal_itself_is_believed():
+    table = pd.DataFrame({"effusion": [1, 0, 0, 0], "no_finding": [0, 0, 1, NAN]})
+    assert np.array_equal(any_finding(table), [1, 1, 0, NAN], equal_nan=True)
+    assert np.array_equal(any_finding(table, findings=["effusion"]), [1, NAN, 0, NAN], equal_nan=True)
+    table = pd.DataFrame({"effusion": [1, 0, 0], "abnormal": [1, 1, 0]})
+    assert any_finding(table) == [1, 1, 0]
+
+
+def test_any_finding_names_what_is_missing():
+    with pytest.raises(ValueError, match="'source' does not assess 'hernia'; it has effusion"):
+        any_finding(pd.DataFrame({"effusion": [1]}), findings=["hernia"])
+
+
+def test_agreeing_keeps_what_all_say():
+    one = pd.DataFrame({"image_id": ["a", "b", "c", "d"], "abnormal": [1.0, 0, 1, 0]})
+    two = pd.DataFrame({"image_id": ["d", "c", "a"], "abnormal": [0.0, 0, 1]})
+    got, _ = cohort_labels.agreeing(None, "one", {"one": one, "two": two}, ["two"])
+    assert np.array_equal(got["abnormal"], [1, NAN, NAN, 0], equal_nan=True)
+
+
+def test_permuted_keeps_the_labels_and_deals_them_out_anew():
+    one = pd.DataFrame({"image_id": [f"i{k}" for k in range(500)], "abnormal": (np.arange(500) < 150).astype(float)})
+    got, _ = cohort_labels.permuted(None, "one", {"one": one}, 3)
+    assert got["image_id"].equals(one["image_id"]) and got["abnormal"].sum() == 150
+    assert 60 > (got["abnormal"][:150]).sum() > 30, "the positives are everywhere"
+
+
+def test_what_several_readers_say_alike():
+    whole = catalogue.read("vindr_readers").table
+    first = whole["image_id"].iloc[0]
+    store_ = of_ids(*whole["image_id"].unique()[:300])
+    table, card = cohort_labels.published(store_, "vindr_readers", readers="unanimous")
+    labelsets.check(table, "vindr")
+    reads = whole[whole["image_id"] == first].drop(columns=["image_id", "reader_id"])
+    mine = table.set_index("image_id").loc[first]
+    for finding in mine.index:
+        alike = reads[finding].nunique(dropna=False) == 1
+        assert (mine[finding] == reads[finding].iloc[0]) if alike else np.isnan(mine[finding])
+    assert "alike" in card["how"] and table["image_id"].is_unique
+
+
+def test_a_set_it_is_made_of_comes_before_it():
+    settings = {"b": {"kind": "agreeing", "reference": "a", "also": ["c"]}}
+    with pytest.raises(ValueError, match="list its reference 'a' before it"):
+        cohort_labels.build(of_ids("x"), settings)

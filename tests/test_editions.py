@@ -34,9 +34,10 @@ def test_edition_is_consistent(name):
         assert settings["cohorts"][cohort]["source"] in SOURCES
         sets = settings["label_sets"][cohort].values()
         assert {s["kind"] for s in sets} <= set(cohort_labels.KINDS)
-        published = [s["name"] for s in sets if s["kind"] == "published"]
+        published = [s for s in sets if s["kind"] == "published"]
         family = splits.pixel_family(settings["cohorts"][cohort])
-        assert all(catalogue.PIXELS[name] == family and not catalogue.ENTRIES[name].readers for name in published)
+        assert all(catalogue.PIXELS[s["name"]] == family for s in published)
+        assert all(bool(catalogue.ENTRIES[s["name"]].readers) == ("readers" in s) for s in published)
     for cohort in settings["test_cohorts"]:
         if cohort != settings["train_cohort"]:
             splits.check_external(settings["train_cohort"], cohort, settings["cohorts"])
@@ -48,16 +49,39 @@ def test_edition_is_consistent(name):
         entry = settings["targets"][target]
         assert entry["policy"] in labelsets.POLICIES and set(entry["findings"]) <= set(labelsets.VOCABULARY)
         assert {entry["label_set"], *entry["same_images_as"]} <= set(own)
+        assert entry.get("split", "main") in settings["splits"]
     study = settings["pneumothorax"]
     arms = compare.arms(settings, study["runs"])
     for label, (first, second) in {**study["comparisons"], **study["controls"]}.items():
         assert compare.pairs(arms, first, second), label
 
 
+@pytest.mark.parametrize("name", [n for n in EDITIONS if load(n)["finding"]["editions"]])
+def test_study_of_findings_has_what_it_compares(name):
+    settings = load(name)
+    study, own = settings["finding"], settings["label_sets"][settings["train_cohort"]]
+    arms = compare.arms(settings, study["runs"])
+    assert compare.pairs(arms, *study["leak"]), "the twins of the leak are trained with the same seeds"
+    for target, split in zip(study["leak"], study["splits"], strict=True):
+        assert settings["targets"][target]["split"] == split
+    twins = [dict(settings["splits"][split]) for split in study["splits"]]
+    assert [t.pop("kind") for t in twins] == ["by_image", "by_patient_beside"] and twins[0] == twins[1]
+    assert {*study["scored_against"], study["critical_by"]} <= set(own)
+    for first, second in study["comparisons"].values():
+        assert compare.pairs(arms, first, second)
+    planned = set(runs.planned(settings))
+    maps = settings["maps"]
+    for run in maps["runs"].values():
+        assert (run["target"], run["architecture"], run["seed"]) in planned
+        assert settings["targets"][run["target"]].get("split", "main") == run["split"]
+    assert {maps["randomised"], maps["permuted"], *maps["drains"]} <= set(maps["runs"])
+
+
 def test_the_full_edition_uses_the_papers_networks():
     timm = training.timm
     full = load("nih")
     assert full["runs"]["pneumothorax"]["architectures"] == ["resnet50", "densenet121", "efficientnet_b3"]
+    assert full["runs"]["finding"]["architectures"] == ["resnet152"]
     assert 224 <= full["size_px"] <= 320
     assert all(timm.is_model(a) for name in EDITIONS for _, a, _ in runs.planned(load(name)))
 

@@ -47,10 +47,14 @@ def built(settings, size_px=16):
     for cohort in set(settings["test_cohorts"]) - {train}:
         splits.check_external(train, cohort, settings["cohorts"])
         splits.check_apart(stores[train].index, stores[cohort].index, train, cohort, settings["cohorts"])
-    split = splits.make(stores[train].index, settings["split"])
+    made = {name: splits.make(stores[train].index, options) for name, options in settings["splits"].items()}
     own = {name: labelsets.load(train, name) for name in settings["label_sets"][train]}
     planned = dict.fromkeys(target for target, _, _ in runs.planned(settings))
-    return cards, split, {name: splits.target_table(split, own, **settings["targets"][name]) for name in planned}
+    tables = {}
+    for name in planned:
+        options = dict(settings["targets"][name])
+        tables[name] = splits.target_table(made[options.pop("split", "main")], own, **options)
+    return cards, made["main"], tables
 
 
 def edition(name, **changes):

@@ -118,7 +118,7 @@ def test_images_label_sets_and_splits_are_versioned(checkout, first_run):
     for path in (
         "data/cohorts/simulated",
         "data/label_sets/simulated",
-        "data/splits/tiny.parquet",
+        "data/splits/tiny",
         "data/targets/tiny",
     ):
         assert out[path]["md5"]
@@ -153,7 +153,7 @@ def test_edition_nih_runs_on_a_tiny_folder_of_the_releases_layout(checkout, firs
     settings = yaml.safe_load((ROOT / "editions" / "nih.yaml").read_text())
     settings |= {"edition": "tiny_nih", "size_px": 32}
     settings["cohorts"]["nih"]["images_n"] = len(chosen)
-    settings["split"]["valid_frac"] = 0.3
+    settings["splits"]["main"]["valid_frac"] = 0.3
     settings["runs"]["pneumothorax"] |= {"architectures": ["test_resnet"], "seeds": [1]}
     settings["training"] |= {"epochs": 1, "batch_size": 16, "pretrained": "none"}
     settings["pneumothorax"] |= {"resamples_n": 50}

@@ -283,3 +283,40 @@ def test_targets_that_cannot_be_learned(findings, label_set, same, message):
     sets = {**LABELS, "one": pd.DataFrame({"mass": [1.0, 0] + [0] * 8}, index=IDS)}
     with pytest.raises(ValueError, match=message):
         splits.target_table(SPLIT, sets, findings, label_set, "u_zeros", same)
+
+
+# --- the twins by image and by patient -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [30, 400])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_twins_have_the_same_test_images_and_as_many_to_train_on(n, seed):
+    index = patients_of(n, seed)
+    fractions = {"train": 0.7, "valid": 0.2, "test": 0.1}
+    mixed, apart = splits.by_image(index, fractions, seed), splits.by_patient_beside(index, fractions, seed)
+    parts = [{p: set(s["image_id"][s["split"] == p]) for p in splits.SPLITS} for s in (mixed, apart)]
+    assert parts[0]["test"] == parts[1]["test"] and len(parts[0]["test"]) == round(0.1 * len(index))
+    assert all(len(parts[0][p]) == len(parts[1][p]) > 0 for p in ("train", "valid"))
+    assert sum(map(len, parts[0].values())) == len(set.union(*parts[0].values())), "an image is in one part"
+    assert disjoint(apart)
+
+
+def test_only_the_split_by_image_leaks():
+    index = patients_of(300)
+    mixed = splits.by_image(index, FRACTIONS, 3)
+    trained = mixed["patient_id"][mixed["split"] == "train"]
+    assert mixed["patient_id"][mixed["split"] == "test"].isin(trained).mean() > 0.3
+    with pytest.raises(ValueError, match="must be disjoint by patient"):
+        splits.checked(mixed)
+
+
+def test_twins_do_not_hang_on_the_order_of_index_labels():
+    index = patients_of(50)
+    relabelled = index.set_index(pd.Index(range(1000, 1000 + len(index))))
+    for make in (splits.by_image, splits.by_patient_beside):
+        pd.testing.assert_frame_equal(make(index, FRACTIONS, 1), make(relabelled, FRACTIONS, 1))
+
+
+def test_twins_need_fractions_of_one():
+    with pytest.raises(ValueError, match="none below 0, and sum to 1"):
+        splits.by_image(patients_of(5), {"train": 0.7, "valid": 0.2, "test": 0.2}, 1)

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from cxrlib import stats, triage
+
+DESK = triage.Desk(images_n=20, abnormal_frac=0.4, critical_frac=0.1, minutes=2.0, lists_n=4000)
+
+
+def lists(score, desk=DESK, threshold=0.5, resamples_n=20, seed=0, **changes):
+    n = 600
+    rng = np.random.default_rng(seed)
+    label = (np.arange(n) < 240).astype(float)
+    critical = (np.arange(n) < 60).astype(float)
+    given = {"label": label, "critical": critical, "patient_id": np.arange(n) // 2, **changes}
+    table = triage.reading_list(
+        given["label"], given["critical"], score(label, critical, rng), threshold, given["patient_id"], desk, resamples_n, rng
+    )
+    return table.set_index(["order", "measure"])
+
+
+def noise(label, critical, rng):
+    return rng.random(len(label))
+
+
+def perfect(label, critical, rng):
+    return critical + 0.1 * label + 0.01 * rng.random(len(label))
+
+
+FIRST, MEAN = "minutes to the first critical image", "mean minutes to a critical image"
+
+
+def test_in_random_order_the_wait_is_what_the_binomial_says():
+    got = lists(noise)["estimate"]
+    # the first of a list of Bernoulli(0.1) images, given that there is one
+    k = np.arange(1, 21)
+    p = 0.1 * 0.9 ** (k - 1)
+    expected = 2 * (k * p).sum() / p.sum()
+    assert got["as they came", FIRST] == pytest.approx(expected, rel=0.03)
+    assert got["highest score first", FIRST] == pytest.approx(expected, rel=0.03)  # a score that knows nothing
+    assert got["as they came", MEAN] == pytest.approx(2 * 10.5, rel=0.03)
+
+
+def test_a_perfect_score_puts_critical_images_first():
+    got = lists(perfect)
+    assert got["estimate"]["highest score first", FIRST] == 2.0
+    gain = got.loc[("highest score first", "gain, " + FIRST)]
+    assert gain["low"] > 0
+    assert gain["estimate"] == pytest.approx(got["estimate"]["as they came", FIRST] - 2.0)
+
+
+def test_ruling_out_moves_only_what_is_below_the_threshold():
+    unchanged = lists(noise, threshold=-1)["estimate"]
+    assert unchanged["ruled out last", FIRST] == unchanged["as they came", FIRST]
+    ruled = lists(perfect, threshold=0.05)["estimate"]  # all normal ones go last
+    assert ruled["highest score first", FIRST] < ruled["ruled out last", FIRST] < ruled["as they came", FIRST]
+
+
+def test_lists_without_a_critical_image_are_counted():
+    assert lists(noise)["lists_without_critical_frac"].iloc[0] == pytest.approx(0.9**20, abs=0.02)
+
+
+def test_few_critical_patients_give_no_interval():
+    critical = (np.arange(600) < 8).astype(float)
+    got = lists(noise, critical=critical)
+    assert got["low"].isna().all() and got["reason"].str.contains("patients").all()
+
+
+def test_what_cannot_be_drawn_is_said():
+    with pytest.raises(ValueError, match="no critical image"):
+        lists(noise, critical=np.zeros(600))
+    with pytest.raises(ValueError, match="critical images are some of the abnormal ones"):
+        triage.Desk(20, 0.1, 0.2, 1, 10)
+
+
+def test_work_saved_counts_missed_findings_too():
+    assert triage.work_saved(0.95, 0.4, 0.25) == pytest.approx(0.25 * 0.05 + 0.75 * 0.4)
+
+
+@pytest.mark.parametrize("wanted", (0.5, 0.8, 0.9, 0.95, 1.0))
+def test_threshold_reaches_the_sensitivity_and_no_higher_one_does(wanted):
+    rng = np.random.default_rng(3)
+    label = (rng.random(300) < 0.3).astype(float)
+    score = np.round(rng.random(300), 2)  # with ties
+    at = triage.threshold_at_sensitivity(label, score, wanted)
+    assert stats.sensitivity(label, (score >= at).astype(float)) >= wanted - 1e-9
+    higher = np.nextafter(at, 2)
+    assert stats.sensitivity(label, (score >= higher).astype(float)) < wanted
+
+
+def test_no_finding_no_threshold():
+    with pytest.raises(ValueError, match="there is none"):
+        triage.threshold_at_sensitivity([0, 0], [0.1, 0.2], 0.9)
