@@ -543,6 +543,28 @@ def interval(estimate, replicates, reason=""):
     return Interval(float(estimate), float(low), float(high), reason or _left_out(good, replicates))
 
 
+def mean(values, resamples):
+    """Return the mean of one value an image, with its interval.
+
+    Parameters
+    ----------
+    values : (n,) float
+    resamples : Resamples
+        Of the same images. Of fewer than `FEW_PATIENTS` patients there is no interval; where every value is 0, or
+        every value 1, it is the exact one.
+    """
+    values = np.asarray(values, float)
+    if len(values) == 0:
+        return Interval(np.nan, np.nan, np.nan, "there is no image")
+    estimate, few = float(values.mean()), too_few([resamples.patient])
+    if few:
+        return Interval(estimate, np.nan, np.nan, few)
+    if np.isin(values, (0, 1)).all() and estimate in (0, 1):
+        return exact_interval(estimate, resamples.patient)
+    with np.errstate(invalid="ignore"):
+        return interval(estimate, resamples.totals(values) / resamples.totals(np.ones(len(values))))
+
+
 def rate_intervals(label, called, resamples):
     """Return `rates`, each with its percentile interval over patients."""
     replicates = rates(label, called, resamples)

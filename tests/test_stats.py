@@ -688,3 +688,36 @@ def test_coverage_with_nine_correlated_images_a_patient():
     covered, rejected = ({k: v / repetitions for k, v in d.items()} for d in (covered, rejected))
     assert min(covered["bootstrap"], covered["clustered"]) >= 0.9 and covered["by image"] < 0.85, covered
     assert max(rejected["bootstrap"], rejected["clustered"]) <= 0.1 and rejected["by image"] > 0.15, rejected
+
+
+# --- means and reliability -----------------------------------------------------------------------------------
+
+
+def test_mean_of_values_is_by_patient():
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(60), 5)
+    values = np.repeat(rng.normal(size=60), 5)  # what a patient has once says no more five times
+    got = stats.mean(values, stats.patient_resamples(patient, 4000, np.random.default_rng(1)))
+    single = values[::5]
+    assert got.estimate == pytest.approx(values.mean())
+    expected = 1.96 * single.std() / np.sqrt(60)
+    assert got.high - got.estimate == pytest.approx(expected, rel=0.1)
+
+
+def test_mean_of_few_and_of_all_alike():
+    few = stats.mean([0.1, 0.2], stats.patient_resamples([1, 2], 10, np.random.default_rng(1)))
+    assert few.estimate == pytest.approx(0.15) and np.isnan(few.low) and "fewer than" in few.reason
+    hits = stats.mean(np.ones(50), stats.patient_resamples(np.arange(50), 10, np.random.default_rng(1)))
+    assert hits.low == pytest.approx(0.025 ** (1 / 50)) and hits.high == 1 and "exact" in hits.reason
+    assert np.isnan(stats.mean([], stats.whole(0)).estimate)
+
+
+def test_reliability_bins_hold_all_images_and_ties_stay_together():
+    rng = np.random.default_rng(0)
+    p = rng.random(20_000)
+    label = (rng.random(20_000) < p).astype(float)
+    predicted, observed = stats.reliability(label, p)
+    assert len(predicted) == 10 and np.abs(predicted - observed).max() < 0.03
+    assert predicted.mean() == pytest.approx(p.mean(), abs=1e-3)
+    predicted, observed = stats.reliability([0, 1, 0, 1], [0.3, 0.3, 0.3, 0.8])
+    assert predicted.tolist() == pytest.approx([0.3, 0.8]) and observed.tolist() == pytest.approx([1 / 3, 1])
