@@ -37,11 +37,11 @@ RULE_KINDS = {
     "negation": ("before", "just before", "after"),
     "uncertainty": ("before", "before list", "after", "at end", "between"),
     "pseudo_negation": ("words",),
-    "kept_out": ("before", "just before", "after"),
-    "scope": ("ends", "verbs", "seen", "degree"),
-    "sections": ("findings", "organs", "impression", "ignored"),
+    "kept_out": ("before list", "before", "just before", "after"),
+    "scope": ("ends", "verbs", "seen", "degree", "side", "interpretation", "stand-in"),
+    "sections": ("findings", "organs", "impression", "ignored", "technical"),
 }
-SENTENCE_MAX = 1_000  # letters; longer ones are cut
+SENTENCE_MAX = 1_000  # letters; longer ones are cut, best where a statement ends
 GAP_WORDS = 8  # words that `...` may stand for
 EXPANSIONS_MAX = 5_000  # spellings that one phrase may stand for
 REMEMBERED = 50_000  # sentences whose reading is kept, since reports repeat them
@@ -261,14 +261,26 @@ _SENTENCE_END = re.compile(  # each branch starts with a letter of its own, whic
     r"|\n(?:[ \t]*\n|(?<=:\n)|(?=[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t])|(?=[ \t]*[A-Z][a-z]*(?:[ \t][A-Za-z]+)?:))"
 )
 _HEADING_MAX, _HEADING_WORDS_MAX = 60, 5  # letters, words
-_HEADING_WORD = re.compile(r"[A-Za-z]+")
+_HEADING_WORD = re.compile(r"[A-Za-z]+(?:-?\d+$)?")  # ICD-10 is one word
 _CAPITALS = re.compile(r"[ \t]*[A-Z][A-Z /-]+")
 
 
-_SHORT_LINE = re.compile(r"(?m)^[^\n]{1,45}(\n)(?=[ \t]*[A-Z])")
-# An ignored section ends at a blank line; where no heading follows, at a line that ends a sentence.
+_LINE_BREAK = re.compile(r"\n(?=[ \t]*([A-Za-z]))")
+_SHORT_LINE_MAX, _PARAGRAPH_MAX = 45, 2_000  # letters
+# A short line that ends so goes on in the next, whatever that begins with.
+_GOES_ON = re.compile(
+    r"(?:,|\b(?:and|or|nor|the|an?|of|in|at|on|to|from|for|by|with|without|no|not|any|is|are|was|were|has|have|be))"
+    r"[ \t]*$"
+)
+_LAST_WORD = re.compile(r"[a-z]+(?=[ \t]*$)")
+# An ignored section ends at a blank line; where no heading follows, at a line that ends a sentence. A technical one
+# ends with its first sentence where no heading of the report opens its findings.
 _PARAGRAPH_END = re.compile(r"\S[^\n]*\n[ \t]*\n(?=[^\n]*\S)")
 _LINE_END = re.compile(r"\S[^\n]*(?:[.?!][ \t]*\n|\n[ \t]*\n)(?=[^\n]*\S)")
+# Where a sentence without end is cut: behind a comma or before a negation, else before a conjunction, else a space.
+_CUTS = [
+    re.compile(cut) for cut in (r"[,;]|(?i:(?= (?:no|not|without|negative) ))", r"(?i:(?= (?:and|or|nor) ))", "(?= )")
+]
 _SPACES = str.maketrans("\n\r\t\f\v\xa0’", "      '")
 
 
@@ -282,11 +294,11 @@ def _letters(text):
     return lower.translate(_SPACES)
 
 
-def _sentences(text, start, end):
-    """Yield `start, end` of the sentences of text[start:end]."""
+def _sentences(text, start, end, opens):
+    """Yield `start, end` of the sentences of text[start:end]; `opens` matches what may open a line of a list."""
     bounds = [(m.start() + (m.group() == "?"), m.end()) for m in _SENTENCE_END.finditer(text, start, end)]
     if "\n" in text[start:end]:
-        bounds += [(m.start(1), m.end(1)) for m in _SHORT_LINE.finditer(text, start, end)]
+        bounds += [m.span() for m in _LINE_BREAK.finditer(text, start, end) if _in_list(text, start, m, opens)]
         bounds.sort()
     for stop, following in bounds:
         if stop > start:
@@ -296,11 +308,36 @@ def _sentences(text, start, end):
         yield from _cut(text, start, end)
 
 
+def _in_list(text, start, line_break, opens):
+    """Return whether the line before a break is one of a list: short, and the next has a capital or opens anew.
+
+    Lines in small letters are a list where their paragraph has no full stop, and no line ends in words that go on, or
+    in such that open a statement: wrapped lines do.
+    """
+    end = line_break.start()
+    line = text.rfind("\n", 0, end) + 1
+    if end - line > _SHORT_LINE_MAX or end == max(line, start):
+        return False
+    if line_break.group(1).isupper():
+        return True
+    line = max(line, start)
+    if not opens.match(text, line_break.start(1)) or _GOES_ON.search(text, line, end):
+        return False
+    before, after = text[max(start, end - _PARAGRAPH_MAX) : end], text[end : end + _PARAGRAPH_MAX]
+    if "." in before.rpartition("\n\n")[2] + after.partition("\n\n")[0]:
+        return False
+    last = _LAST_WORD.search(text, line, end)
+    return last is None or not opens.fullmatch(last.group())
+
+
 def _cut(text, start, end):
     """Yield `start, end` of a sentence, in pieces if it is one that no report has: its time grows with its square."""
     while end - start > SENTENCE_MAX:
-        space = text.rfind(" ", start + 1, start + SENTENCE_MAX)
-        stop = space if space > 0 else start + SENTENCE_MAX
+        stop = start + SENTENCE_MAX
+        for pattern in _CUTS:
+            if places := [m.end() for m in pattern.finditer(text, start + 1, stop) if m.end() > start + 1]:
+                stop = places[-1]
+                break
         yield start, stop
         start = stop
     yield start, end
@@ -310,7 +347,14 @@ def _cut(text, start, end):
 
 _SEPARATOR = re.compile(r"[,(]|(?<![a-z0-9])(?:and|or|nor|as well as|and/or)(?![a-z0-9])|/")
 _SINGULAR = ("is ", "was ", "has ")
-_WITH = re.compile(r"(?<![a-z])(?<!consistent )(?<!compatible )with(?![a-z])")
+# What divides a statement behind a finding: with, a colon, and a dash with spaces.
+_DIVIDER = re.compile(
+    r"(?<![a-z])(?<!consistent )(?<!compatible )(?:with|w/)(?![a-z])"
+    r"|:(?=\s)|(?<=\s)-(?=\s)|(?<!-)--(?!-)|(?<=\s)–(?=\s)|—"
+)
+_CARRIED = ("but", "which", "though", "although", "however", "yet", ";")  # ends over which a stand-in refers back
+_PREDICATE = re.compile("(?:is|are|was|were) ")
+_FILLERS = re.compile("(?:and|that|as well|now|since|very)(?![a-z])")
 _FIRST_WORD = re.compile(r"[a-z0-9']+|.")
 _NEXT = re.compile(r"[ -]+(?:(?!the|a)[a-z]+[ -]+)?")
 
@@ -323,7 +367,9 @@ class _Sentence:
         self.words = words  # (start, end, file, kind), in order
         self.mentions = mentions  # spans, in order
         self.ends = [w for w in words if w[3] == "ends"]
-        self.predicates = [w for w in words if w[3] in ("verbs", "seen", "after")]
+        self.predicates = [
+            w for w in words if w[3] in ("verbs", "seen", "after") or _PREDICATE.match(text, w[0], w[1])
+        ]
         self._separators = None
 
     @property
@@ -345,13 +391,20 @@ class _Sentence:
     def _named_between(self, start, end):
         return any(start <= a < end for a, _ in self.mentions)
 
+    def _opens(self, at, kind):
+        """Return whether a word of a kind of scope stands here, with something behind it."""
+        return any(0 <= w[0] - at < 2 for w in self.words if w[3] == kind) and bool(self.text[at:].strip())
+
     def reach_right(self, word):
         """Return where the reach of a rule word that stands before ends."""
         start = word[1]
+        brief = word[3] == "before" and word[2] != "negation"
+        history = brief and word[2] == "kept_out"
         limit = next((a for a, *_ in self.ends if a >= start), len(self.text))
-        with_ = _WITH.search(self.text, start, limit)
-        if with_ and self._named_between(start, with_.start()):
-            limit = with_.start()
+        for divider in _DIVIDER.finditer(self.text, start, limit):
+            if history or self._named_between(start, divider.start()):
+                limit = divider.start()
+                break
         predicate = next((p for p in self.predicates if start <= p[0] < limit), None)
         separators = [s for s in self.separators if start <= s[0] < limit]
         if predicate:
@@ -362,25 +415,74 @@ class _Sentence:
             if before and predicate[3] != "seen" and not before[-1][2]:
                 limit = min(limit, before[-1][0])
         last_or = max((s[0] for s in separators if s[2] and s[0] < limit), default=-1)
-        short = word[2] == "uncertainty" and word[3] == "before"
         for a, b, is_or in separators:
-            if a >= limit or is_or or a < last_or:
+            if a >= limit or is_or or a < last_or or not self.text[start:a].strip():
                 continue
-            opens = any(w[0] - b < 2 and w[0] >= b for w in self.words if w[3] == "degree") and self.text[b:].strip()
             comma = self.text[a] == ","
-            if opens or (short and comma):
+            if self._opens(b, "degree") or history or (brief and comma):
+                return a
+            if word[2] == "negation" and (comma or self._named_between(start, a)) and self._opens(b, "side"):
                 return a
         return limit
 
+    def _following(self, word):
+        """Return where the separator or end after a rule word is."""
+        return next((w[0] for w in sorted([*self.separators, *self.ends]) if w[0] >= word[1]), len(self.text))
+
+    def turns_away(self, word):
+        """Return whether a negation that may stand before or after (unlikely) does not do so as this word here.
+
+        It speaks of what follows where its statement goes on to name a finding, else of what precedes.
+        """
+        kinds = [w[3] for w in self.words if w[0] == word[0] and w[2] == "negation"]
+        if word[2] != "negation" or len(kinds) == 1 or "after" not in kinds:
+            return False
+        end = self._following(word)
+        divider = _DIVIDER.search(self.text, word[1], end)
+        leads = self._named_between(word[1], divider.start() if divider else end)
+        return leads == (word[3] == "after")
+
     def closes(self, word):
         """Return whether a statement ends with a rule word."""
-        end = next((w[0] for w in (*self.separators, *self.ends) if w[0] >= word[1]), len(self.text))
-        return not self.text[word[1] : end].strip(" .)")
+        return not self.text[word[1] : self._following(word)].strip(" .)")
 
     def reach_left(self, word):
-        """Return where the reach of a rule word that stands after begins."""
-        end = word[0]
+        """Return where the reach of a rule word that stands after begins, and whether it goes over its statement.
+
+        It does where a stand-in or nothing is the subject of that statement: which has resolved.
+        """
+        low = self._statement(word, word[0])
+        divider = next((d for d in (*self.separators, *self.ends) if d[1] == low), None)
+        if divider is None or word[3] == "between" or self._named_between(low, self._following(word)):
+            return low, False
+        carries = len(divider) == 3 or self.text[divider[0] : divider[1]] in _CARRIED
+        if not carries or not self._stands_in(low, word[0]):
+            return low, False
+        return self._statement(word, len(self.text[: divider[0]].rstrip(" ,;("))), True
+
+    def _stands_in(self, start, end):
+        """Return whether words are no more than a stand-in for what was named before, with its degree, or nothing."""
+        while start < end:
+            known = next((w for w in self.words if w[0] == start and w[3] in ("stand-in", "degree", "verbs")), None)
+            filler = known or _FILLERS.match(self.text, start, end)
+            if self.text[start] in " ,":
+                start += 1
+            elif filler:
+                start = filler[1] if known else filler.end()
+            else:
+                return False
+        return True
+
+    def _statement(self, word, end):
+        """Return where the statement begins that ends here and of which a rule word after it speaks."""
         limit = max((b for _, b, *_ in self.ends if b <= end), default=0)
+        for divider in _DIVIDER.finditer(self.text, limit, end):
+            with_ = divider.group() in ("with", "w/") and not self.text[: divider.start()].rstrip().endswith(",")
+            if not with_ and self._named_between(divider.end(), end):
+                limit = divider.end()
+        if word[2] == "uncertainty" and word[3] == "after":
+            leads = (w[1] for w in self.words if w[3] == "interpretation" and limit <= w[0] and w[1] <= end)
+            limit = max((b for b in leads if self._named_between(b, end)), default=limit)
         earlier = [p for p in self.predicates if limit <= p[0] and p[1] <= end and p is not word]
         separators = [s for s in self.separators if limit <= s[0] < end]
         if earlier:
@@ -389,7 +491,11 @@ class _Sentence:
             separators = [s for s in separators if s[0] >= limit]
         stands_before = any(w[3].startswith("before") and limit <= w[0] < end for w in self.words)
         singular = self.text.startswith(_SINGULAR, word[0])
-        if separators and (word[3] == "between" or (not separators[-1][2] and (singular or stands_before))):
+        if separators and (
+            word[3] == "between"
+            or (not separators[-1][2] and (singular or stands_before))
+            or (word[3] == "at end" and self.text[separators[-1][0]] == "," and not separators[-1][2])
+        ):
             limit = separators[-1][1]
         return limit
 
@@ -402,7 +508,7 @@ def _governed(sentence, negation, doubt):
 def _decide(sentence, start, end, base, gapped, reaches):
     """Return `assertion, rule, rule_start, rule_end` of a mention."""
     before, after, inside = [], [], []
-    for word, low, high in reaches:
+    for word, low, high, carried in reaches:
         kind = word[3]
         if start <= word[0] and word[1] <= end:
             if gapped:  # the words of a phrase without a gap are its own
@@ -411,7 +517,7 @@ def _decide(sentence, start, end, base, gapped, reaches):
             if kind != "just before" or _NEXT.fullmatch(sentence.text, word[1], start):
                 before.append(word)
         elif low <= start and end <= word[0]:
-            after.append(word)
+            after.append((word, carried))
     if base == "absent":
         return _decide_normal(start, end, before, inside)
     chosen = _chosen(sentence, end, before, after, inside)
@@ -437,9 +543,9 @@ def _chosen(sentence, end, before, after, inside):
     if inside:
         return (inside[0][0], inside[0][1], inside[0][2], "inside")
     if after:
-        nearest = min(after, key=lambda w: w[0])
+        nearest, carried = min(after, key=lambda found: found[0][0])
         divided = any(end <= s[0] < nearest[0] for s in sentence.separators)
-        if not before or not divided:
+        if not before or carried or not divided:
             return nearest
     if before:
         nearest = before[-1]
@@ -498,6 +604,7 @@ class Labeler:
                 raise ValueError(f"{self.folder / 'rules' / file}.txt: {gapped!r}: ... is for findings only.")
         self._rule_kinds = [(key, _compiled(found)) for key, found in spellings.items() if found]
         self._rule_words = _compiled(sorted({p for found in spellings.values() for p in found}))
+        self._opens = _compiled(sorted({*rules["scope"]["degree"], *rules["scope"]["side"]}) or ["no"])
 
     def _load_sections(self, sections):
         self._section_of = {
@@ -524,7 +631,7 @@ class Labeler:
         lower = _letters(text)
         evidence, said, any_read = [], [], False
         for section, start, end in self._sections(text):
-            for low, high in _sentences(text, start, end):
+            for low, high in _sentences(text, start, end, self._opens):
                 mentions, stated = self._sentence(lower[low:high])
                 if section != "ignored":
                     any_read = any_read or not text[low:high].isspace()
@@ -545,7 +652,7 @@ class Labeler:
         for section, start, end in self._sections(text):
             if section != "ignored":
                 any_read = any_read or not text[start:end].isspace()
-                for low, high in _sentences(text, start, end):
+                for low, high in _sentences(text, start, end, self._opens):
                     said += self._sentence(lower[low:high])[1]
         return self._labels(said, any_read)
 
@@ -603,7 +710,7 @@ class Labeler:
         low = max(0, colon - _HEADING_MAX)
         words = list(_HEADING_WORD.finditer(text, low, colon))[-_HEADING_WORDS_MAX:]
         for k, first in enumerate(words):
-            kind = self._section_of.get(" ".join(w.group() for w in words[k:]).lower())
+            kind = self._section_of.get(" ".join(w.group() for w in words[k:]).lower().replace("-", " "))
             before = text[low : first.start()].rstrip(" \t*_")
             if kind and (first.group()[0].isupper() or not before or before[-1] in "\n.?!;"):
                 return first.start(), colon + 1, kind
@@ -615,17 +722,22 @@ class Labeler:
     def _sections(self, text):
         """Yield `section, start, end`."""
         name, start = "text", 0
-        for at, after, kind in self._headings(text):
-            yield from self._parts(text, name, start, at)
+        headings = self._headings(text)
+        has_body = any(kind in ("findings", "organs") for *_, kind in headings)
+        for at, after, kind in headings:
+            yield from self._parts(text, name, start, at, has_body)
             name, start = ("findings", at) if kind == "organs" else (kind, after)
-        yield from self._parts(text, name, start, len(text))
+        yield from self._parts(text, name, start, len(text), has_body)
 
-    def _parts(self, text, name, start, end):
-        if name == "ignored":
+    def _parts(self, text, name, start, end, has_body):
+        if name in ("ignored", "technical"):
             over = _PARAGRAPH_END if end < len(text) else _LINE_END
-            if m := over.search(text, start, end):
-                yield name, start, m.end()
-                name, start = "text", m.end()
+            stop = m.end() if (m := over.search(text, start, end)) else end
+            if name == "technical" and not has_body:
+                said = [low for low, high in _sentences(text, start, stop, self._opens) if text[low:high].strip()]
+                stop = said[1] if len(said) > 1 else stop
+            yield "ignored", start, stop
+            name, start = "text", stop
         if end > start:
             yield name, start, end
 
@@ -651,11 +763,11 @@ class Labeler:
         sentence = _Sentence(text, words, [(a, b) for a, b, *_ in mentions])
         reaches = []
         for word in words:
-            if word[2] in ("negation", "uncertainty", "kept_out"):
+            if word[2] in ("negation", "uncertainty", "kept_out") and not sentence.turns_away(word):
                 left = word[3] in ("after", "between") or (word[3] == "at end" and sentence.closes(word))
-                low = sentence.reach_left(word) if left else len(text)
+                low, carried = sentence.reach_left(word) if left else (len(text), False)
                 high = sentence.reach_right(word) if word[3] not in ("after", "at end") else 0
-                reaches.append((word, low, high))
+                reaches.append((word, low, high, carried))
         return tuple(
             (f, start, end, *_decide(sentence, start, end, base, gapped, reaches))
             for start, end, f, base, gapped in mentions

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import math
 import shutil
+import textwrap
 import time
 import tracemalloc
 
@@ -227,7 +228,7 @@ SENTENCES = [
     ("This does not represent a pneumothorax.", "-pneumothorax"),
     ("Pneumothorax is not identified on this study.", "-pneumothorax"),
     ("Neither effusion nor pneumothorax is seen.", "-effusion -pneumothorax"),
-    ("No large effusion, but a small one is possible.", "-effusion"),
+    ("No large effusion, but a small one is possible.", "?effusion"),
     ("No large pleural effusion.", "-effusion"),
     ("Heart and lungs are normal.", "-cardiomegaly -lung_opacity"),
     ("Heart, mediastinum and lungs are normal.", "-cardiomegaly"),
@@ -323,6 +324,152 @@ SENTENCES = [
     ("Negative chest.", "+no_finding"),
     ("No evidence of acute cardiopulmonary process. No pneumothorax.", "+no_finding -pneumothorax"),
 ]
+# Traps by what makes them such, in the same signs.
+TRAPS = {
+    "a word after its subject and verb that acts forward": [
+        ("CT is negative for pneumothorax.", "-pneumothorax"),
+        ("Lungs are negative for consolidation.", "-consolidation"),
+        ("The exam is negative for pneumonia, effusion or pneumothorax.", "-pneumonia -effusion -pneumothorax"),
+        ("The nodule is unlikely to be a mass.", "+nodule -mass"),
+        ("The opacity is unlikely to be due to pneumonia.", "+lung_opacity -pneumonia"),
+        ("The opacity is thought unlikely to represent pneumonia.", "+lung_opacity -pneumonia"),
+        ("The opacity is felt to be unlikely to represent pneumonia.", "+lung_opacity -pneumonia"),
+        ("Consolidation, unlikely to represent pneumonia.", "+consolidation -pneumonia"),
+        ("No effusion and the opacity is unlikely to represent pneumonia.", "-effusion +lung_opacity -pneumonia"),
+        ("The opacity is unlikely due to pneumonia.", "+lung_opacity -pneumonia"),
+    ],
+    "less likely leaves it open": [
+        ("Pneumonia is felt to be less likely.", "?pneumonia"),
+        ("Atelectasis, pneumonia less likely.", "+atelectasis ?pneumonia"),
+        ("Likely atelectasis, with pneumonia less likely.", "+atelectasis ?pneumonia"),
+        ("Opacity may represent atelectasis, less likely pneumonia.", "+lung_opacity ?atelectasis ?pneumonia"),
+        ("Atelectasis, and less likely pneumonia.", "+atelectasis ?pneumonia"),
+    ],
+    "status post keeps out what was done, not what is seen": [
+        ("Status post CABG with cardiomegaly and bilateral effusions.", "+cardiomegaly +effusion"),
+        ("Status post thoracentesis, small pneumothorax.", "+pneumothorax"),
+        ("Status post thoracentesis and small pneumothorax.", "+pneumothorax"),
+        ("s/p chest tube removal, now with a moderate pneumothorax.", "-support_devices +pneumothorax"),
+        ("Status post chest tube removal, now with a moderate pneumothorax.", "+pneumothorax"),
+        ("Status post chest tube removal now with a moderate pneumothorax.", "+pneumothorax"),
+        ("Post-obstructive pneumonia.", "+pneumonia"),
+        ("Post-traumatic pneumothorax.", "+pneumothorax"),
+        ("Post-operative atelectasis.", "+atelectasis"),
+        ("Postobstructive pneumonia.", "+pneumonia"),
+        ("Status post resection of a left lung mass.", "~mass"),
+        ("Status post treatment for pneumonia.", "~pneumonia"),
+    ],
+    "dashes, colons and sides end a denial": [
+        ("No PTX - bibasilar atelectasis is present.", "-pneumothorax +atelectasis"),
+        ("No pneumothorax -- effusion.", "-pneumothorax +effusion"),
+        ("No pneumothorax: effusion on the left.", "-pneumothorax +effusion"),
+        ("No pneumothorax — left effusion.", "-pneumothorax +effusion"),
+        ("Small effusion - no pneumothorax.", "+effusion -pneumothorax"),
+        ("Small effusion - pneumothorax is not seen.", "+effusion -pneumothorax"),
+        ("Pneumothorax - none.", "-pneumothorax"),
+        ("No edema, bilateral pleural effusions are seen.", "-edema +effusion"),
+        ("No PTX and bilateral effusions stable.", "-pneumothorax +effusion"),
+        ("No pneumothorax, effusion or edema.", "-pneumothorax -effusion -edema"),
+        ("No left or right effusion.", "-effusion"),
+        ("No left and right effusion.", "-effusion"),
+        (
+            "No focal consolidation, pleural effusion, or bilateral pneumothorax.",
+            "-consolidation -effusion -pneumothorax",
+        ),
+        ("No right effusion, left effusion, or pneumothorax.", "-effusion -pneumothorax"),
+        ("No acute disease, right basilar atelectasis.", "+atelectasis"),
+    ],
+    "comparison and technique end with their sentence": [
+        ("COMPARISON: None. There is an effusion.\n\nIMPRESSION: No edema.", "+effusion -edema"),
+        ("TECHNIQUE: Portable AP\nSmall left effusion.", "+effusion"),
+        ("COMPARISON: 5/5/2010. There is a left pneumothorax which is new.", "+pneumothorax"),
+        ("INDICATION: Cough. History of pneumonia.", "~pneumonia"),
+    ],
+    "lines in small letters": [
+        ("No evidence of pneumonia\nunchanged cardiomegaly\nleft effusion", "-pneumonia +cardiomegaly +effusion"),
+        ("There is no evidence of pneumothorax or\nleft effusion.", "-pneumothorax -effusion"),
+        ("There is no consolidation, new\nleft effusion, or edema.", "-consolidation -effusion -edema"),
+        ("no pneumonia\nsmall effusion\nno edema", "-pneumonia +effusion -edema"),
+        ("FINDINGS: no pneumonia\nsmall effusion", "-pneumonia +effusion"),
+    ],
+    "sections that are ignored": [
+        ("MEDICAL CONDITION: pneumonia\nFINDINGS: Clear lungs.", "~pneumonia"),
+        ("ICD10: J18.9 pneumonia\nFINDINGS: Clear lungs.", "~pneumonia"),
+        ("ICD-10: J18.9 pneumonia\nFINDINGS: Clear lungs.", "~pneumonia"),
+        ("DX: pneumonia\nFINDINGS: Clear lungs.", "~pneumonia"),
+        ("SIGNS AND SYMPTOMS: pneumonia\nFINDINGS: Clear lungs.", "~pneumonia"),
+        ("Clinical info: pneumonia\nFINDINGS: Clear lungs.", "~pneumonia"),
+        ("CLINICAL QUESTION: pneumonia?\nFINDINGS: Clear lungs.", "~pneumonia"),
+        ("ORDERING DIAGNOSIS: pneumonia\nFINDINGS: Clear lungs.", "~pneumonia"),
+        ("FINDINGS: Clear lungs.\nRECOMMENDATION(S): CT for nodule.", "~nodule"),
+    ],
+    "words": [
+        ("Heart size: Enlarged.", "+cardiomegaly"),
+        ("HEART AND MEDIASTINUM: Enlarged.", "+cardiomegaly"),
+        ("Right pleural eff.", "+effusion"),
+        ("RLL collapse.", "+atelectasis"),
+        ("Fracture of the pacemaker lead.", "~fracture +support_devices"),
+        ("Pacemaker lead fracture.", "~fracture"),
+        ("LLL PNA and small left effs.", "+pneumonia +effusion"),
+        ("Bibasilar atx, no consol.", "+atelectasis -consolidation"),
+        ("Pericardial eff.", "~effusion"),
+        ("Cardiothoracic ratio is increased.", "+cardiomegaly"),
+        ("Increased cardiac silhouette.", "+cardiomegaly"),
+        ("IPF.", "+fibrosis"),
+        ("Tracheostomy in place.", "+support_devices"),
+        ("Left PPM.", "+support_devices"),
+        ("TAVR valve in place.", "+support_devices"),
+        ("Sternotomy wires are intact.", "~support_devices"),
+        ("Hardware in the humerus.", "+support_devices"),
+        ("No pnuemothorax.", "-pneumothorax"),
+        ("Left lower lobe pnemonia.", "+pneumonia"),
+        ("Mild cardiomegally.", "+cardiomegaly"),
+        ("Bibasilar atelectesis.", "+atelectasis"),
+    ],
+    "what is gone": [
+        ("No longer seen is the right pneumothorax.", "-pneumothorax"),
+        ("The pneumothorax seen earlier today is gone.", "-pneumothorax"),
+        ("The left effusion has been drained completely.", "-effusion"),
+    ],
+    "what is carried over to the statement before": [
+        ("Left effusion was seen previously, now resolved.", "-effusion"),
+        ("There was an effusion, which has resolved.", "-effusion"),
+        ("Pneumothorax was seen previously but has resolved.", "-pneumothorax"),
+        ("Effusion was seen and has since resolved.", "-effusion"),
+        ("Cardiomegaly is present, absent pneumothorax.", "+cardiomegaly -pneumothorax"),
+        ("The effusion is unchanged, the tube has been removed.", "+effusion -support_devices"),
+        ("Cardiomegaly is unchanged and NG has been removed.", "+cardiomegaly"),
+        ("Opacity is present, ? pneumonia.", "+lung_opacity ?pneumonia"),
+    ],
+    "not there, and there after all": [
+        ("Nothing to suggest pneumothorax.", "-pneumothorax"),
+        ("CT excluded a mass.", "-mass"),
+        ("Skin fold mimicking a pneumothorax.", "-pneumothorax"),
+        ("No pneumothorax, with the exception of a tiny residual pneumothorax.", "+pneumothorax"),
+        ("Normal excluding the small effusion.", "+effusion"),
+        ("No abnormality besides small left effusion.", "+effusion"),
+        ("No displacement of the rib fracture.", "+fracture"),
+        ("Atelectasis cannot be distinguished from pneumonia.", "?atelectasis ?pneumonia"),
+        ("Mass and effusion cannot be differentiated from consolidation.", "?effusion ?consolidation"),
+        ("Minimal, if any, residual pneumothorax.", "?pneumothorax"),
+    ],
+    "a stand-in refers back": [
+        ("No pneumothorax but a small one cannot be excluded.", "?pneumothorax"),
+        ("No large effusion, though a small one is possible.", "?effusion"),
+        ("No edema. No pneumothorax, but it cannot be excluded.", "?pneumothorax -edema"),
+    ],
+    "named, or asked": [
+        ("CT for further evaluation of the right upper lobe nodule.", "+nodule"),
+        ("If there is concern for pneumonia, lateral views may help.", "~pneumonia"),
+        ("Airspace opacity consistent with pneumonia in the proper clinical setting.", "+lung_opacity ?pneumonia"),
+        ("The mass is not well seen.", "?mass"),
+        ("Opacity is seen, in the right clinical setting consistent with pneumonia.", "+lung_opacity ?pneumonia"),
+        ("Opacity unlikely pneumonia.", "+lung_opacity -pneumonia"),
+        ("Pneumonia unlikely, small effusion.", "-pneumonia +effusion"),
+        ("Left lower lobe opacity: pneumonia is not excluded.", "+lung_opacity ?pneumonia"),
+        ("No evidence of: pneumothorax, effusion.", "-pneumothorax -effusion"),
+    ],
+}
 SIGNS = {"+": 1.0, "-": 0.0, "?": -1.0, "~": math.nan}
 
 
@@ -344,6 +491,28 @@ def test_sentences(labeler, text, expected):
     reading = labeler.read(text)
     for sign, finding in ((word[0], word[1:]) for word in expected.split()):
         assert equal(reading.labels[finding], SIGNS[sign]), (finding, said(reading, finding))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [pytest.param(*trap, id=f"{name}-{trap[0]}") for name, traps in TRAPS.items() for trap in traps],
+)
+def test_traps(labeler, text, expected):
+    test_sentences(labeler, text, expected)
+
+
+@pytest.mark.parametrize("repeated", ["no effusion or ", "no effusion, ", "without effusion "])
+def test_a_sentence_without_end_is_cut_before_its_next_denial(labeler, repeated):
+    assert labeler.read(repeated * 1_000).labels["effusion"] == 0.0
+
+
+def test_wrapping_a_report_changes_nothing(labeler):
+    text = (
+        "There is no focal consolidation, left pleural effusion, or small pneumothorax seen on the left. Mild edema."
+    )
+    for width in range(30, 120):
+        wrapped = labeler.labels(textwrap.fill(text, width))
+        assert all(equal(wrapped[f], v) for f, v in labeler.labels(text).items()), width
 
 
 def test_there_are_enough_sentences():
@@ -446,7 +615,7 @@ def test_a_colon_within_a_sentence_opens_no_section(labeler):
 
 
 def test_nothing_read_is_no_no_finding(labeler):
-    for text in ("", "  \n ", "INDICATION: pneumonia."):
+    for text in ("", "  \n ", "INDICATION: pneumonia.", "COMPARISON: None.", "TECHNIQUE: PA.\n"):
         assert math.isnan(labeler.read(text).labels["no_finding"])
 
 
