@@ -47,6 +47,8 @@ class Rules:
     gives_evidence = True
 
     def __init__(self, folder=None):
+        if folder is not None and not Path(folder).is_dir():
+            raise FileNotFoundError(f"{folder} is no folder of phrases: copy cxrlib/phrases and name the copy.")
         self.labeler = rules.Labeler(folder)
 
     def read_many(self, texts):

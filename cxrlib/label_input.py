@@ -431,9 +431,17 @@ def _folder(path, asked):
         )
     return itertools.chain(
         (_file(f, str(f.relative_to(path).with_suffix("")), asked.encoding) for f in sorted(files)),
-        (Source(e.filename, None, None, f"this folder could not be read ({brief(e)})", False) for e in locked),
+        _locked(locked, asked.say),
         _left_aside(path, others, asked.say),
     )
+
+
+def _locked(errors, say):
+    """Say which folders could not be looked into, and yield that for the list of what was rejected."""
+    for error in errors:
+        problem = f"this folder could not be read ({brief(error)}): check its permissions"
+        say(f"{error.filename}: {problem}.")
+        yield Source(error.filename, None, None, problem, False)
 
 
 def _archive(path, asked):
@@ -448,10 +456,18 @@ def _archive(path, asked):
                 yield _content(f"{path}: {name}", str(name.with_suffix("")), name.suffix, data, asked.encoding)
             elif not member.isdir():
                 others[_ending(name) if member.isfile() else "link"] += 1
+        _check_end(archive)
     if not number:
         there = f", only {_counted(others)}" if others else ""
         raise ValueError(f"{path} has no .xml or .txt file in it{there}: pack the folder that holds them.")
     yield from _left_aside(path, others, asked.say)
+
+
+def _check_end(archive):
+    """Raise if an archive goes on where its list of files ended, which tarfile takes for the end without a word."""
+    while chunk := archive.fileobj.read(2**20):
+        if chunk.strip(b"\0"):
+            raise tarfile.ReadError("its list of files breaks off")
 
 
 def _ending(name):
@@ -490,7 +506,9 @@ def _content(where, report_id, ending, data, encoding):
     try:
         text = data.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     except UnicodeError:
-        return Source(where, report_id, None, f"it is not {encoding} text: name its encoding by --encoding")
+        return Source(
+            where, report_id, None, f"it is not {encoding} text: name its encoding by --encoding, as utf-16"
+        )
     return _row(where, report_id, text)
 
 

@@ -119,6 +119,11 @@ def test_one_file_and_archive(run, tmp_path):
     data = (tmp_path / "reports.tgz").read_bytes()
     (tmp_path / "cut.tgz").write_bytes(data[: len(data) // 2])
     assert "cut.tgz is damaged or cut off" in run(tmp_path / "cut.tgz", out="cut.csv")[3]
+    with tarfile.open(tmp_path / "holed.tgz", "w:gz") as archive:
+        add(archive, "a.txt", b"Edema.")
+        archive.fileobj.write(b"no header".ljust(512))
+        add(archive, "b.txt", b"Edema.")
+    assert "its list of files breaks off" in run(tmp_path / "holed.tgz", out="holed.csv")[3]
 
 
 def test_evidence(run, table, tmp_path):
@@ -294,7 +299,6 @@ def test_places_that_cannot_be_written_are_named_before_anything_is_done(
     [
         ("out.csv", "csv.writer"),
         ("out.parquet", "pq.ParquetWriter.write_batch"),
-        ("out.parquet", "pq.ParquetWriter.close"),
         ("out.csv", "os.replace"),
     ],
 )
@@ -362,6 +366,7 @@ def test_other_things_that_go_wrong(run, table, tmp_path):
     assert "no column 'key'" in run(tmp_path / "in.csv", "--id-column", "key")[3]
     assert "both id and text" in run(tmp_path / "in.csv", "--text-column", "report_id")[3]
     assert "is missing" in run(tmp_path / "in.csv", "--phrases", tmp_path)[3]
+    assert "in.csv is no folder of phrases" in run(tmp_path / "in.csv", "--phrases", tmp_path / "in.csv")[3]
     table.assign(report=[1, 2, 3]).to_parquet(tmp_path / "in.parquet")
     assert "not text" in run(tmp_path / "in.parquet")[3]
 
