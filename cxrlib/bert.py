@@ -510,8 +510,9 @@ def load_chexbert(path, tokenizer=None, config=None):
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything on a file that is not its own
         raise ValueError(
-            f"{path} is not a file of weights that torch can read safely: {str(error).strip().splitlines()[0][:150]}."
-        ) from None
+            f"{path} is not a file of weights that torch can read safely: name chexbert.pth, as CheXbert's authors "
+            "give it out."
+        ) from error
     state = stored.get("model_state_dict", stored) if isinstance(stored, dict) else {}
     state = {k.removeprefix("module."): v for k, v in state.items() if not k.endswith("position_ids")}
     network = ChexbertNetwork(config)

@@ -2,9 +2,10 @@
 
     python -m cxrlib.label reports.csv --out labels.csv --evidence spans.csv
 
-INPUT is a CSV or Parquet table, a folder of .txt and Open-i .xml files, one such file, or Open-i's .tgz. The output
-has the id column and one column per finding: 1 present, 0 absent, -1 uncertain, empty not mentioned. What cannot be
-read is listed in `<out>.rejected.csv` with the reason; the rest is labelled. Exit status 0 if anything was labelled.
+INPUT is a CSV (or .tsv, .csv.gz) or Parquet table, a folder or .tgz of .txt and Open-i .xml files, or one such file.
+The output has the id column and one column per finding: 1 present, 0 absent, -1 uncertain, empty not mentioned. What
+cannot be read is listed in `<out>.rejected.csv` with the reason; the rest is labelled. Exit status 0 if anything was
+labelled, 1 with a sentence that says what to do if not, 2 for wrong options.
 """
 
 import argparse
@@ -13,38 +14,19 @@ import csv
 import itertools
 import os
 import sys
+import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxrlib import openi, paths, progress, rules
+from cxrlib import paths, progress, rules
+from cxrlib.label_input import BATCH_N, ID_COLUMNS, accepted, brief, sources
 
-ID_COLUMNS = ("report_id", "study_id", "image_id", "id", "uid", "accession", "accession_number", "study", "filename")
-TEXT_COLUMNS = ("report", "text", "report_text", "report text", "report impression", "impression")
-BATCH_N = 1_000
 ID_NAME = "report_id"  # of the id column in what is written
 POLICIES = rules.AGGREGATIONS
-
-
-class Source(NamedTuple):
-    """A report of the input, or why there is none.
-
-    Attributes
-    ----------
-    where : str
-        Line, row or file.
-    report_id : str or None
-    text : str or None
-    problem : str or None
-        What is wrong with it; then it is rejected.
-    """
-
-    where: str
-    report_id: str | None
-    text: str | None
-    problem: str | None = None
+CHEXBERT_FILE = "chexbert.pth"
+ENDINGS = (".csv", ".parquet")  # of what is written
 
 
 # --- labelers -----------------------------------------------------------------------------------------------
@@ -65,6 +47,8 @@ class Rules:
     gives_evidence = True
 
     def __init__(self, folder=None):
+        if folder is not None and not Path(folder).is_dir():
+            raise FileNotFoundError(f"{folder} is no folder of phrases: copy cxrlib/phrases and name the copy.")
         self.labeler = rules.Labeler(folder)
 
     def read_many(self, texts):
@@ -86,8 +70,18 @@ class _Learned:
     gives_evidence = False
 
     def __init__(self, folder=None):
-        self.labeler = self._load(Path(folder) if folder else paths.labeler_dir(self.name))
+        self.labeler = self._load(self._find(Path(folder) if folder else paths.labeler_dir(self.name)))
         self.findings = tuple(self.labeler.findings)
+
+    @staticmethod
+    def _find(folder):
+        """Return the folder, or say where one is to be had; asked before torch is loaded, which takes seconds."""
+        if not (folder / "labeler.json").exists():
+            raise FileNotFoundError(
+                f"{folder} holds no trained labeler (labeler.json): name the folder of one by --weights, or train it "
+                "by `make repro` in a clone of the repository, which puts it below data/labelers."
+            )
+        return folder
 
     def read_many(self, texts):
         """Return labels, a row per text."""
@@ -119,9 +113,19 @@ class Visual(_Learned):
 
 
 class Chexbert(_Learned):
-    """CheXbert's released checkpoint; `folder` is the file, chexbert.pth."""
+    """CheXbert's released checkpoint; `folder` is the file, chexbert.pth, or the folder that holds it."""
 
     name = "chexbert"
+
+    @staticmethod
+    def _find(folder):
+        path = folder / CHEXBERT_FILE if folder.is_dir() or not folder.suffix else folder
+        if not path.exists():
+            raise FileNotFoundError(
+                f"There is no file {path}: CheXbert's authors give it out (github.com/stanfordmlgroup/CheXbert); put "
+                "it there, or name it by --weights."
+            )
+        return path
 
     @staticmethod
     def _load(folder):
@@ -146,265 +150,105 @@ def stream(labeler, reports, workers=None, evidence=False):
             yield report_id, dict(zip(columns, row.tolist(), strict=True)), ()
 
 
-# --- input --------------------------------------------------------------------------------------------------
-
-
-def sources(path, id_column=None, text_columns=None, encoding="utf-8"):
-    """Yield a `Source` per report of an input.
-
-    Parameters
-    ----------
-    path : Path
-    id_column : str, optional
-        Of a table; the first of `ID_COLUMNS` that it has, if not given.
-    text_columns : sequence of str, optional
-        Of a table; several are joined under their names as headings. `TEXT_COLUMNS` if not given, else `findings` and
-        `impression`.
-    encoding : str
-        Of text and CSV files.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        In a sentence, if the input as a whole cannot be read.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist.")
-    if path.is_dir():
-        return _folder(path, encoding)
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty: there is no report in it.")
-    ending = path.suffix.lower()
-    if ending == ".csv":
-        return _csv(path, id_column, text_columns, encoding)
-    if ending in (".parquet", ".pq"):
-        return _parquet(path, id_column, text_columns)
-    if ending in (".txt", ".xml"):
-        return iter([_file(path, path.stem, encoding)])
-    if path.name.lower().endswith((".tgz", ".tar.gz")):
-        return _archive(path)
-    raise ValueError(f"{path} is none of .csv, .parquet, .txt, .xml, .tgz, and no folder.")
-
-
-def _columns(have, id_column, text_columns, path):
-    """Return the id column and the text columns of a table, or say which one is missing."""
-    lower = {str(c).strip().lower(): c for c in reversed(have)}
-    listed = ", ".join(map(str, have))
-    for asked in [id_column] * (id_column is not None) + list(text_columns or ()):
-        if asked not in have:
-            raise ValueError(f"{path} has no column {asked!r}; it has {listed}.")
-    if id_column is None:
-        id_column = next((lower[c] for c in ID_COLUMNS if c in lower), None)
-        if id_column is None:
-            raise ValueError(f"{path} has no column of ids; name it by --id-column. It has {listed}.")
-    if not text_columns:
-        found = next((lower[c] for c in TEXT_COLUMNS[:-1] if c in lower), None)
-        both = [lower[c] for c in ("findings", "impression") if c in lower]
-        if found is None and not both:
-            raise ValueError(f"{path} has no column of reports; name it by --text-column. It has {listed}.")
-        text_columns = [found] if found is not None else both
-    if id_column in text_columns:
-        raise ValueError(f"{path}: the column {id_column!r} cannot be both id and text.")
-    return id_column, list(text_columns)
-
-
-def _joined(values, names):
-    """Return the text of a row; of several columns, each under its name as a heading."""
-    if len(names) == 1:
-        return values[0]
-    parts = [f"{name.upper()}: {value}" for name, value in zip(names, values, strict=True) if value and value.strip()]
-    return "\n\n".join(parts)
-
-
-def _row(where, report_id, text):
-    if report_id is None or not report_id.strip():
-        return Source(where, None, None, "it has no id")
-    if not text or not text.strip():
-        return Source(where, report_id.strip(), None, "it has no text")
-    return Source(where, report_id.strip(), text)
-
-
-def _csv(path, id_column, text_columns, encoding):
-    """Yield the rows of a CSV; bytes that are not of its encoding reject their row only."""
-    with open(path, "rb") as file:
-        start = file.read(4)
-    if encoding == "utf-8" and (start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in start):
-        raise ValueError(
-            f"{path} is not UTF-8 text but looks like UTF-16: save it as CSV UTF-8 or say --encoding utf-16."
-        )
-    csv.field_size_limit(2**31 - 1)
-    encoding = "utf-8-sig" if encoding == "utf-8" else encoding
-    with open(path, encoding=encoding, errors="surrogateescape", newline="") as file:
-        rows = csv.reader(file, strict=True)
-        try:
-            header = [name.strip() for name in next(rows, [])]
-        except (csv.Error, UnicodeError) as error:
-            raise ValueError(f"{path} is not a table: {error}.") from None
-        if not any(header):
-            raise ValueError(f"{path} is empty: it needs a header with an id column and a text column.")
-        if not _decoded("".join(header)):
-            raise ValueError(
-                f"{path} is not {encoding} text: save it as CSV UTF-8, or name its encoding by --encoding."
-            )
-        id_column, text_columns = _columns(header, id_column, text_columns, path)
-        places = header.index(id_column), [header.index(c) for c in text_columns]
-        while True:
-            where = f"line {rows.line_num + 1}"
-            try:
-                row = next(rows, None)
-            except csv.Error as error:
-                yield Source(where, None, None, f"it is not CSV ({error})")
-                continue
-            except UnicodeError as error:
-                raise ValueError(
-                    f"{path} is not {encoding} text ({error}); name its encoding by --encoding."
-                ) from None
-            if row is None:
-                return
-            if row:
-                yield _csv_row(where, row, header, places, text_columns)
-
-
-def _csv_row(where, row, header, places, text_columns):
-    at, texts = places
-    if len(row) != len(header):
-        report_id = row[at].strip() if at < len(row) and _decoded(row[at]) else None
-        return Source(where, report_id, None, f"it has {len(row)} fields, the header {len(header)}")
-    values = [row[k] for k in texts]
-    if not _decoded(row[at]) or not all(map(_decoded, values)):
-        report_id = row[at] if _decoded(row[at]) else None
-        return Source(where, report_id, None, "it has bytes that are not of the file's encoding (see --encoding)")
-    return _row(where, row[at], _joined(values, text_columns))
-
-
-def _decoded(text):
-    return not any("\ud800" <= c <= "\udfff" for c in text) if not text.isascii() else True
-
-
-def _parquet(path, id_column, text_columns):
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is not a Parquet file ({error}).") from None
-    with file:
-        names = file.schema_arrow.names
-        id_column, text_columns = _columns(names, id_column, text_columns, path)
-        for c in text_columns:
-            kind = file.schema_arrow.field(c).type
-            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
-                raise ValueError(f"{path}: the column {c!r} is {kind}, not text.")
-        number = 0
-        for batch in file.iter_batches(BATCH_N, columns=[id_column, *text_columns]):
-            columns = [batch.column(c).to_pylist() for c in (id_column, *text_columns)]
-            for report_id, *values in zip(*columns, strict=True):
-                number += 1
-                report_id = None if report_id is None else str(report_id)
-                yield _row(f"row {number}", report_id, _joined([v or "" for v in values], text_columns))
-
-
-def _folder(path, encoding):
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in (".txt", ".xml") and f.is_file())
-    if not files:
-        raise ValueError(f"{path} has no .txt or .xml file.")
-    return (_file(f, str(f.relative_to(path).with_suffix("")), encoding) for f in files)
-
-
-def _file(path, report_id, encoding):
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        return Source(str(path), report_id, None, f"it could not be read ({error.strerror})")
-    if path.suffix.lower() == ".xml":
-        return _xml(str(path), data, report_id)
-    try:
-        text = data.decode("utf-8-sig" if encoding == "utf-8" else encoding)
-    except UnicodeError:
-        return Source(str(path), report_id, None, f"it is not {encoding} text (see --encoding)")
-    if "\0" in text:
-        return Source(str(path), report_id, None, "it is not text but has null bytes (see --encoding)")
-    return _row(str(path), report_id, text)
-
-
-def _xml(where, data, report_id):
-    try:
-        report = openi.parse(data, "it")
-    except ValueError as error:
-        return Source(where, report_id, None, str(error).removesuffix("."))
-    if not (report.sections.get("FINDINGS") or report.sections.get("IMPRESSION")):
-        return Source(where, report.report_id, None, "it has no text under findings or impression")
-    return Source(where, report.report_id, report.text)
-
-
-def _archive(path):
-    empty = True
-    for where, data in openi.members(path):
-        empty = False
-        yield _xml(where, data, None)
-    if empty:
-        raise ValueError(f"{path} has no .xml file in it.")
-
-
-def accepted(found, reject):
-    """Yield `id, text` of the sources that can be labelled; pass the others, and repeated ids, to `reject`.
-
-    Its memory is that of the ids' 8-byte hashes.
-    """
-    seen = set()
-    for source in found:
-        if source.problem is None and (key := hash(source.report_id)) in seen:
-            source = source._replace(text=None, problem="its id occurs before")
-        if source.problem is not None:
-            reject(source)
-            continue
-        seen.add(key)
-        yield source.report_id, source.text
-
-
 # --- output -------------------------------------------------------------------------------------------------
 
 
+def rejected_path(out):
+    """Return where what could not be read is listed."""
+    return Path(f"{out}.rejected.csv")
+
+
+@contextlib.contextmanager
+def _writing(path):
+    """Turn what a full disk or a wrong place raises into a sentence that names the file that was asked for."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written ({brief(error)}): name a file elsewhere, or see to its folder's permissions "
+            "and space."
+        ) from None
+
+
+def check_outputs(outputs):
+    """Raise a ValueError if a file could not be written, before any work is done for it; folders are made later."""
+    for path in outputs:
+        with _writing(path):
+            if path.is_dir():
+                raise ValueError(f"{path} is a folder: name a file, such as {path / 'labels.csv'}.")
+            folder = next(p for p in path.absolute().parents if p.exists())
+            if not folder.is_dir():
+                raise ValueError(f"{path} cannot be written, since {folder} is no folder: name a file elsewhere.")
+            tempfile.TemporaryFile(dir=folder).close()
+
+
 class Table:
-    """A table written as its rows come, CSV or Parquet by its ending, under its name only once it is whole."""
+    """A table written as its rows come, CSV or Parquet by its ending, under its name only once it is whole.
+
+    Used in a `with`: what was not kept by its end is removed.
+    """
 
     def __init__(self, path, columns):
         self.path = Path(path)
         self.columns = columns  # name to pyarrow type
         self.partial = self.path.with_name(f".{self.path.name}.partial")
-        self.rows = []
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.rows, self.rows_n = [], 0
         self.schema = pa.schema(list(columns.items()))
+        try:
+            with _writing(self.path):
+                self._open()
+        except ValueError:
+            self._remove()
+            raise
+
+    def _open(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.suffix.lower() == ".parquet":
             self.file, self.writer = None, pq.ParquetWriter(self.partial, self.schema)
         else:
-            self.file = open(self.partial, "w", encoding="utf-8", newline="")
+            self.file = open(self.partial, "w", encoding="utf-8", errors="backslashreplace", newline="")
             self.writer = csv.writer(self.file)
-            self.writer.writerow(columns)
+            self.writer.writerow(self.columns)
 
     def add(self, row):
         """Add a row, values in the order of the columns, None where empty."""
         self.rows.append(row)
+        self.rows_n += 1
         if len(self.rows) >= 5_000:
             self._flush()
 
     def _flush(self):
-        if self.file is not None:
-            self.writer.writerows(self.rows)
-        elif self.rows:
-            arrays = [
-                pa.array(c, t) for c, t in zip(zip(*self.rows, strict=True), self.columns.values(), strict=True)
-            ]
-            self.writer.write_batch(pa.record_batch(arrays, schema=self.schema))
+        with _writing(self.path):
+            if self.file is not None:
+                self.writer.writerows(self.rows)
+            elif self.rows:
+                arrays = [
+                    pa.array(c, t) for c, t in zip(zip(*self.rows, strict=True), self.columns.values(), strict=True)
+                ]
+                self.writer.write_batch(pa.record_batch(arrays, schema=self.schema))
         self.rows = []
 
-    def close(self, keep=True):
-        """Write what is left and give the file its name; without `keep`, remove it."""
-        if keep:
-            self._flush()
-        (self.file or self.writer).close()
-        if keep:
+    def finish(self):
+        """Write what is left."""
+        self._flush()
+        with _writing(self.path):
+            (self.file or self.writer).close()
+
+    def keep(self):
+        """Give the finished file its name."""
+        with _writing(self.path):
             os.replace(self.partial, self.path)
-        else:
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(OSError):  # a full disk fails again; the file goes either way
+            (self.file or self.writer).close()
+        self._remove()
+
+    def _remove(self):
+        with contextlib.suppress(OSError):  # there is none, once it was kept or if it could not be opened
             self.partial.unlink()
 
 
@@ -438,7 +282,7 @@ def label(found, labeler, out, evidence=None, policy="chexpert", workers=None):
         As `Rules` describes.
     out, evidence : Path
         Tables to write; `evidence` may be None. Rejected sources are listed in `<out>.rejected.csv`, which is removed
-        if there is none.
+        if there is none. After an exception all are as they were before.
     policy : str
         A key of `POLICIES`.
     workers : int, optional
@@ -447,41 +291,46 @@ def label(found, labeler, out, evidence=None, policy="chexpert", workers=None):
     Raises
     ------
     ValueError
-        If evidence is asked of a labeler that has none.
+        If evidence is asked of a labeler that has none, or a table cannot be written.
     """
     if evidence and not getattr(labeler, "gives_evidence", False):
         raise ValueError(f"The labeler {labeler.name!r} names no words: leave --evidence away.")
-    rejected_path = Path(f"{out}.rejected.csv")
     columns = {ID_NAME: pa.string(), **dict.fromkeys(labeler.findings, pa.int8())}
     with contextlib.ExitStack() as stack:
-        tables = [Table(out, columns), Table(rejected_path, dict.fromkeys(("where", ID_NAME, "reason"), pa.string()))]
+        table = stack.enter_context(Table(out, columns))
+        listed = dict.fromkeys(("where", ID_NAME, "reason"), pa.string())
+        rejected = stack.enter_context(Table(rejected_path(out), listed))
+        tables = [table]
         if evidence:
-            tables.append(Table(evidence, {ID_NAME: pa.string(), **_MENTION_COLUMNS}))
-        stack.callback(lambda: [table.close(keep=False) for table in tables])
-        labels_table, rejected, spans = tables[0], tables[1], tables[2] if evidence else None
-        count = {"labelled": 0, "rejected": 0}
+            tables.append(stack.enter_context(Table(evidence, {ID_NAME: pa.string(), **_MENTION_COLUMNS})))
+        rejected_n = _fill(tables, rejected, found, labeler, policy, workers)
+        kept = tables * (table.rows_n > 0) + [rejected] * (rejected.rows_n > 0)
+        for each in kept:
+            each.finish()
+        for each in kept:
+            each.keep()
+    if not rejected.rows_n:
+        rejected_path(out).unlink(missing_ok=True)
+    return table.rows_n, rejected_n
 
-        def reject(source):
-            count["rejected"] += 1
-            rejected.add((source.where, source.report_id, source.problem))
 
-        reports = accepted(found, reject)
-        for report_id, labels, mentions in progress.bar(
-            stream(labeler, reports, workers, bool(evidence)), desc=f"labelling by {labeler.name}"
-        ):
-            count["labelled"] += 1
-            labels = _with_policy(labels, policy)
-            labels_table.add((report_id, *(_whole(labels[f]) for f in labeler.findings)))
-            for mention in mentions:
-                spans.add((report_id, *mention))
-        stack.pop_all()
-    labels_table.close(keep=count["labelled"] > 0)
-    rejected.close(keep=count["rejected"] > 0)
-    if not count["rejected"]:
-        rejected_path.unlink(missing_ok=True)
-    if spans:
-        spans.close(keep=count["labelled"] > 0)
-    return count["labelled"], count["rejected"]
+def _fill(tables, rejected, found, labeler, policy, workers):
+    """Write labels, mentions if there is a table for them, and what is rejected; return how many reports that is."""
+    rejected_n = 0
+    table, *spans = tables
+
+    def reject(source):
+        nonlocal rejected_n
+        rejected_n += source.is_report
+        rejected.add((source.where, source.report_id, source.problem))
+
+    labelled = stream(labeler, accepted(found, reject), workers, bool(spans))
+    for report_id, labels, mentions in progress.bar(labelled, desc=f"labelling by {labeler.name}"):
+        labels = _with_policy(labels, policy)
+        table.add((report_id, *(_whole(labels[f]) for f in labeler.findings)))
+        for mention in mentions if spans else ():
+            spans[0].add((report_id, *mention))
+    return rejected_n
 
 
 def _whole(value):
@@ -496,7 +345,7 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="cxr-label", description=about, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("input", type=Path, metavar="INPUT", help="CSV, Parquet, folder, .txt, .xml or Open-i .tgz")
+    parser.add_argument("input", type=Path, metavar="INPUT", help="CSV, Parquet, folder, .txt, .xml or .tgz")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="labels, .csv or .parquet")
     parser.add_argument("--labeler", choices=LABELERS, default="rules", help="default: rules")
     parser.add_argument(
@@ -512,46 +361,84 @@ def _parser():
     parser.add_argument(
         "--policy", choices=POLICIES, default="chexpert", help="; ".join(f"{k}: {v}" for k, v in POLICIES.items())
     )
-    parser.add_argument("--phrases", type=Path, metavar="FOLDER", help="a changed copy of cxrlib/phrases")
+    parser.add_argument(
+        "--phrases",
+        "--weights",
+        type=Path,
+        metavar="PATH",
+        help="what the labeler reads by. rules: a changed copy of cxrlib/phrases; bert, visual: the folder of a "
+        "trained labeler (labeler.json, model.safetensors), default for bert: data/labelers/bert in a clone of the "
+        "repository, for visual name data/labelers/visual/EDITION; chexbert: its authors' checkpoint, default: "
+        f"data/labelers/chexbert/{CHEXBERT_FILE} in a clone",
+    )
+    parser.add_argument(
+        "--separator",
+        type=_separator,
+        metavar="CHARACTER",
+        help="of a CSV: ';', tab, ...; default: comma, tab in .tsv",
+    )
     parser.add_argument("--encoding", default="utf-8", help="of CSV and text files; default: utf-8")
     parser.add_argument("--workers", type=int, metavar="N", help="processes; default: the number of cores")
     return parser
+
+
+def _separator(text):
+    character = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(text, text)
+    if len(character) != 1 or character in '"\r\n':
+        raise argparse.ArgumentTypeError(f"{text!r} is not one character, such as ';', or the word tab")
+    return character
+
+
+def _check_options(parser, given):
+    """Stop with the usage if options contradict each other."""
+    if given.workers is not None and given.workers < 1:
+        parser.error("--workers is at least 1")
+    for path in (given.out, given.evidence):
+        if path is not None and path.suffix.lower() not in ENDINGS:
+            parser.error(f"{path} must end in {' or '.join(ENDINGS)}")
+    files = [p.resolve() for p in (given.input, *_outputs(given))]
+    if len(set(files)) < len(files):
+        parser.error(
+            f"INPUT, --out, --evidence and the list of what is rejected, {rejected_path(given.out)}, must be "
+            "different files"
+        )
+    try:
+        "".encode(given.encoding)
+    except LookupError:
+        parser.error(f"there is no encoding {given.encoding!r}")
+
+
+def _outputs(given):
+    return [given.out, rejected_path(given.out), *[given.evidence] * (given.evidence is not None)]
+
+
+def _say(sentence):
+    print(f"cxr-label: {sentence}", file=sys.stderr)
 
 
 def main(arguments=None):
     """Run the command line; return its exit status."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    if given.workers is not None and given.workers < 1:
-        parser.error("--workers is at least 1")
-    for path in (given.out, given.evidence):
-        if path is not None and path.suffix.lower() not in (".csv", ".parquet"):
-            parser.error(f"{path} must end in .csv or .parquet")
-    outputs = [p.resolve() for p in (given.out, given.evidence, given.input) if p is not None]
-    if len(set(outputs)) < len(outputs):
-        parser.error("INPUT, --out and --evidence must be different files")
+    _check_options(parser, given)
     try:
-        "".encode(given.encoding)
-    except LookupError:
-        parser.error(f"there is no encoding {given.encoding!r}")
-    try:
-        found = sources(given.input, given.id_column, given.text_column, given.encoding)
+        check_outputs(_outputs(given))
+        found = sources(given.input, given.id_column, given.text_column, given.encoding, given.separator, _say)
         labeler = LABELERS[given.labeler](given.phrases)
         labelled, rejected = label(found, labeler, given.out, given.evidence, given.policy, given.workers)
     except (ValueError, FileNotFoundError) as error:
-        print(f"cxr-label: {error}", file=sys.stderr)
+        _say(error)
         return 1
     except OSError as error:
-        print(f"cxr-label: {error.filename or given.out} could not be written ({error.strerror}).", file=sys.stderr)
+        _say(f"{error.filename or given.input} could not be read ({brief(error)}): check its permissions.")
         return 1
     if rejected:
-        print(
-            f"cxr-label: {rejected:,} of {labelled + rejected:,} reports could not be read: {given.out}.rejected.csv "
-            "lists them with the reason.",
-            file=sys.stderr,
+        _say(
+            f"{rejected:,} of {labelled + rejected:,} reports could not be read: {rejected_path(given.out)} lists "
+            "them with the reason and what to do."
         )
     if not labelled:
-        print(f"cxr-label: nothing in {given.input} could be labelled.", file=sys.stderr)
+        _say(f"nothing in {given.input} could be labelled.")
         return 1
     print(f"{labelled:,} reports labelled: {given.out}")
     return 0

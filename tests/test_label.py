@@ -76,6 +76,7 @@ def test_folder_of_text_and_xml(run, tmp_path):
     (folder / "deeper" / "b.txt").write_text(TEXTS["b"])
     (folder / "z.xml").write_text(XML.format("CXR7", "Small effusion."))
     (folder / "notes.pdf").write_bytes(b"%PDF")
+    (folder / "README").write_text("Reports.")
     (folder / "broken.xml").write_text("<a>")
     (folder / "other.xml").write_text("<a/>")
     (folder / "empty.txt").write_text(" \n")
@@ -86,10 +87,20 @@ def test_folder_of_text_and_xml(run, tmp_path):
     assert labels.loc["CXR7", "effusion"] == 1 and np.isnan(labels.loc["CXR7", "pneumonia"])
     reasons = rejected.set_index("report_id")["reason"].to_dict()
     assert "is not XML" in reasons["broken"] and "no uId" in reasons["other"]
-    assert (
-        reasons["empty"] == "it has no text" and "not utf-8" in reasons["latin"] and "null bytes" in reasons["binary"]
-    )
-    assert "5 of 8 reports could not be read" in said
+    assert "it has no text: " in reasons["empty"]
+    assert "not utf-8" in reasons["latin"] and "null bytes" in reasons["binary"]
+    assert all(":" in reason for reason in rejected["reason"])  # each with its remedy
+    assert "5 of 8 reports could not be read" in said and "are: 1 .pdf, 1 without ending;" in said
+    assert "1 .pdf, 1 without ending" in rejected.set_index("where")["reason"][str(folder)]
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.csv").write_text("x")
+    assert "has no .txt or .xml file, only 1 .csv: name" in run(tmp_path / "none")[3]
+
+
+def add(archive, name, data):
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    archive.addfile(member, io.BytesIO(data))
 
 
 def test_one_file_and_archive(run, tmp_path):
@@ -98,12 +109,21 @@ def test_one_file_and_archive(run, tmp_path):
     with tarfile.open(tmp_path / "reports.tgz", "w:gz") as archive:
         for name, text in (("CXR1", "Small effusion."), ("CXR2", "")):
             data = XML.format(name, text).encode()
-            member = tarfile.TarInfo(f"x/{name}.xml")
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    status, labels, rejected, _ = run(tmp_path / "reports.tgz")
-    assert status == 0 and list(labels.index) == ["CXR1"]
-    assert rejected["report_id"].tolist() == ["CXR2"] and "no text under findings" in rejected["reason"][0]
+            add(archive, f"x/{name}.xml", data)
+        add(archive, "x/c.txt", b"Edema.")
+        add(archive, "x/notes.pdf", b"%PDF")
+    status, labels, rejected, said = run(tmp_path / "reports.tgz")
+    assert status == 0 and list(labels.index) == ["CXR1", "x/c"]
+    assert rejected["report_id"][0] == "CXR2" and "no text under findings" in rejected["reason"][0]
+    assert "1 .pdf" in rejected["reason"][1] and "1 .pdf" in said and "1 of 3 reports could not" in said
+    data = (tmp_path / "reports.tgz").read_bytes()
+    (tmp_path / "cut.tgz").write_bytes(data[: len(data) // 2])
+    assert "cut.tgz is damaged or cut off" in run(tmp_path / "cut.tgz", out="cut.csv")[3]
+    with tarfile.open(tmp_path / "holed.tgz", "w:gz") as archive:
+        add(archive, "a.txt", b"Edema.")
+        archive.fileobj.write(b"no header".ljust(512))
+        add(archive, "b.txt", b"Edema.")
+    assert "its list of files breaks off" in run(tmp_path / "holed.tgz", out="holed.csv")[3]
 
 
 def test_evidence(run, table, tmp_path):
@@ -153,10 +173,10 @@ def test_rows_that_cannot_be_read_are_listed_and_the_rest_labelled(run, tmp_path
     assert status == 0 and list(labels.index) == ["a", "e", "g"]
     assert labels.loc["e", "effusion"] == 1 and labels.loc["a", "cardiomegaly"] == 1
     reasons = rejected.set_index("where")["reason"].to_dict()
-    assert reasons["line 3"] == "it has no text" and reasons["line 4"] == "it has no id"
-    assert reasons["line 5"] == "its id occurs before" and "encoding" in reasons["line 6"]
-    assert reasons["line 7"] == "it has 3 fields, the header 2"
-    assert "not CSV" in reasons["line 11"] and "not CSV" in reasons["line 13"]
+    assert "it has no text: " in reasons["line 3"] and "it has no id" in reasons["line 4"]
+    assert "its id occurs before: " in reasons["line 5"] and "encoding" in reasons["line 6"]
+    assert "it has 3 fields, the header 2: " in reasons["line 7"]
+    assert "a quote inside a cell twice" in reasons["line 11"] and "opens in line 13" in reasons["line 13"]
     assert "7 of 10 reports could not be read" in said
 
 
@@ -165,7 +185,135 @@ def test_empty_cells_of_parquet(run, tmp_path):
     rows.to_parquet(tmp_path / "in.parquet")
     status, labels, rejected, _ = run(tmp_path / "in.parquet")
     assert status == 0 and list(labels.index) == ["a"]
-    assert rejected["reason"].tolist() == ["it has no id", "it has no text"] and rejected["where"][0] == "row 2"
+    assert rejected["where"].tolist() == ["row 2", "row 3"]
+    assert rejected["reason"].str.contains("it has no id|it has no text").all()
+
+
+@pytest.mark.parametrize(
+    "cell", ["NaN", "nan", "NA", "n/a", "None", "null", "<NA>", "#N/A", "123", "1e+05", "___", "?"]
+)
+def test_cells_without_words_are_no_normal_chests(run, tmp_path, cell):
+    pd.DataFrame({"id": ["a", "b"], "text": [cell, "Edema."]}).to_csv(tmp_path / "in.csv", index=False)
+    status, labels, rejected, _ = run(tmp_path / "in.csv")
+    assert status == 0 and list(labels.index) == ["b"]
+    assert rejected["report_id"].tolist() == ["a"] and f"no words, only {cell!r}" in rejected["reason"][0]
+    two = {"id": ["a", "b"], "findings": [cell, "Edema."], "impression": [cell, cell]}
+    pd.DataFrame(two).to_parquet(tmp_path / "in.parquet")
+    assert list(run(tmp_path / "in.parquet")[1].index) == ["b"]
+
+
+def test_short_reports_keep_their_words(run, tmp_path):
+    pd.DataFrame({"id": list("ab"), "text": ["Negative.", "COPD"]}).to_csv(tmp_path / "in.csv", index=False)
+    assert list(run(tmp_path / "in.csv")[1].index) == ["a", "b"]
+
+
+def test_a_quote_that_swallows_lines_is_found(run, tmp_path):
+    lines = ["id,text", 'a,"Edema.', 'small."', 'b,"never closed', *(f"{k},Edema." for k in range(7))]
+    (tmp_path / "in.csv").write_text("\n".join(lines) + "\n")
+    status, labels, rejected, said = run(tmp_path / "in.csv")
+    assert status == 0 and list(labels.index) == ["a"] and rejected["where"].tolist() == ["line 4"]
+    assert "opens in line 4 is not closed and swallowed 7 more lines, to line 11: close it" in rejected["reason"][0]
+    assert "quotes that are not closed, the first in line 4, swallowed 7 lines" in said
+    (tmp_path / "in.csv").write_text("\n".join([*lines, 'x,"Effusion."', "y,Edema."]) + "\n")
+    status, labels, rejected, said = run(tmp_path / "in.csv")
+    assert list(labels.index) == ["a", "y"] and "swallowed 8 more lines, to line 12" in rejected["reason"][0]
+
+
+def test_null_bytes_in_cells(run, tmp_path):
+    (tmp_path / "in.csv").write_bytes(b"id,text\na,Ede\0ma.\nb\0,Edema.\nc,Edema.\n")
+    _, labels, rejected, _ = run(tmp_path / "in.csv")
+    assert list(labels.index) == ["c"] and "null bytes" in rejected["reason"][0] and "no id" in rejected["reason"][1]
+
+
+def test_several_columns_that_could_be_the_text(run, tmp_path):
+    rows = {"id": ["a"], "impression": ["Effusion."], "report_text": ["Edema."], "report": ["Cardiomegaly."]}
+    pd.DataFrame(rows).to_csv(tmp_path / "in.csv", index=False)
+    _, labels, _, said = run(tmp_path / "in.csv")
+    assert labels.loc["a", "cardiomegaly"] == 1
+    assert "read from the column 'report', not from 'report_text', 'impression'; choose by --text-column" in said
+    assert "choose by" not in run(tmp_path / "in.csv", "--text-column", "report_text")[3]
+
+
+def test_other_separators_and_gzip(run, table, tmp_path):
+    for name, separator, options in (
+        ("in.csv", ";", ["--separator", ";"]),
+        ("in.csv", "\t", ["--separator", "tab"]),
+        ("in.tsv", "\t", []),
+        ("in.csv.gz", ",", []),
+        ("in.tsv.gz", "\t", []),
+    ):
+        table.to_csv(tmp_path / name, sep=separator, index=False)
+        check(run(tmp_path / name, *options)[1])
+
+
+def test_parquet_with_categories_and_float_ids(run, table, tmp_path):
+    table["report"] = table["report"].astype("category")
+    table.assign(report_id=[1.0, 2.5, None]).to_parquet(tmp_path / "in.parquet")
+    _, labels, rejected, _ = run(tmp_path / "in.parquet")
+    assert list(labels.index) == ["1", "2.5"] and "no id" in rejected["reason"][0]
+    table[:0].to_parquet(tmp_path / "in.parquet")
+    assert "has columns but no rows" in run(tmp_path / "in.parquet")[3]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_utf_16_is_noticed(run, tmp_path, encoding):
+    for codec in ("utf-16", "utf-16-le"):
+        (tmp_path / "in.csv").write_bytes("report_id,report\na,b\n".encode(codec))
+        assert (
+            "looks like UTF-16: save it as CSV UTF-8 or say --encoding utf-16"
+            in run(tmp_path / "in.csv", "--encoding", encoding)[3]
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "folder.csv"], "folder.csv is a folder: name a file, such as folder.csv/labels.csv"),
+        (["--out", "blocked.csv"], "blocked.csv.rejected.csv is a folder"),
+        (["--evidence", "folder.csv"], "folder.csv is a folder"),
+        (["--evidence", "in.csv/e.csv"], "in.csv is no folder"),
+        (
+            ["--out", "/proc/x.csv"],
+            "/proc/x.csv cannot be written (No such file or directory): name a file elsewhere",
+        ),
+        (["--out", "x" * 300 + ".csv"], "cannot be written (File name too long)"),
+    ],
+)
+def test_places_that_cannot_be_written_are_named_before_anything_is_done(
+    table, tmp_path, monkeypatch, capsys, options, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(label, "label", None)
+    table.to_csv("in.csv", index=False)
+    for folder in ("folder.csv", "blocked.csv.rejected.csv"):
+        (tmp_path / folder).mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    assert label.main(["in.csv", "--out", "out.csv", *options]) == 1
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1 and "partial" not in said and "Errno" not in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("out", "where"),
+    [
+        ("out.csv", "csv.writer"),
+        ("out.parquet", "pq.ParquetWriter.write_batch"),
+        ("out.csv", "os.replace"),
+    ],
+)
+def test_nothing_partial_is_left_after_an_error(table, tmp_path, monkeypatch, capsys, out, where):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    table.to_csv(tmp_path / "in.csv", index=False)
+    (tmp_path / out).write_bytes(b"older")
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(f"cxrlib.label.{where}", full)
+    status = label.main([str(tmp_path / "in.csv"), "--out", str(tmp_path / out), "--workers", "1"])
+    said = capsys.readouterr().err
+    assert status == 1 and sorted(tmp_path.iterdir()) == before and (tmp_path / out).read_bytes() == b"older"
+    assert f"{out} cannot be written (No space left on device): name" in said or where == "csv.writer"
 
 
 def test_an_old_list_of_rejected_is_removed(run, table, tmp_path):
@@ -179,7 +327,14 @@ def test_an_old_list_of_rejected_is_removed(run, table, tmp_path):
     [
         ("in.csv", b"", "is empty"),
         ("in.csv", b"\n\n", "is empty"),
-        ("in.csv", b"report_id,report\n", "nothing in"),
+        ("in.csv", b"report_id,report\n", "has a header but no rows"),
+        ("in.csv", b"report_id;report\na;b\n", "separated by ';', not by comma: say --separator ';'"),
+        ("in.csv", b"report_id\treport\na\tb\n", "say --separator tab"),
+        ("in.csv", b"report_id,report,report\na,b,c\n", "several columns named 'report': rename"),
+        ("in.csv", b"PAR1\x15\x04\x15", "is not CSV but a Parquet file: let its name end in .parquet"),
+        ("in.csv", b"\x1f\x8b\x08\x00", "is not CSV but compressed by gzip: let its name end in .csv.gz"),
+        ("in.csv", b"report_id\x01,report\na,b\n", "control characters"),
+        ("in.csv.gz", b"\x1f\x8b\x08\x00abc", "is damaged or cut off"),
         (
             "in.csv",
             b"report_id,words\na,b\n",
@@ -189,8 +344,8 @@ def test_an_old_list_of_rejected_is_removed(run, table, tmp_path):
         ("in.csv", "report_id,report\na,b\n".encode("utf-16"), "looks like UTF-16"),
         ("in.csv", "report_id,Größe\n".encode("latin-1"), "save it as CSV UTF-8"),
         ("in.parquet", b"PAR0", "is not a Parquet file"),
-        ("in.tgz", b"no archive", "is not a whole .tgz archive"),
-        ("in.xlsx", b"x", "is none of .csv, .parquet, .txt, .xml, .tgz"),
+        ("in.tgz", b"no archive", "is damaged or cut off (file could not be opened successfully): copy or pack it"),
+        ("in.xlsx", b"x", "is none of .csv"),
         ("in.txt", b" ", "nothing in"),
     ],
 )
@@ -198,6 +353,8 @@ def test_inputs_that_cannot_be_read(run, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     status, labels, _, said = run(tmp_path / name)
     assert status == 1 and labels is None and message in said and "Traceback" not in said
+    sentences = [line for line in said.splitlines() if "cxr-label: " in line]
+    assert len(sentences) == len(said.splitlines()) <= 2 and "\0" not in said
 
 
 def test_other_things_that_go_wrong(run, table, tmp_path):
@@ -209,6 +366,7 @@ def test_other_things_that_go_wrong(run, table, tmp_path):
     assert "no column 'key'" in run(tmp_path / "in.csv", "--id-column", "key")[3]
     assert "both id and text" in run(tmp_path / "in.csv", "--text-column", "report_id")[3]
     assert "is missing" in run(tmp_path / "in.csv", "--phrases", tmp_path)[3]
+    assert "in.csv is no folder of phrases" in run(tmp_path / "in.csv", "--phrases", tmp_path / "in.csv")[3]
     table.assign(report=[1, 2, 3]).to_parquet(tmp_path / "in.parquet")
     assert "not text" in run(tmp_path / "in.parquet")[3]
 
@@ -219,6 +377,8 @@ def test_other_things_that_go_wrong(run, table, tmp_path):
         (["--workers", "0"], "--workers is at least 1"),
         (["--out", "labels.xlsx"], "must end in .csv or .parquet"),
         (["--out", "in.csv"], "must be different files"),
+        (["--evidence", "out.csv.rejected.csv"], "must be different files"),
+        (["--separator", "ab"], "is not one character"),
         (["--encoding", "klingon"], "no encoding 'klingon'"),
         (["--labeler", "oracle"], "invalid choice"),
     ],
@@ -256,11 +416,32 @@ def test_a_labeler_of_ones_own(run, table, tmp_path, monkeypatch):
     assert "names no words" in run(tmp_path / "in.csv", "--labeler", "constant", "--evidence", tmp_path / "e.csv")[3]
 
 
+@pytest.mark.parametrize(
+    ("labeler", "message"),
+    [
+        ("bert", "labeler.json): name the folder of one by --weights, or train it by `make repro` in a clone"),
+        ("visual", "labeler.json): name the folder of one by --weights"),
+        ("chexbert", "chexbert/chexbert.pth: CheXbert's authors give it out"),
+    ],
+)
+def test_a_labeler_that_is_not_there(run, table, tmp_path, monkeypatch, labeler, message):
+    monkeypatch.setattr(label.paths, "labeler_dir", lambda name: tmp_path / "labelers" / name)
+    table.to_csv(tmp_path / "in.csv", index=False)
+    status, _, _, said = run(tmp_path / "in.csv", "--labeler", labeler)
+    assert status == 1 and message in said and said.count("\n") == 1
+
+
+def test_a_table_is_no_checkpoint(run, table, tmp_path):
+    table.to_csv(tmp_path / "in.csv", index=False)
+    said = run(tmp_path / "in.csv", "--labeler", "chexbert", "--weights", tmp_path / "in.csv")[3]
+    assert "is not a file of weights" in said and "name chexbert.pth" in said and "index" not in said
+
+
 def test_as_a_command(tmp_path, table):
     table.to_csv(tmp_path / "in.csv", index=False)
     command = [sys.executable, "-m", "cxrlib.label"]
     shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
-    assert "--evidence" in shown and "rejected.csv" in shown
+    assert "--evidence" in shown and "rejected.csv" in shown and "labelers/chexbert/chexbert.pth" in shown
     done = subprocess.run(
         [*command, tmp_path / "in.csv", "--out", tmp_path / "out.csv"], capture_output=True, text=True, check=False
     )
