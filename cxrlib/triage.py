@@ -53,10 +53,12 @@ def rule_out(label, score, threshold, prevalences, resamples):
             kept[f"{name} at prevalence {p:g}"] = tuple(
                 function(r["sensitivity"], r["specificity"], p) for r in (value, each)
             )
-    few = stats.too_few([resamples.patient[label == 1], resamples.patient[label == 0]])
+    parts = [resamples.patient[label == 1], resamples.patient[label == 0]]
     rows = []
     for measure, (estimate, replicates) in kept.items():
         got = stats.interval(float(estimate), replicates)
+        ruled_out = [resamples.patient[called == 0]] if measure.startswith("npv") else []
+        few = stats.too_few(parts + ruled_out)
         rows.append({"measure": measure, **(stats.Interval(got.estimate, np.nan, np.nan, few) if few else got)._asdict()})
     return pd.DataFrame(rows)
 

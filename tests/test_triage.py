@@ -89,3 +89,19 @@ def test_threshold_reaches_the_sensitivity_and_no_higher_one_does(wanted):
 def test_no_finding_no_threshold():
     with pytest.raises(ValueError, match="there is none"):
         triage.threshold_at_sensitivity([0, 0], [0.1, 0.2], 0.9)
+
+
+def test_rule_out_rates_and_where_too_few_are_ruled_out():
+    rng = np.random.default_rng(0)
+    label = (np.arange(400) < 160).astype(float)
+    score = label + rng.normal(0, 0.7, 400)
+    resamples = stats.patient_resamples(np.arange(400), 200, rng)
+    at = triage.threshold_at_sensitivity(label, score, 0.95)
+    got = triage.rule_out(label, score, at, [0.1], resamples).set_index("measure")
+    assert got.at["sensitivity", "estimate"] == pytest.approx(0.95, abs=0.005)
+    expected = 0.1 * 0.05 + 0.9 * got.at["specificity", "estimate"]
+    assert got.at["work saved at prevalence 0.1", "estimate"] == pytest.approx(expected, abs=0.001)
+    assert got["low"].notna().all() and (got["low"] <= got["estimate"]).all()
+    none = triage.rule_out(label, score, np.sort(score)[3], [0.1], resamples).set_index("measure")
+    assert np.isnan(none.at["npv at prevalence 0.1", "low"]) and "3 patients" in none.at["npv at prevalence 0.1", "reason"]
+    assert np.isfinite(none.at["specificity", "low"])
