@@ -816,7 +816,6 @@ def chexpert_test_models():
 
 # --- Open-i (Indiana University) ----------------------------------------------------------------------------
 
-
 def _openi_reports():
     """Return a row per report: `report`, the list of its human `codes`, and how many `images_n` it has."""
     rows = [(report.report_id, list(report.codes), report.images_n) for report in openi.read()]
