@@ -1,0 +1,435 @@
+"""Saliency maps: the right layer, the published formulas, the network left alone, and a tool for any image."""
+
+import copy
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+from cxrlib import explain, plots, training
+
+LAYERED = [name for name, method in explain.METHODS.items() if method.reads_layer]
+
+
+def make(architecture, findings_n=2, seed=0):
+    torch.manual_seed(seed)
+    return training.create_network(architecture, findings_n)[0]
+
+
+def pictures(n, size_px, seed=1):
+    return np.random.default_rng(seed).integers(0, 256, (n, size_px, size_px)).astype(np.uint8)
+
+
+class Bright(nn.Module):
+    """One channel is on where the image is bright, and decides; another is on where it is dark, and does not."""
+
+    num_classes = 1
+
+    def __init__(self):
+        super().__init__()
+        self.feature_info = [{"module": "body"}]
+        self.body = nn.Sequential(nn.Conv2d(1, 8, 4, stride=4), nn.ReLU(inplace=True))
+        self.head = nn.Linear(8, 1)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.zero_()
+            self.body[0].weight[0], self.body[0].bias[0] = 1 / 16, -1
+            self.body[0].weight[1], self.body[0].bias[1] = -1 / 16, -1
+            self.head.weight[0, 0] = 1
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+
+def squares(n, size_px=64, seed=3):
+    """Grey images with a bright and a dark square, and the bright one's box."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((n, size_px, size_px), 127, np.uint8)
+    boxes = []
+    for image in pixels:
+        y, x = rng.integers(0, size_px - 16, 2)
+        far_y, far_x = (y + size_px // 2) % (size_px - 16), (x + size_px // 2) % (size_px - 16)
+        image[far_y : far_y + 16, far_x : far_x + 16] = 0
+        image[y : y + 16, x : x + 16] = 255
+        boxes.append((x, y, x + 16, y + 16))
+    return pixels, np.array(boxes)
+
+
+# --- the layer ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size_px", "name", "grid", "channels"),
+    [
+        ("test_resnet", 64, "layer2", (8, 8), 48),
+        ("test_resnet", 224, "layer4", (7, 7), 96),
+        ("test_efficientnet", 64, "blocks.2", (8, 8), 32),
+        ("test_efficientnet", 100, "blocks.3", (7, 7), 48),
+        ("tf_efficientnet_lite0", 64, "blocks.2", (8, 8), 40),
+        ("resnet18", 128, "layer3", (8, 8), 256),
+        ("densenet121", 64, "features.denseblock2", (8, 8), 512),
+        ("test_convnext", 96, "stages.1", (12, 12), 32),
+        ("test_vit", 160, "blocks.4", (10, 10), 64),  # the last block's cells are not read
+        ("test_resnet", 24, "act1", (12, 12), 32),
+        ("test_efficientnet", 12, "blocks.0", (6, 6), 16),  # nothing has 7: the one with the most
+    ],
+)
+def test_the_layer_is_found(architecture, size_px, name, grid, channels):
+    network = make(architecture).train()
+    assert explain.find_layer(network, size_px) == explain.Layer(name, grid, channels)
+    assert network.training and not any(module._forward_hooks for module in network.modules())
+
+
+def test_layers_can_be_named_and_are_checked():
+    network = make("test_resnet")
+    assert explain.find_layer(network, 64, "layer4").grid == (2, 2)
+    assert explain.find_layer(network, 64, "layer2.0").grid == (8, 8)
+    with pytest.raises(ValueError, match=r"no layer 'layer9'; its stages: act1, layer1, layer2"):
+        explain.find_layer(network, 64, "layer9")
+    with pytest.raises(ValueError, match=r"'fc' gives no map at 64 px.*usable: .*layer4 \(2 x 2\)"):
+        explain.find_layer(network, 64, "fc")
+    with pytest.raises(ValueError, match="no logit depends on its cells"):
+        explain.find_layer(make("test_vit"), 160, "blocks.5")
+    with pytest.raises(ValueError, match="takes no images of 64 x 64 px"):
+        explain.find_layer(make("vit_tiny_patch16_224"), 64)
+    with pytest.raises(ValueError, match="timm lists no stages"):
+        explain.find_layer(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.LazyLinear(1)), 16)
+
+
+# --- maps ---------------------------------------------------------------------------------------------------
+
+
+def recomputed(network, pixels, k, name, layout, plus_plus=False):
+    """The maps once more, with hooks and autograd alone; `layout` takes the layer's output to (b, c, h, w)."""
+    network = copy.deepcopy(network).eval()
+    kept = []
+    network.get_submodule(name).register_forward_hook(lambda module, inputs, output: kept.append(output))
+    x = (torch.from_numpy(pixels)[:, None].float() / 255 - 0.5) / 0.25
+    logit = network(x)[:, k].sum()
+    a, g = layout(kept[0]), layout(torch.autograd.grad(logit, kept[0])[0])
+    if plus_plus:
+        alpha = g**2 / (2 * g**2 + a.sum((2, 3), keepdim=True) * g**3)
+        weight = (torch.nan_to_num(alpha) * g.relu()).sum((2, 3), keepdim=True)
+    else:
+        weight = g.mean((2, 3), keepdim=True)
+    cam = (weight * a).sum(1, keepdim=True).relu()
+    cam = F.interpolate(cam, pixels.shape[1:], mode="bilinear", align_corners=False)[:, 0].detach().double()
+    return (cam / cam.amax((1, 2), keepdim=True)).nan_to_num().numpy()
+
+
+LAYOUTS = {
+    ("test_resnet", 64): lambda t: t,
+    ("test_efficientnet", 96): lambda t: t,
+    ("test_vit", 160): lambda t: t[:, 1:].transpose(1, 2).reshape(len(t), -1, 10, 10),
+}
+
+
+@pytest.mark.parametrize("method", LAYERED)
+@pytest.mark.parametrize(("architecture", "size_px"), LAYOUTS, ids=lambda v: str(v))
+def test_maps_are_those_of_the_formulas(architecture, size_px, method):
+    network, pixels = make(architecture), pictures(3, size_px)
+    name = explain.find_layer(network, size_px).name
+    layout = LAYOUTS[architecture, size_px]
+    expected = recomputed(network, pixels, 1, name, layout, method == "grad_cam_plus_plus")
+    found = explain.maps(network, pixels, 1, method)
+    assert found.dtype == np.float32 and found.shape == pixels.shape
+    assert expected.max() == 1
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_channels_last_network_is_read_as_one():
+    """A stage of Swin's layout: the same numbers as with channels first."""
+
+    class Last(Bright):
+        def forward(self, x):
+            return self.head(self.turned(self.body(x)).mean((1, 2)))
+
+    network = Last()
+    network.turned = type("Turned", (nn.Module,), {"forward": lambda self, x: x.permute(0, 2, 3, 1)})()
+    pixels, _ = squares(3)
+    assert explain.find_layer(network, 64, "turned") == explain.Layer("turned", (16, 16), 8)
+    for method in LAYERED:
+        turned = explain.maps(network, pixels, 0, method, "turned")
+        np.testing.assert_allclose(turned, explain.maps(network, pixels, 0, method, "body"), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", explain.METHODS)
+def test_maps_point_at_what_decides(method):
+    pixels, boxes = squares(6)
+    found = explain.maps(Bright(), pixels, 0, method)
+    for map_, (x0, y0, x1, y1) in zip(found, boxes, strict=True):
+        y, x = np.unravel_index(map_.argmax(), map_.shape)
+        assert x0 - 2 <= x < x1 + 2 and y0 - 2 <= y < y1 + 2
+        assert map_.max() == 1 and map_[y0:y1, x0:x1].sum() > 0.5 * map_.sum()
+
+
+@pytest.mark.parametrize("method", explain.METHODS)
+def test_no_evidence_is_a_map_of_zeros(method):
+    pixels, _ = squares(2)
+    network = Bright()
+    nn.init.constant_(network.head.weight[0], 0)
+    network.head.weight.data[0, 0] = -1  # bright speaks against it
+    found = explain.maps(network, np.where(pixels == 0, 127, pixels).astype(np.uint8), 0, method)
+    assert (found == 0).all()
+    if method == "grad_cam":
+        against = explain.maps(network, pixels, 0, method, relu=False)
+        assert against.min() == -1 and against.max() <= 0
+
+
+@pytest.mark.parametrize("method", explain.METHODS)
+def test_batches_do_not_matter_and_the_network_is_left_alone(method):
+    network, pixels = make("test_resnet").train(), pictures(5, 48)
+    network.layer1.eval()
+    for parameter in network.layer3.parameters():
+        parameter.requires_grad_(False)
+    network.fc.weight.grad = torch.full_like(network.fc.weight, 3.0)
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    modes = [module.training for module in network.modules()]
+    whole = explain.maps(network, pixels, 0, method)
+    np.testing.assert_allclose(whole, explain.maps(network, pixels, 0, method, batch_size=2), atol=1e-4)
+    assert modes == [module.training for module in network.modules()]
+    assert not any(module._forward_hooks for module in network.modules())
+    assert not any(p.requires_grad for p in network.layer3.parameters()) and network.fc.weight.requires_grad
+    assert (network.fc.weight.grad == 3).all() and network.conv1[0].weight.grad is None
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("method", LAYERED)
+def test_a_frozen_network_has_the_same_maps(method):
+    network, pixels = make("test_efficientnet"), pictures(2, 64)
+    expected = explain.maps(network, pixels, 0, method)
+    network.requires_grad_(False)
+    with torch.no_grad():
+        np.testing.assert_array_equal(explain.maps(network, pixels, 0, method), expected)
+
+
+def test_an_operation_in_place_after_the_layer_changes_nothing():
+    pixels, _ = squares(3)
+    network = Bright()
+    before = explain.maps(network, pixels, 0, "grad_cam", "body.0")
+    network.body[1] = nn.ReLU(inplace=False)
+    np.testing.assert_array_equal(before, explain.maps(network, pixels, 0, "grad_cam", "body.0"))
+
+
+def test_no_images_no_maps():
+    assert explain.maps(Bright(), np.zeros((0, 64, 64), np.uint8), 0, "grad_cam").shape == (0, 64, 64)
+
+
+def test_what_maps_refuses():
+    network, pixels = make("test_resnet"), pictures(1, 64)
+    with pytest.raises(ValueError, match="no saliency method; there are grad_cam, "):
+        explain.maps(network, pixels, 0, "gradcam")
+    with pytest.raises(ValueError, match="no finding 2: the network has 2"):
+        explain.maps(network, pixels, 2, "grad_cam")
+    for wrong in (pixels / 255, pixels[0], pixels[:, :32]):
+        with pytest.raises(ValueError, match="not uint8"):
+            explain.maps(network, wrong, 0, "grad_cam")
+    network.fc.weight.data[:] = np.nan
+    with pytest.raises(ValueError, match=r"image 0 is not finite|no logit depends"):
+        explain.maps(network, pixels, 0, "grad_cam")
+
+
+# --- sanity checks ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("architecture", "first", "last"),
+    [
+        ("test_resnet", "fc", "conv1"),
+        ("test_efficientnet", "classifier", "conv_stem"),
+        ("test_vit", "head", "cls_token, pos_embed"),
+        ("densenet121", "classifier", "features.conv0"),
+        ("test_convnext", "head", "stem"),
+    ],
+)
+def test_the_cascade_reaches_every_parameter_from_head_to_stem(architecture, first, last):
+    network = make(architecture)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape)
+    given = copy.deepcopy(network.state_dict())
+    state = torch.get_rng_state()
+    names = list(explain.blocks(network))
+    assert names[0] == first and names[-1] == last
+    before, steps = network, 0
+    for name, changed in explain.cascade(network, 1):
+        assert name == names[steps]
+        differs = {n for n, p in changed.named_parameters() if not torch.equal(p, dict(before.named_parameters())[n])}
+        assert differs and all(any(n.startswith(part) for part in name.split(", ")) for n in differs)
+        before, steps = changed, steps + 1
+    assert steps == len(names)
+    assert not [n for n, p in changed.named_parameters() if torch.equal(p, given[n])]
+    assert all(torch.equal(value, given[n]) for n, value in network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_cascade_is_fixed_by_its_seed():
+    network = make("test_resnet")
+    one, again, other = (list(explain.cascade(network, seed))[-1][1].state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(value, again[name]) for name, value in one.items())
+    assert not torch.equal(one["fc.weight"], other["fc.weight"])
+
+
+def test_maps_of_a_randomised_network_no_longer_agree():
+    pixels, _ = squares(8)
+    network = Bright()
+    maps = explain.maps(network, pixels, 0, "grad_cam", relu=False)
+    alike = []
+    for seed in range(6):
+        last = list(explain.cascade(network, seed))[-1][1]
+        alike.append(explain.similarity(maps, explain.maps(last, pixels, 0, "grad_cam", relu=False)))
+    assert abs(pd.concat(alike)["rank_correlation"].mean()) < 0.5
+    same = explain.similarity(maps, maps)
+    np.testing.assert_allclose(same, 1, atol=1e-9)
+
+
+def test_similarity():
+    rng = np.random.default_rng(0)
+    one = rng.random((3, 16, 16))
+    other = np.stack([one[0] ** 3, 1 - one[1], np.full((16, 16), 0.5)])
+    found = explain.similarity(one, other)
+    np.testing.assert_allclose(found["rank_correlation"], [1, -1, np.nan])
+    assert found["structural_similarity"].is_monotonic_decreasing or found["structural_similarity"].notna().all()
+    with pytest.raises(ValueError, match="not twice"):
+        explain.similarity(one, other[:2])
+
+
+# --- to look at ---------------------------------------------------------------------------------------------
+
+
+def test_overlay_without_an_image_holds_no_pixel_of_it():
+    (image,), (box,) = squares(1)
+    map_ = explain.maps(Bright(), image[None], 0, "grad_cam")[0]
+    drawn = []
+    for one in (None, np.full_like(image, 96)):
+        fig, axis = plots.figure(width=2, height=2)
+        explain.overlay(axis, one, map_, [box])
+        fig.canvas.draw()
+        drawn.append(np.asarray(fig.canvas.buffer_rgba()).copy())
+        plt.close(fig)
+    np.testing.assert_array_equal(*drawn)
+    with pytest.raises(ValueError, match="as its map"):
+        explain.overlay(axis, image[:32], map_)
+
+
+def test_slider_is_whole_and_the_same_every_time():
+    (image,), (box,) = squares(1)
+    map_ = image / 255
+    html = explain.opacity_slider(image, map_, [box, box], 'a "<title>"')._repr_html_()
+    assert html == explain.opacity_slider(image, map_, [box, box], 'a "<title>"')._repr_html_()
+    assert html.count("<rect") == 2 and html.count("data:image/png;base64,") == 2
+    assert "&lt;title&gt;" in html and 'type="range"' in html and "<script" not in html and "http" not in html
+    assert " id=" not in html
+    assert "<rect" not in explain.opacity_slider(None, map_)._repr_html_()
+
+
+# --- command line -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run's folder as notebook 10 writes it, of a network with random weights."""
+    folder = tmp_path_factory.mktemp("run")
+    training.save_network(make("test_resnet"), folder / "model.safetensors")
+    parameters = {"architecture": "test_resnet", "findings": ["effusion", "mass"], "cohort": "none", "size_px": 64}
+    (folder / "run.json").write_text(json.dumps({"parameters": parameters, "data_sha256": {"images": "0"}}))
+    return folder
+
+
+def save(path, mode="L", size=(90, 140)):
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, size[::-1]).astype(np.uint8)
+    image = Image.fromarray(np.uint16(pixels) * 257) if mode == "I;16" else Image.fromarray(pixels).convert(mode)
+    image.save(path)
+    return path
+
+
+def test_command_line_on_odd_images(run, tmp_path, capsys):
+    files = [
+        save(tmp_path / "portrait.png"),
+        save(tmp_path / "wide.jpg", size=(300, 80)),
+        save(tmp_path / "deep.png", "I;16"),
+        save(tmp_path / "alpha.png", "RGBA"),
+        save(tmp_path / "portrait.jpg"),
+    ]
+    (tmp_path / "cut.png").write_bytes(files[0].read_bytes()[:300])
+    (tmp_path / "notes.txt").write_text("no image")
+    names = [str(f) for f in (*files, tmp_path / "cut.png", tmp_path / "notes.txt", tmp_path / "none.png", tmp_path)]
+    out = tmp_path / "out"
+    arguments = [*names, "--run", str(run), "--box", "0,0,1024,1024", "--out", str(out)]
+    assert explain.main(arguments) == 0
+    table = pd.read_csv(out / "explained.csv")
+    assert len(table) == 10 and set(table["finding"]) == {"effusion", "mass"}
+    assert (table["layer"] == "layer2").all()
+    assert table["in_box_frac"].between(0, 1).all() and table["probability"].between(0, 1).all()
+    said = capsys.readouterr()
+    for name in ("cut.png", "notes.txt", "none.png"):
+        assert f"{tmp_path / name} is left out: " in said.err
+    assert said.err.count(" is left out: ") == 4 and "Traceback" not in said.err
+    drawn = {f.name for f in out.glob("*.png")}
+    assert {"portrait-effusion.png", "portrait-2-mass.png", "deep-mass.png"} <= drawn and len(drawn) == 10
+
+
+def test_command_line_when_nothing_can_be_read(run, tmp_path, capsys):
+    (tmp_path / "empty.png").write_bytes(b"")
+    assert explain.main([str(tmp_path / "empty.png"), "--run", str(run), "--out", str(tmp_path / "out")]) == 1
+    assert "the file is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--finding", "edema"], "no finding 'edema'; it has effusion, mass"),
+        (["--layer", "layer9"], "no layer 'layer9'"),
+        (["--box", "900,10,200,20"], "leaves its frame of 1024 px"),
+        (["--run", "nowhere"], "has no run.json and no model.safetensors"),
+    ],
+)
+def test_command_line_refuses_in_one_sentence(run, tmp_path, more, says):
+    arguments = [str(save(tmp_path / "a.png")), "--run", str(run), "--out", str(tmp_path / "out"), *more]
+    with pytest.raises(SystemExit) as ended:
+        explain.main(arguments)
+    assert says in str(ended.value.code) and "\n" not in str(ended.value.code)
+
+
+@pytest.mark.parametrize("box", ["1,2,3", "a,b,c,d", "5,5,0,3", "-4,5,10,10"])
+def test_boxes_that_are_none(run, box, capsys):
+    with pytest.raises(SystemExit):
+        explain.main(["a.png", "--run", str(run), "--out", "out", f"--box={box}"])
+    assert "is not x,y,width,height" in (said := capsys.readouterr().err) or "has no area, or begins outside" in said
+
+
+def test_the_record_of_a_run_is_checked(run, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+    entry = json.loads((run / "run.json").read_text())
+    del entry["parameters"]["size_px"]
+    (tmp_path / "run.json").write_text(json.dumps(entry))
+    with pytest.raises(ValueError, match="give --size-px"):
+        explain.open_run(tmp_path)
+    assert explain.open_run(tmp_path, 96).size_px == 96
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match="no record of a run"):
+        explain.open_run(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(1024, 1024), (600, 1000), (2500, 2048), (101, 57)], ids=str)
+def test_boxes_are_in_their_frame_of_the_source(tmp_path, size):
+    """A box of NIH's 1024 x 1024 frame lands where its part of the picture lands, and points go back."""
+    width, height = size
+    pixels = np.zeros((height, width), np.uint8)
+    x, y, w, h = 256, 512, 128, 256  # of 1024
+    inside = [round(v * s / 1024) for v, s in ((x, width), (y, height), (x + w, width), (y + h, height))]
+    pixels[inside[1] : inside[3], inside[0] : inside[2]] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    picture = explain.read(tmp_path / "a.png", 128)
+    x0, y0, x1, y1 = picture.packed_box(x, y, w, h, 1024)
+    rows, columns = np.nonzero(picture.square.max(1) > 127)[0], np.nonzero(picture.square.max(0) > 127)[0]
+    found = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    assert (x0, y0, x1, y1) == pytest.approx(found, abs=1.2 * max(1, picture.scale))
+    assert picture.source_point(x0, y0) == pytest.approx((x * width / 1024, y * height / 1024))
