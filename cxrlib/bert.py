@@ -229,20 +229,26 @@ def four_class_loss(logits, target):
     return nn.functional.cross_entropy(classes, target.long(), ignore_index=-100)
 
 
-def present_loss(logits, target):
-    """Return binary cross-entropy of 'present' against the rest, for people who only say what is there.
+REST_WEIGHT = 0.2  # of telling the other classes apart, beside telling present from them; ours
+
+
+def corrected_loss(logits, target):
+    """Return the loss of labels that people corrected: present against the rest, and a little which of the rest it is.
+
+    With `REST_WEIGHT` 1 it is `four_class_loss`, which learns present worse; with 0 doubt is forgotten.
 
     Parameters
     ----------
     logits : (b, 4 * findings_n)
     target : (b, findings_n) float
-        1, 0, NaN where not assessed.
+        As `human_targets` returns them.
     """
     each = torch.log_softmax(logits.view(len(target), -1, 4).float(), -1)
-    present, rest = each[..., 1], torch.logsumexp(each[..., [0, 2, 3]], -1)
-    there = ~torch.isnan(target)
-    y = target.nan_to_num()
-    return -((y * present + (1 - y) * rest) * there).sum() / there.sum().clamp(min=1)
+    rest = torch.logsumexp(each[..., [0, 2, 3]], -1)
+    present = target == 1
+    own = each.gather(-1, target.long().unsqueeze(-1)).squeeze(-1)
+    within = torch.where(present, torch.zeros_like(rest), own - rest)
+    return -(torch.where(present, each[..., 1], rest) + REST_WEIGHT * within).mean()
 
 
 def soft_loss(logits, target):
@@ -306,6 +312,32 @@ def logits_of(network, tokens, batch_size=64, pad=0):
         ids, mask = _padded([tokens[k] for k in rows], pad)
         out[rows] = network(ids.to(device), mask.to(device)).float().cpu().numpy()
     return out
+
+
+def human_targets(human, rules):
+    """Return what people say as class numbers of `CLASSES`, though they only say what is present.
+
+    What a person codes is present. What a person does not code keeps the rules' class among not mentioned, absent and
+    uncertain; where the rules say present, it is absent. So the people correct what they judge, and the labeler does
+    not forget doubt. What people did not assess stays as the rules have it.
+
+    Parameters
+    ----------
+    human : (n, findings_n) array
+        1, 0, NaN not assessed.
+    rules : (n, findings_n) array
+        1, 0, -1, NaN not mentioned.
+
+    Returns
+    -------
+    (n, findings_n) float32
+    """
+    human, said = np.asarray(human, float), class_targets(rules)
+    wrong = ~(np.isnan(human) | np.isin(human, (1, 0)))
+    if wrong.any():
+        raise ValueError(f"human label {human[wrong][0]:g} is none of 1, 0 and missing.")
+    rest = np.where(said == 1, 2, said)
+    return np.select([np.isnan(human), human == 1], [said, 1], rest).astype(np.float32)
 
 
 def class_targets(labels):
@@ -436,8 +468,8 @@ def train(
         if unknown:
             raise ValueError(f"the human labels assess {', '.join(unknown)}, which the rules do not know.")
         some = [tokens[k] for k in human_labels.index]
-        target = human_labels.reindex(columns=findings).to_numpy(float)
-        history["people"] = fit(network, some, target, present_loss, human_settings, pad)
+        target = human_targets(human_labels.reindex(columns=findings), rule_labels.iloc[human_labels.index])
+        history["people"] = fit(network, some, target, corrected_loss, human_settings, pad)
     return BertLabeler(network, tokenizer, findings, encoder), history
 
 

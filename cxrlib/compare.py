@@ -63,6 +63,52 @@ def seed_floor(table):
     return table.groupby(["network", "trained_on"])["seed_range"].agg(["median", "max"])
 
 
+def _same_seeds(arms):
+    """Raise a ValueError if networks of different seeds are to be averaged or paired."""
+    seeds = {arm.seeds for arm in arms}
+    if len(seeds) > 1:
+        raise ValueError(f"Arms of different seeds, {' and '.join(map(str, sorted(seeds)))}: take them from `pairs`.")
+
+
+def _over_findings(found, findings_n, left_out, conditional):
+    """Return a mean over findings as a row of a table; the row is there even if no finding can be scored.
+
+    Parameters
+    ----------
+    found : (each, replicates) or None
+        Of each seed (seeds,), and of the seeds' mean in each resample (b,).
+    findings_n : int
+    left_out : str
+        Findings with too few patients of either class.
+    conditional : Callable
+        `stats.interval` or `stats.difference`: what holds for the networks that were trained.
+
+    Returns
+    -------
+    dict
+        `estimate, low, high, p, reason` over patients and seeds (`stats.over_seeds`); `smallest`, from the same
+        standard error; `low_patients, high_patients` given the trained networks; `seed_sd, seeds_n, findings_n,
+        left_out`.
+    """
+    if found is None:
+        reason = f"no finding has {stats.FEW_PATIENTS} patients with it and {stats.FEW_PATIENTS} without"
+        row = {**stats.Test(*4 * [np.nan], reason)._asdict(), "smallest": np.nan}
+        alone, each = stats.Interval(*3 * [np.nan]), []
+    else:
+        each, replicates = found
+        row = stats.over_seeds(each, replicates)
+        alone = conditional(float(np.mean(each)), replicates)
+    return {
+        **row,
+        "low_patients": alone.low,
+        "high_patients": alone.high,
+        "seed_sd": float(np.std(each, ddof=1)) if len(each) > 1 else np.nan,
+        "seeds_n": len(each),
+        "findings_n": findings_n,
+        "left_out": left_out,
+    }
+
+
 class Cells:
     """Estimates for one arm, one test cohort and one set of test labels, on resamples made once.
 
@@ -108,7 +154,7 @@ class Cells:
     def _too_few(self, arm, cohort, test_labels):
         """Return why this cell gets no interval, or an empty text: too few patients with or without the finding."""
         label, _, resamples, _ = self._select(arm, cohort, test_labels)
-        return stats.too_few([resamples.patient[label == 1], resamples.patient[label == 0]])
+        return stats.too_few_of_either(label, resamples)
 
     def _sizes(self, arm, cohort, test_labels):
         label, _, _, keep = self._select(arm, cohort, test_labels)
@@ -137,10 +183,8 @@ class Cells:
             return None
         areas_a, replicates_a = self._auc(a, cohort, test_labels)
         areas_b, replicates_b = self._auc(b, cohort, test_labels)
-        value = stats.difference(np.mean(areas_a) - np.mean(areas_b), replicates_a - replicates_b)
         few = self._too_few(a, cohort, test_labels)
-        if few:
-            value = stats.Test(value.estimate, np.nan, np.nan, np.nan, few)
+        row = stats.compared(np.mean(areas_a) - np.mean(areas_b), replicates_a - replicates_b, few)
         label, scores_a, _, keep = self._select(a, cohort, test_labels)
         scores_b = self._select(b, cohort, test_labels)[1]
         patient = self.tests[cohort]["patient_id"][keep]
@@ -148,31 +192,53 @@ class Cells:
         clustered = stats.delong_test(label, scores_a[0], scores_b[0], patient)
         return {
             "positives_n": int(label.sum()),
-            **value._asdict(),
-            "smallest": stats.smallest_difference(float(np.nanstd(replicates_a - replicates_b, ddof=1))),
+            **row,
             "delong_first_seed": by_image.estimate,
             "delong_p": by_image.p,
             "delong_clustered_p": clustered.p,
         }
 
-    def mean(self, arms, cohort, test_labels):
-        """Return the mean AUC of several arms, one network's findings, as an Interval; None if any is missing."""
-        if not all(self.has(arm, cohort, test_labels) for arm in arms):
-            return None
-        each = [self._auc(arm, cohort, test_labels) for arm in arms]
-        return stats.interval(np.mean([np.mean(areas) for areas, _ in each]), np.mean([r for _, r in each], axis=0))
+    def _enough(self, arms, cohort, test_labels):
+        """Return the arms whose finding has enough patients of both classes, and the other findings' names."""
+        there = [self.has(arm, cohort, test_labels) and not self._too_few(arm, cohort, test_labels) for arm in arms]
+        left_out = [arm.finding for arm, enough in zip(arms, there, strict=True) if not enough]
+        return [arm for arm, enough in zip(arms, there, strict=True) if enough], ", ".join(left_out)
 
-    def mean_difference(self, arms_a, arms_b, cohort, test_labels):
-        """Return the paired difference a - b of two mean AUCs as a dict; None if any is missing."""
-        means = [self.mean(arms, cohort, test_labels) for arms in (arms_a, arms_b)]
-        if None in means:
-            return None
-        sides = [
-            np.mean([self._auc(arm, cohort, test_labels)[1] for arm in arms], axis=0) for arms in (arms_a, arms_b)
-        ]
-        value = stats.difference(means[0].estimate - means[1].estimate, sides[0] - sides[1])
-        spread = float(np.nanstd(sides[0] - sides[1], ddof=1))
-        return {**value._asdict(), "smallest": stats.smallest_difference(spread)}
+    def _mean_auc(self, arms, cohort, test_labels):
+        """Return the mean AUC over findings of each seed (seeds,), and the replicates of the seeds' mean (b,)."""
+        areas, replicates = zip(*(self._auc(arm, cohort, test_labels) for arm in arms), strict=True)
+        return np.mean(areas, axis=0), np.mean(replicates, axis=0)
+
+    def mean(self, arms, cohort, test_labels):
+        """Return the mean AUC over findings of one network's arms, as `_over_findings`."""
+        _same_seeds(arms)
+        arms, left_out = self._enough(arms, cohort, test_labels)
+        found = self._mean_auc(arms, cohort, test_labels) if arms else None
+        row = _over_findings(found, len(arms), left_out, stats.interval)
+        return {name: value for name, value in row.items() if name not in ("p", "smallest")}
+
+    def mean_difference(self, paired, cohort, test_labels):
+        """Return the difference a - b of the mean AUC over findings, paired by image and by seed.
+
+        Parameters
+        ----------
+        paired : sequence of (Arm, Arm)
+            Of one architecture, an entry a finding, with the same seeds (`pairs`).
+        cohort, test_labels : str
+
+        Returns
+        -------
+        dict
+            As `_over_findings`, with `p` and `smallest`.
+        """
+        _same_seeds([arm for pair in paired for arm in pair])
+        first, left_out = self._enough([a for a, _ in paired], cohort, test_labels)
+        second = [b for a, b in paired if a in first]
+        if not first:
+            return _over_findings(None, 0, left_out, stats.difference)
+        sides = [self._mean_auc(arms, cohort, test_labels) for arms in (first, second)]
+        gap = [a - b for a, b in zip(*sides, strict=True)]
+        return _over_findings(gap, len(first), left_out, stats.difference)
 
     def roc(self, arm, cohort, test_labels, specificities):
         """Return mean, low and high sensitivity at each specificity, each (k,)."""
@@ -311,6 +377,80 @@ def difference_table(cells, all_arms, study, places, test_labels):
     asked = (table["role"] == "comparison") & table["scored_against"].isin(study["scored_against"])
     table["p_holm"] = np.nan
     table.loc[asked, "p_holm"] = stats.holm(table.loc[asked, "p"])
+    return table
+
+
+def _by_network(all_arms):
+    """Return arms by target and architecture."""
+    out = {}
+    for arm in all_arms:
+        out.setdefault((arm.target, arm.architecture), []).append(arm)
+    return out
+
+
+def mean_table(cells, all_arms, places, test_labels, groups):
+    """Return the mean AUC over groups of findings of every network on every test.
+
+    Parameters
+    ----------
+    cells : Cells
+    all_arms : sequence of Arm
+    places : Mapping of str to str
+        Test cohort -> what to call it.
+    test_labels : sequence of str
+    groups : Mapping of str to sequence of str
+        Name -> findings.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `target, network, test, scored_against, findings`, then as `Cells.mean`. Every row is there; one that cannot
+        be scored says why.
+    """
+    return pd.DataFrame(
+        {"target": target, "network": architecture, "test": place, "scored_against": name, "findings": group}
+        | cells.mean([arm for arm in arms if arm.finding in findings], cohort, name)
+        for (target, architecture), arms in _by_network(all_arms).items()
+        for cohort, place in places.items()
+        for name in test_labels
+        for group, findings in groups.items()
+    )
+
+
+def mean_difference_table(cells, all_arms, comparisons, places, test_labels, groups):
+    """Return paired differences of mean AUC between the targets that are compared.
+
+    Parameters
+    ----------
+    comparisons : Mapping of str to (str, str)
+        Name -> two targets; first minus second.
+    cells, all_arms, places, test_labels, groups
+        See `mean_table`. Holm's correction runs over the rows of the first group alone.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `comparison, network, test, scored_against, findings`, then as `Cells.mean_difference`, and `p_holm`.
+    """
+    rows = []
+    for comparison, (first, second) in comparisons.items():
+        paired = {}
+        for a, b in pairs(all_arms, first, second):
+            paired.setdefault(a.architecture, []).append((a, b))
+        for architecture, both in paired.items():
+            for cohort, place in places.items():
+                for name in test_labels:
+                    for group, findings in groups.items():
+                        row = {"comparison": comparison, "network": architecture, "test": place}
+                        row |= {"scored_against": name, "findings": group}
+                        asked = [(a, b) for a, b in both if a.finding in findings]
+                        rows.append(row | cells.mean_difference(asked, cohort, name))
+    table = pd.DataFrame(rows)
+    if table.empty:
+        raise ValueError("None of the study's comparisons can be made: no two of its targets share a network.")
+    corrected = table["findings"] == next(iter(groups))
+    table["p_holm"] = np.nan
+    table.loc[corrected, "p_holm"] = stats.holm(table.loc[corrected, "p"])
     return table
 
 

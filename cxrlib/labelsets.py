@@ -182,6 +182,9 @@ OPENI_CODES = {
     "calcification": ("Calcified Granuloma", "Calcinosis/lung", "Calcinosis/lymph nodes", "Calcinosis/pleura"),
     "support_devices": ("Catheters, Indwelling", "Implanted Medical Device", "Medical Device", "Tube, Inserted"),
 }
+# Findings whose code means what the label means, as the owner of `openi_gold` scored them. Not so, for example, lung
+# opacity: the code leaves out what has a code of its own, such as consolidation. `openi_gold` codes no hernia.
+OPENI_SAME_MEANING = tuple(finding for finding in NIH_FINDINGS.values() if finding != "hernia")
 VOCABULARY = tuple(
     dict.fromkeys(
         [

@@ -5,6 +5,8 @@ what the checkout holds.
 """
 
 import filecmp
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,8 +19,32 @@ import yaml
 from cxrlib import compare
 from cxrlib.paths import ROOT
 
-STUDIES = {"20_pneumothorax": "pneumothorax"}
-TABLES = ("table.csv", "differences.csv", "operating_points.csv", "drains.csv", "metrics.json")
+# Notebook -> its section of params.yaml (and folder of results), and the tables that it writes there.
+STUDIES = {
+    "20_pneumothorax": (
+        "pneumothorax",
+        ("table.csv", "differences.csv", "operating_points.csv", "drains.csv", "metrics.json"),
+    ),
+    "21_labelers": ("labelers", ("labels.csv", "label_differences.csv", "table.csv", "differences.csv")),
+}
+
+
+def arguments(notebook, settings, study):
+    """Return what `params.yaml` says of the parameters that a notebook declares, as papermill's arguments.
+
+    Parameters
+    ----------
+    notebook : Path
+    settings : Mapping
+        `params.yaml`.
+    study : str
+        The section that is asked first. What neither it nor the top level holds keeps the notebook's own value.
+    """
+    cells = json.loads(notebook.read_text())["cells"]
+    (source,) = ["".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    known = settings | settings[study]
+    names = [name for name in re.findall(r"^(\w+) = ", source, re.M) if name in known]
+    return [word for name in names for word in ("-p", name, str(known[name]))]
 
 
 def scratch_copy(root, to):
@@ -51,18 +77,16 @@ def replay(root, scratch, edition="quick"):
     shutil.copy(scratch / "editions" / f"{edition}.yaml", scratch / "params.yaml")
     settings = yaml.safe_load((scratch / "params.yaml").read_text())
     different = []
-    for notebook, study in STUDIES.items():
-        executed = scratch / f"{notebook}.ipynb"
-        shutil.rmtree(scratch / "results" / edition / study)
+    for name, (study, tables) in STUDIES.items():
+        notebook = scratch / "notebooks" / f"{name}.ipynb"
+        for table in tables:  # not the folder: a study may read what another stage put there
+            (scratch / "results" / edition / study / table).unlink(missing_ok=True)
         command = ["papermill", "-k", "python3", "--no-progress-bar", "--log-level", "ERROR"]
-        for name in ("edition", "train_cohort", "images"):
-            command += ["-p", name, settings[name]]
-        for name in ("resamples_n", "specificity"):
-            command += ["-p", name, str(settings[study][name])]
-        subprocess.run([*command, f"notebooks/{notebook}.ipynb", str(executed)], cwd=scratch, check=True)
-        for table in TABLES:
+        command += [*arguments(notebook, settings, study), str(notebook), str(scratch / f"{name}.ipynb")]
+        subprocess.run(command, cwd=scratch, check=True)
+        for table in tables:
             pair = [base / "results" / edition / study / table for base in (root, scratch)]
-            if not filecmp.cmp(*pair, shallow=False):
+            if not pair[0].exists() or not filecmp.cmp(*pair, shallow=False):
                 different.append(str(pair[0].relative_to(root)))
     folder = scratch / "results" / edition / "pneumothorax"
     headline = compare.headline(pd.read_csv(folder / "table.csv"), pd.read_csv(folder / "differences.csv"))

@@ -77,7 +77,7 @@ def table(label, score, images, resamples_n, rng, specificity=0.9, by=()):
             "patients_n": len(np.unique(resamples.patient)),
             "positives_n": int(truth.sum()),
         }
-        few = stats.too_few([resamples.patient[truth == 1], resamples.patient[truth == 0]])
+        few = stats.too_few_of_either(truth, resamples)
         outside = bool(((scores < 0) | (scores > 1)).any())
         for name, measure in measures(specificity).items():
             row = {"finding": finding, "by": "all", "group": "all", **counts, "measure": name}
@@ -123,7 +123,7 @@ def compared(label, score_a, score_b, images, resamples_n, rng):
             print(f"{finding}: no image has a label and both scores; it is left out")
             continue
         resamples = stats.patient_resamples(patient, resamples_n, rng)
-        few = stats.too_few([resamples.patient[truth == 1], resamples.patient[truth == 0]])
+        few = stats.too_few_of_either(truth, resamples)
         each = stats.auc(truth, a, resamples) - stats.auc(truth, b, resamples)
         areas = stats.auc(truth, a), stats.auc(truth, b)
         rows.append(
@@ -134,12 +134,7 @@ def compared(label, score_a, score_b, images, resamples_n, rng):
                 "positives_n": int(truth.sum()),
                 "auc_a": areas[0],
                 "auc_b": areas[1],
-                **(
-                    stats.Test(areas[0] - areas[1], *3 * [np.nan], few)
-                    if few
-                    else stats.difference(areas[0] - areas[1], each)
-                )._asdict(),
-                "smallest": stats.smallest_difference(float(np.nanstd(each, ddof=1))),
+                **stats.compared(areas[0] - areas[1], each, few),
                 "delong_p": np.nan if few else stats.delong_test(truth, a, b).p,
                 "delong_clustered_p": np.nan if few else stats.delong_test(truth, a, b, patient).p,
             }

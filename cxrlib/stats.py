@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 from scipy.stats import multivariate_normal, norm, rankdata
+from scipy.stats import t as student
 from statsmodels.stats.multitest import multipletests
 
 
@@ -56,6 +57,19 @@ def too_few(patients):
     """
     least = min(len(np.unique(part)) for part in patients)
     return f"no interval: it rests on {least} patients, fewer than {FEW_PATIENTS}" if least < FEW_PATIENTS else ""
+
+
+def too_few_of_either(label, resamples):
+    """Return why a measure of both classes gets no interval, or an empty text.
+
+    Parameters
+    ----------
+    label : (n,) array of 0/1
+    resamples : Resamples
+        Of the same images.
+    """
+    label = np.asarray(label, float)
+    return too_few([resamples.patient[label == 1], resamples.patient[label == 0]])
 
 
 def exact_interval(estimate, patients):
@@ -621,6 +635,70 @@ def difference(estimate, replicates):
     return Test(float(estimate), float(low), float(high), float(p), _left_out(good, replicates))
 
 
+def compared(estimate, replicates, few=""):
+    """Return a paired difference as a row of a table: its `Test`, and what this test set shows with 80 % power.
+
+    Parameters
+    ----------
+    estimate : float
+    replicates : (b,) array
+        Bootstrap.
+    few : str
+        Why it gets no interval and no test (`too_few`), or an empty text.
+
+    Returns
+    -------
+    dict
+        `estimate, low, high, p, reason, smallest`.
+    """
+    value = Test(float(estimate), np.nan, np.nan, np.nan, few) if few else difference(estimate, replicates)
+    return {**value._asdict(), "smallest": smallest_difference(float(np.nanstd(replicates, ddof=1)))}
+
+
+ONE_SEED = "one training seed: what training moves is not known"
+
+
+def over_seeds(each, replicates):
+    """Return the mean over training seeds with an interval that holds for other patients and other seeds.
+
+    Two sources of chance: which patients were tested, and which seeds were trained. The standard error is the root of
+    the bootstrap variance of the mean and of the seeds' variance over their number, the interval Student's, with the
+    degrees of freedom of Welch and Satterthwaite (those of the patients' part are taken as infinite).
+
+    Parameters
+    ----------
+    each : (seeds_n,) array
+        The estimate, such as a paired difference, of each seed on the same test images.
+    replicates : (b,) array
+        Its mean over the seeds in each bootstrap resample of patients.
+
+    Returns
+    -------
+    dict
+        `estimate, low, high, p, reason, smallest`, as `compared`; with one seed the estimate alone, and the reason.
+    """
+    value, smallest = _over_seeds(np.asarray(each, float), np.asarray(replicates, float))
+    return {**value._asdict(), "smallest": smallest}
+
+
+def _over_seeds(each, replicates):
+    good = replicates[np.isfinite(replicates)]
+    if not np.isfinite(each).all() or not len(each) or len(good) < 0.5 * len(replicates):
+        return Test(np.nan, np.nan, np.nan, np.nan, "undefined: one class only"), np.nan
+    mean = float(each.mean())
+    if len(each) == 1:
+        return Test(mean, np.nan, np.nan, np.nan, ONE_SEED), np.nan
+    of_patients, of_seeds = np.var(good, ddof=1), np.var(each, ddof=1) / len(each)
+    error = float(np.sqrt(of_patients + of_seeds))
+    if error < 1e-12:  # the two sides are the same, whoever is tested
+        return Test(mean, mean, mean, 1.0 if abs(mean) < 1e-12 else 0.0, _left_out(good, replicates)), 0.0
+    freedom = (len(each) - 1) * (error**2 / of_seeds) ** 2 if of_seeds > 0 else np.inf
+    reach = float(student.ppf(0.975, freedom)) * error
+    p = float(2 * student.sf(abs(mean) / error, freedom))
+    test = Test(mean, mean - reach, mean + reach, p, _left_out(good, replicates))
+    return test, smallest_difference(error, freedom=freedom)
+
+
 def _adjusted(p, method):
     """Return p-values adjusted by a method of statsmodels, NaN left as NaN."""
     p = np.asarray(p, float)
@@ -693,7 +771,7 @@ def by_subgroup(measure, label, score, group, resamples, **options):
 # --- power ---------------------------------------------------------------------------------------------------
 
 
-def smallest_difference(standard_error, power=0.8):
+def smallest_difference(standard_error, power=0.8, freedom=np.inf):
     """Return the smallest true difference that a two-sided test at 0.05 finds with this probability.
 
     Parameters
@@ -701,8 +779,12 @@ def smallest_difference(standard_error, power=0.8):
     standard_error : float
         Of the paired difference: of its bootstrap replicates, or planned (`planned_standard_error`).
     power : float in (0, 1)
+    freedom : float
+        Degrees of freedom of the standard error, if it is from few seeds (`over_seeds`).
     """
-    return (norm.ppf(0.975) + norm.ppf(power)) * standard_error
+    if np.isinf(freedom):
+        return (norm.ppf(0.975) + norm.ppf(power)) * standard_error
+    return float(student.ppf(0.975, freedom) + student.ppf(power, freedom)) * standard_error
 
 
 def planned_standard_error(area, positives_n, negatives_n, correlation, design_effect=1.0):

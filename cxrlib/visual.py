@@ -6,18 +6,122 @@ fitted to radiologists' labels of few images, and decides.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import expit
+from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
 
 from cxrlib import bert
 
 # isort: split
 from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+FOLDS_N = 5
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """A logistic regression a finding over the same features, and the score from which on each calls it present.
+
+    Attributes
+    ----------
+    findings : tuple of str
+    weights : (findings_n, k + 1) array
+        Coefficients, then the intercept: scores are logits of a probability.
+    thresholds : (findings_n,) array
+        With the best F1 on the scores out of fold.
+    held_out : (n, findings_n) array
+        Scores of the images it was fitted on, each by regressions fitted without that image's patient.
+    """
+
+    findings: tuple
+    weights: np.ndarray
+    thresholds: np.ndarray
+    held_out: np.ndarray
+
+    def scores(self, x):
+        """Return (n, findings_n) logits of features (n, k)."""
+        return np.c_[x, np.ones(len(x))] @ self.weights.T
+
+    def decide(self, scores, at_half=False):
+        """Return labels 1 or 0, a column per finding, by the thresholds or at a probability of 0.5."""
+        called = scores >= (0.0 if at_half else self.thresholds)
+        return pd.DataFrame(called.astype(np.float32), columns=list(self.findings))
+
+
+def decisions(x, labels, patient_id):
+    """Fit one logistic regression a finding, over all features, to radiologists' labels of few images.
+
+    The published one decides at a probability of 0.5, which calls almost nothing where a finding is rare; here the
+    threshold is the one with the best F1 on scores out of fold (patients in five groups).
+
+    Parameters
+    ----------
+    x : (n, k) array
+    labels : pandas.DataFrame
+        A row per image, a column per finding: 1, 0, NaN not assessed.
+    patient_id : (n,) array
+
+    Raises
+    ------
+    ValueError
+        If a finding is never, or always, present on these images, or on those of any four groups of five.
+    """
+    x, patient = np.asarray(x, float), np.asarray(patient_id).astype(str)
+    if not len(x) == len(labels) == len(patient):
+        raise ValueError(f"{len(x)} reports, {len(labels)} rows of labels, {len(patient)} patients: one each.")
+    if len(np.unique(patient)) < FOLDS_N:
+        raise ValueError(f"{len(np.unique(patient))} patients: thresholds are chosen on {FOLDS_N} groups of them.")
+    weights, thresholds, held_out = [], [], np.empty((len(x), labels.shape[1]))
+    for k, finding in enumerate(labels):
+        y = labels[finding].to_numpy(float)
+        weights.append(_regression(x, y, finding))
+        for inside, outside in GroupKFold(FOLDS_N).split(x, groups=patient):
+            row = _regression(x[inside], y[inside], finding)
+            held_out[outside, k] = x[outside] @ row[:-1] + row[-1]
+        there = ~np.isnan(y)
+        thresholds.append(_best_threshold(y[there], held_out[there, k]))
+    return Decisions(tuple(labels), np.array(weights), np.array(thresholds), held_out)
+
+
+def _regression(x, y, finding):
+    """Return coefficients and intercept (k + 1,), fitted on standardised features."""
+    there = ~np.isnan(y)
+    if len(np.unique(y[there])) < 2:
+        raise ValueError(f"{finding} is on all or none of {there.sum()} images: add some with and without.")
+    centre, spread = x[there].mean(0), x[there].std(0) + 1e-9
+    model = LogisticRegression(max_iter=2000).fit((x[there] - centre) / spread, y[there])
+    coefficients = model.coef_[0] / spread
+    return np.r_[coefficients, model.intercept_[0] - centre @ coefficients]
+
+
+def one_hot(labels):
+    """Return a labeler's output as features (n, 3 * findings_n): present, absent, uncertain; blank is none."""
+    values = labels.to_numpy(float)
+    return np.concatenate([values == value for value in (1, 0, -1)], axis=1).astype(float)
+
+
+def spread_out(probabilities, strength=2.0):
+    """Return a teacher's probabilities with its logits standardised by finding and spread: what is taught.
+
+    A teacher that hardly commits itself gives all images nearly the same probability, and a student that always says
+    the mean is near the least loss. The order of the images stays; the level is lost, which the regressions of
+    `decisions` set anew.
+
+    Parameters
+    ----------
+    probabilities : pandas.DataFrame
+        A row per training image, a column per finding.
+    strength : float
+        The standard deviation of the logits that come out.
+    """
+    z = logit(probabilities.clip(1e-6, 1 - 1e-6))
+    return expit(strength * (z - z.mean()) / z.std(ddof=0).clip(lower=1e-9))
 
 
 class VisualLabeler:
@@ -31,7 +135,7 @@ class VisualLabeler:
     findings : sequence of str
     encoder : str
     weights : (findings_n, findings_n + 1) array
-        Of the logistic regressions: a row a finding, coefficients of all logits, then minus the threshold.
+        Of the logistic regressions: a row a finding, coefficients of all logits, then intercept minus threshold.
     """
 
     name = "visual"
@@ -45,38 +149,26 @@ class VisualLabeler:
         tokens = bert.tokenize(self.tokenizer, texts)
         return expit(bert.logits_of(self.network, tokens, pad=self.tokenizer.pad_token_id).astype(np.float64))
 
-    def fit_decisions(self, texts, labels):
-        """Fit one logistic regression a finding, over the logits of all probabilities, to radiologists' labels.
-
-        The published one decides at a probability of 0.5, which calls almost nothing where a finding is rare; here
-        the threshold is the one with the best F1 on these same images.
+    def fit_decisions(self, texts, labels, patient_id):
+        """Fit the regressions that decide, over the logits of all probabilities; return the `Decisions`.
 
         Parameters
         ----------
         texts : sequence of str
         labels : pandas.DataFrame
             A row per text, a column per finding: 1, 0, NaN not assessed.
+        patient_id : (n,) array
 
         Raises
         ------
         ValueError
-            If a finding is never, or always, present on these images.
+            As `decisions`.
         """
-        x = self._features(texts)
-        rows = []
-        for finding in self.findings:
-            y = labels[finding].to_numpy(float)
-            there = ~np.isnan(y)
-            if len(np.unique(y[there])) < 2:
-                raise ValueError(f"{finding} is on all or none of {there.sum()} images: add some with and without.")
-            centre, spread = x[there].mean(0), x[there].std(0) + 1e-9
-            model = LogisticRegression(max_iter=2000).fit((x[there] - centre) / spread, y[there])
-            weights = model.coef_[0] / spread
-            score = x[there] @ weights
-            rows.append([*weights, -_best_threshold(y[there], score)])
-        self.weights = np.array(rows)
+        made = decisions(self.features(texts), labels[list(self.findings)], patient_id)
+        self.weights = np.c_[made.weights[:, :-1], made.weights[:, -1] - made.thresholds]
+        return made
 
-    def _features(self, texts):
+    def features(self, texts):
         """Return the logits of the probabilities, (n, findings_n)."""
         p = np.clip(self.probabilities(list(texts)), 1e-6, 1 - 1e-6)
         return np.log(p / (1 - p))
@@ -85,7 +177,7 @@ class VisualLabeler:
         """Return labels of reports, 1 or 0, a column per finding."""
         if self.weights is None:
             raise ValueError("The visual labeler decides nothing before fit_decisions.")
-        x = self._features(texts)
+        x = self.features(texts)
         score = np.c_[x, np.ones(len(x))] @ self.weights.T
         return pd.DataFrame((score >= 0).astype(np.float32), columns=list(self.findings))
 

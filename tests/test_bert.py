@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cxrlib import bert, visual
+from cxrlib import bert, stats, visual
 
 # isort: split
 from transformers import BertConfig, BertModel
@@ -56,9 +56,14 @@ def test_losses_by_hand():
     four = bert.four_class_loss(logits, torch.tensor([[1.0, 3.0]]))
     assert four.item() == pytest.approx(-(np.log(0.6) + np.log(0.25)) / 2)
     assert bert.four_class_loss(logits, torch.tensor([[1.0, -100.0]])).item() == pytest.approx(-np.log(0.6))
-    present = bert.present_loss(logits, torch.tensor([[1.0, 0.0]]))
-    assert present.item() == pytest.approx((-np.log(0.6) - np.log(0.75)) / 2, rel=1e-5)
-    assert bert.present_loss(logits, torch.tensor([[np.nan, 0.0]])).item() == pytest.approx(-np.log(0.75), rel=1e-5)
+
+
+def test_people_say_what_is_present_and_the_rules_the_rest():
+    human = [[1, 0, 0, 0, 0, np.nan]]
+    rules = [[np.nan, 1, 0, -1, np.nan, 1]]
+    assert bert.human_targets(human, rules).tolist() == [[1, 2, 2, 3, 0, 1]]
+    with pytest.raises(ValueError, match="human label -1 is none of 1, 0 and missing"):
+        bert.human_targets([[-1.0]], [[0.0]])
 
 
 @pytest.mark.parametrize("trained_layers", [None, 1])
@@ -79,7 +84,10 @@ def test_people_correct_the_rules(tiny):
     human = pd.DataFrame({"effusion": [(1.0 if "effusion" in t and t.startswith("There") else 0.0) for t in TEXTS]})
     labeler, history = bert.train(TEXTS, wrong, FAST, human, FAST)
     assert set(history) == {"rules", "people"}
-    found = labeler.read_many(TEXTS)["effusion"] == 1
+    read = labeler.read_many(TEXTS)
+    found = read["effusion"] == 1
+    doubted = [t.startswith("Possible") and "pneumothorax" in t for t in TEXTS]
+    assert (read["pneumothorax"][doubted] == -1).mean() > 0.8, "what people do not judge is not unlearned"
     assert (found == (human["effusion"] == 1)).mean() > 0.9
     with pytest.raises(ValueError, match="hernia, which the rules do not know"):
         bert.train(TEXTS, wrong, FAST, human.rename(columns={"effusion": "hernia"}), FAST)
@@ -194,12 +202,49 @@ def test_a_visual_labeler_learns_probabilities_and_decides(tiny, tmp_path):
     with pytest.raises(ValueError, match="decides nothing before"):
         labeler.read_many(TEXTS)
     truth = (looks > 0.5).astype(float)
-    labeler.fit_decisions(TEXTS, truth)
-    assert (labeler.read_many(TEXTS).to_numpy() == truth.to_numpy()).mean() > 0.9
+    patient = np.arange(len(TEXTS)) // 2
+    made = labeler.fit_decisions(TEXTS, truth, patient)
+    read = labeler.read_many(TEXTS)
+    assert (read.to_numpy() == truth.to_numpy()).mean() > 0.9
+    again = made.decide(made.scores(labeler.features(TEXTS)))
+    assert (again.to_numpy() == read.to_numpy()).mean() > 0.99 and list(again) == list(labeler.findings)
+    labeler.save(tmp_path / "visual")
     with pytest.raises(ValueError, match="on all or none of"):
-        labeler.fit_decisions(TEXTS, truth.assign(effusion=0.0))
+        labeler.fit_decisions(TEXTS, truth.assign(effusion=0.0), patient)
+    with pytest.raises(ValueError, match="96 reports, 96 rows of labels, 3 patients: one each"):
+        labeler.fit_decisions(TEXTS, truth, patient[:3])
+    with pytest.raises(ValueError, match="2 patients: thresholds are chosen on 5 groups"):
+        labeler.fit_decisions(TEXTS, truth, np.arange(len(TEXTS)) % 2)
     with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
         visual.train(TEXTS, looks + 1, FAST)
+
+
+def test_decisions_are_made_out_of_fold():
+    """Features without meaning, one a patient: in sample they tell patients apart, out of fold they tell nothing."""
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(40), 5)
+    x = np.repeat(rng.normal(size=(40, 30)), 5, axis=0)
+    y = pd.DataFrame({"mass": np.repeat((rng.random(40) < 0.3).astype(float), 5)})
+    y.iloc[:10] = np.nan
+    made = visual.decisions(x, y, patient)
+    there = y["mass"].notna().to_numpy()
+    inside = stats.auc(y["mass"][there], made.scores(x)[there, 0])
+    outside = stats.auc(y["mass"][there], made.held_out[there, 0])
+    assert inside > 0.9 > 0.75 > outside and np.isfinite(made.held_out).all()
+    half = made.decide(made.held_out, at_half=True)["mass"]
+    np.testing.assert_array_equal(half, made.held_out[:, 0] >= 0)
+    best = stats.f1(y["mass"][there], made.decide(made.held_out)["mass"][there])
+    assert best >= stats.f1(y["mass"][there], half[there])
+
+
+def test_features_of_a_labelers_output_and_of_a_teacher():
+    got = visual.one_hot(pd.DataFrame({"a": [1.0, 0.0], "b": [-1.0, np.nan]}))
+    assert got.tolist() == [[1, 0, 0, 0, 0, 1], [0, 0, 1, 0, 0, 0]]
+    rng = np.random.default_rng(0)
+    seen = pd.DataFrame({"a": rng.uniform(0.49, 0.51, 500), "b": 0.3})
+    spread = visual.spread_out(seen)
+    assert (spread["a"].rank() == seen["a"].rank()).all() and spread["b"].to_numpy() == pytest.approx(0.5)
+    assert spread["a"].min() < 0.1 and spread["a"].max() > 0.9
 
 
 def test_a_question_is_not_read():
@@ -207,3 +252,15 @@ def test_a_question_is_not_read():
     assert bert.what_is_read(text) == "FINDINGS: Small effusion.\nIMPRESSION: Effusion."
     assert bert.what_is_read("Clinical history: fall\n\nLungs clear.") == "Clinical history: fall\n\nLungs clear."
     assert bert.what_is_read("No effusion.") == "No effusion."
+
+
+def test_corrected_loss_lies_between_present_alone_and_four_classes(monkeypatch):
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 5 * 4, generator=rng)
+    target = torch.randint(0, 4, (6, 5), generator=rng).float()
+    monkeypatch.setattr(bert, "REST_WEIGHT", 1.0)
+    assert torch.isclose(bert.corrected_loss(logits, target), bert.four_class_loss(logits, target))
+    monkeypatch.setattr(bert, "REST_WEIGHT", 0.0)
+    probability = torch.softmax(logits.view(6, 5, 4), -1)[..., 1]
+    alone = torch.nn.functional.binary_cross_entropy(probability, (target == 1).float())
+    assert torch.isclose(bert.corrected_loss(logits, target), alone)

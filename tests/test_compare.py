@@ -1,5 +1,7 @@
 """Case tables and the comparisons made from them, on a table small enough to do by sklearn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -207,6 +209,60 @@ def test_tables_hold_the_cells(cells, table):
     assert len(drains) == 3 * 4
     ids = ["network", "finding", "test", "scored_against", "trained_on"]
     assert all(list(t.columns[:5]) == ids for t in (areas, rates, drains))
+
+
+GROUPS = {"all": [PTX, "mass"], "mass alone": ["mass"]}
+
+
+def test_mean_differences_hold_patients_and_seeds(cells, held_out):
+    arms, places = list(ARMS.values()), {"home": "internal"}
+    pair = [(ARMS["rad"], ARMS["nlp"])]
+    got = cells.mean_difference(pair, "home", "reader")
+    areas = [by_sklearn(held_out, ARMS[t], "reader")[3] for t in ("rad", "nlp")]
+    each = np.subtract(*areas)
+    assert got["estimate"] == pytest.approx(each.mean()) and got["seed_sd"] == pytest.approx(np.std(each, ddof=1))
+    assert got["low"] < got["low_patients"] < got["estimate"] < got["high_patients"] < got["high"]
+    assert (got["seeds_n"], got["findings_n"], got["left_out"]) == (3, 1, "")
+    alone = cells.difference(*pair[0], "home", "reader")
+    assert (got["low_patients"], got["high_patients"]) == pytest.approx((alone["low"], alone["high"]))
+    assert got["smallest"] > alone["smallest"]
+    table = compare.mean_difference_table(
+        cells, arms, {"reader - report": ["rad", "nlp"], "again": ["rad", "same"]}, places, ["reader"], GROUPS
+    )
+    assert len(table) == 4 and (table["p_holm"].notna() == (table["findings"] == "all")).all()
+    assert table["estimate"][2] == 0 and table["p"][2] == 1
+    means = compare.mean_table(cells, arms, places, ["reader", "one_class"], GROUPS)
+    assert len(means) == 3 * 2 * 2, "every row is there"
+    first = means.iloc[0]
+    assert first["estimate"] == pytest.approx(np.mean(areas[0])) and first["low"] < first["low_patients"]
+    empty = means[(means["scored_against"] == "one_class") | (means["findings"] == "mass alone")]
+    assert empty["estimate"].isna().all() and empty["reason"].str.startswith("no finding has 10 patients").all()
+    with pytest.raises(ValueError, match="no two of its targets share a network"):
+        compare.mean_difference_table(cells, arms, {}, places, ["reader"], GROUPS)
+
+
+def test_a_finding_with_few_patients_is_left_out_by_name(held_out):
+    rows = held_out.assign(**{"label.reader.mass": (np.arange(len(held_out)) < 5).astype(float)})
+    for seed in SEEDS:
+        for target in ("rad", "nlp"):
+            rows[f"probability.{target}-resnet-{seed}.mass"] = 0.5
+    resamples = stats.patient_resamples(rows["patient_id"], 50, np.random.default_rng(0))
+    cells = compare.Cells({"home": rows}, {"home": resamples})
+    both = [[replace(ARMS[t], finding=f) for t in ("rad", "nlp")] for f in (PTX, "mass")]
+    got = cells.mean_difference(both, "home", "reader")
+    assert (got["left_out"], got["findings_n"]) == ("mass", 1)
+    assert got["estimate"] == pytest.approx(cells.difference(*both[0], "home", "reader")["estimate"])
+    none = cells.mean_difference(both[1:], "home", "reader")
+    assert np.isnan(none["estimate"]) and none["left_out"] == "mass" and none["reason"]
+
+
+def test_one_seed_gets_no_interval_and_different_seeds_none_at_all(cells):
+    one = [tuple(replace(ARMS[t], seeds=(1,)) for t in ("rad", "nlp"))]
+    got = cells.mean_difference(one, "home", "reader")
+    assert np.isfinite(got["estimate"]) and np.isnan([got["low"], got["p"], got["seed_sd"]]).all()
+    assert got["reason"] == stats.ONE_SEED and np.isfinite(got["low_patients"])
+    with pytest.raises(ValueError, match="Arms of different seeds"):
+        cells.mean_difference([(ARMS["rad"], one[0][1])], "home", "reader")
 
 
 def test_no_drains_known_gives_an_empty_table(held_out):

@@ -2,13 +2,14 @@
 
 import gzip
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from PIL import Image
 
-from cxrlib import cohort_labels, cohorts, labelsets, paths, runs, splits
+from cxrlib import cases, cohort_labels, cohorts, labelsets, paths, runs, splits
 from cxrlib.paths import ROOT
 from cxrlib.store import open_store
 
@@ -76,13 +77,13 @@ def check_targets(settings, targets):
 # --- CheXpert -----------------------------------------------------------------------------------------------------
 
 
-def chexpert(root, rng):
+def chexpert(root, rng, tested_n=6):
     """Write CheXpert's layout: 200 training images (with laterals), a valid and a test part, five label files."""
     prefix = "CheXpert-v1.0-small/"
     parts = {
         "train": [(k // 2, k % 2 + 1, "frontal" if k % 10 else "lateral") for k in range(200)],
         "valid": [(64541 + k, 1, "frontal") for k in range(6)],
-        "test": [(64741 + k, 1, "frontal") for k in range(6)],
+        "test": [(64741 + k, 1, "frontal") for k in range(tested_n)],
     }
     written = {}
     for part, images in parts.items():
@@ -99,14 +100,14 @@ def chexpert(root, rng):
         "train_cheXbert.csv": written["train"].join(labels(n, rng)).sample(frac=1, random_state=0),  # another order
         "train_visualCheXbert.csv": written["train"].join(labels(n, rng, (1, 0), NAMES[::-1])),  # of columns too
         "valid.csv": written["valid"].join(labels(6, rng, (1, 0))),
-        "test_labels.csv": written["test"][["Path"]].join(labels(6, rng, (1, 0))),  # blinded: no sex, age, view
+        "test_labels.csv": written["test"][["Path"]].join(labels(tested_n, rng, (1, 0))),  # no sex, age, view
     }
     files["train_cheXbert.csv"]["Path"] = files["train_cheXbert.csv"]["Path"].str.replace("-small", "")
     for name, table in files.items():
         table.to_csv(root / "chexpert" / name, index=False)
     studies = "CheXpert-v1.0/" + written["test"]["Path"].str.removeprefix(prefix).str.rpartition("/")[0]
     (root / "labels/chexpert_test").mkdir(parents=True)
-    studies.rename("Study").to_frame().join(labels(6, rng)).to_csv(
+    studies.rename("Study").to_frame().join(labels(tested_n, rng)).to_csv(
         root / "labels/chexpert_test/report_labeler.csv", index=False
     )
     return files
@@ -133,6 +134,56 @@ def test_chexpert(release):
     differ = targets["chexpert_u_ones"][FINDINGS] - targets["chexpert_u_zeros"][FINDINGS]
     uncertain = labelsets.load("chexpert", "chexpert").loc[targets["chexpert_u_ones"]["image_id"], FINDINGS] == -1
     np.testing.assert_array_equal(differ.to_numpy() == 1, uncertain.to_numpy())
+
+
+def case_tables(settings, split):
+    """Write the case tables as notebook 11 does, with random predictions."""
+    rng = np.random.default_rng(5)
+    for cohort in settings["test_cohorts"]:
+        index = open_store(cohort).index
+        part = split if cohort == settings["train_cohort"] else splits.all_test(index)
+        sets = {name: labelsets.load(cohort, name) for name in settings["label_sets"][cohort]}
+        table = cases.assemble(index, part, sets, FINDINGS)
+        said = {
+            cases.probability(runs.key(*run), f): rng.random(len(table), np.float32)
+            for run in runs.planned(settings, ["labelers"])
+            for f in FINDINGS
+        }
+        table = pd.concat([table, pd.DataFrame(said)], axis=1)
+        table.to_parquet(paths.results_dir(settings["edition"], "cases") / f"{cohort}.parquet")
+
+
+def test_the_labeler_study_runs_on_chexpert(release, monkeypatch):
+    """Notebook 21 itself: no visual labeler here, nobody read the training cohort's images, some tests are tiny."""
+    chexpert(release, np.random.default_rng(0), tested_n=60)
+    settings = edition(
+        "chexpert", split={"kind": "by_patient", "fractions": {"train": 0.5, "valid": 0.3, "test": 0.2}, "seed": 3}
+    )
+    _, split, _ = built(settings)
+    case_tables(settings, split)
+    monkeypatch.setattr(runs, "ROOT", paths.ROOT)
+    (paths.ROOT / "params.yaml").write_text(yaml.safe_dump(settings))
+    notebook = nbformat.read(ROOT / "notebooks" / "21_labelers.ipynb", 4)
+    given = {"edition": "chexpert", "train_cohort": "chexpert", "images": "CheXpert", "resamples_n": 50}
+    space = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            exec(cell.source, space)
+            if "parameters" in cell.metadata.get("tags", []):
+                space |= given
+    out = paths.ROOT / "results" / "chexpert" / "labelers"
+    tables = {n: pd.read_csv(out / f"{n}.csv") for n in ("labels", "label_differences", "table", "differences")}
+    assert set(tables["labels"]["labeler"]) == {"labeler"} and set(tables["labels"]["test"]) == {"test"}
+    assert tables["label_differences"].empty, "one labeler has nobody to be compared with"
+    means = tables["table"].query("scored_against == 'radiologist'").set_index(["trained_on", "test"])
+    assert means.loc[("chexbert_u_ones", "test"), "findings_n"] == 14
+    assert np.isfinite(means.loc[("chexbert_u_ones", "test"), ["low", "high"]].astype(float)).all()
+    for unscored in ("internal", "valid"):
+        row = means.loc[("chexbert_u_ones", unscored)]
+        assert np.isnan(row["estimate"]) and row["reason"].startswith("no finding has 10 patients")
+    asked = settings["labelers"]
+    assert len(tables["differences"]) == len(asked["comparisons"]) * 3 * len(asked["scored_against"])
+    assert (tables["differences"]["seeds_n"].isin((0, 3))).all() and (out / "differences.png").exists()
 
 
 # --- MIMIC-CXR ----------------------------------------------------------------------------------------------------

@@ -148,6 +148,16 @@ def test_tables_replay_from_the_published_predictions(scratch):
     assert replay.replay(ROOT, scratch) == []
 
 
+@pytest.mark.parametrize("notebook", replay.STUDIES)
+def test_a_replay_gives_a_notebook_what_its_stage_gives_it(notebook):
+    study, _ = replay.STUDIES[notebook]
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    words = replay.arguments(ROOT / "notebooks" / f"{notebook}.ipynb", settings, study)
+    (command,) = [c for _, c in commands() if f"{notebook}.ipynb" in c]
+    assert set(words[1::3]) == set(re.findall(r"-p (\w+) ", command))
+    assert words[words.index("train_cohort") + 1] == settings["train_cohort"]
+
+
 def test_site_renders_every_committed_notebook(tmp_path):
     pages = site.render(ROOT / "paper", tmp_path)
     index = (tmp_path / "index.html").read_text()

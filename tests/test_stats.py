@@ -721,3 +721,61 @@ def test_reliability_bins_hold_all_images_and_ties_stay_together():
     assert predicted.mean() == pytest.approx(p.mean(), abs=1e-3)
     predicted, observed = stats.reliability([0, 1, 0, 1], [0.3, 0.3, 0.3, 0.8])
     assert predicted.tolist() == pytest.approx([0.3, 0.8]) and observed.tolist() == pytest.approx([1 / 3, 1])
+
+
+# --- training seeds ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("of_seeds", [0.0, 0.5, 2.0])
+def test_interval_over_seeds_covers_with_three(of_seeds):
+    """Other patients and other seeds each time: the truth, 0, is inside as often as it should be."""
+    rng = np.random.default_rng(3)
+    inside, conditional, n = 0, 0, 1500
+    for _ in range(n):
+        each = rng.normal() + of_seeds * rng.normal(size=3)
+        replicates = each.mean() + rng.normal(size=300)
+        got = stats.over_seeds(each, replicates)
+        inside += got["low"] <= 0 <= got["high"]
+        assert (got["p"] < 0.05) == (not got["low"] <= 0 <= got["high"])
+        low, high = np.quantile(replicates, (0.025, 0.975))
+        conditional += low <= 0 <= high
+    assert 0.93 < inside / n < 0.98
+    assert conditional / n < 0.85 or of_seeds < 2, "what holds for the trained networks alone does not cover"
+
+
+def test_interval_over_seeds_by_hand():
+    replicates = np.random.default_rng(0).normal(0.2, 0.03, 5000)
+    got = stats.over_seeds([0.1, 0.2, 0.3], replicates)
+    of_patients, of_seeds = np.var(replicates, ddof=1), 0.01 / 3
+    error = np.sqrt(of_patients + of_seeds)
+    t = scipy.stats.t(2 * (of_patients + of_seeds) ** 2 / of_seeds**2)
+    assert got["estimate"] == pytest.approx(0.2) and got["high"] - 0.2 == pytest.approx(t.ppf(0.975) * error)
+    assert got["p"] == pytest.approx(2 * t.sf(0.2 / error))
+    assert got["smallest"] == pytest.approx((t.ppf(0.975) + t.ppf(0.8)) * error)
+    same = stats.over_seeds([0.2] * 3, replicates)  # seeds move nothing: the patients' normal interval
+    assert same["high"] - 0.2 == pytest.approx(1.959964 * np.sqrt(of_patients))
+    assert same["smallest"] == pytest.approx(stats.smallest_difference(np.sqrt(of_patients)))
+
+
+def test_interval_over_seeds_that_cannot_be_given():
+    one = stats.over_seeds([0.2], np.random.default_rng(0).normal(size=50))
+    assert one["estimate"] == 0.2 and np.isnan([one[k] for k in ("low", "high", "p", "smallest")]).all()
+    assert one["reason"] == "one training seed: what training moves is not known"
+    none = stats.over_seeds([0.2, 0.1], np.full(50, np.nan))
+    assert np.isnan(none["estimate"]) and none["reason"].startswith("undefined")
+    zero = stats.over_seeds([0.0, 0.0], np.zeros(50))
+    assert [zero[k] for k in ("estimate", "low", "high", "p", "smallest")] == [0, 0, 0, 1, 0]
+
+
+def test_compared_is_a_difference_with_its_smallest():
+    replicates = np.random.default_rng(0).normal(0.1, 0.02, 500)
+    row = stats.compared(0.1, replicates)
+    assert row["p"] == stats.difference(0.1, replicates).p
+    assert row["smallest"] == stats.smallest_difference(np.std(replicates, ddof=1))
+    few = stats.compared(0.1, replicates, "too few")
+    assert few["estimate"] == 0.1 and np.isnan(few["p"]) and few["reason"] == "too few"
+    resamples = stats.patient_resamples(np.arange(40), 5, np.random.default_rng(0))
+    label = np.r_[np.ones(9), np.zeros(31)]
+    assert "rests on 9 patients" in stats.too_few_of_either(label, resamples)
+    assert "rests on 9 patients" in stats.too_few_of_either(1 - label, resamples)
+    assert not stats.too_few_of_either(np.tile([0, 1], 20), resamples)
