@@ -233,7 +233,7 @@ REST_WEIGHT = 0.2  # of telling the other classes apart, beside telling present 
 
 
 def corrected_loss(logits, target):
-    """Return the loss of labels that people corrected: present against the rest, and a little which of the rest it is.
+    """Return the loss of labels that people corrected: present against the rest, and a little which of the rest.
 
     With `REST_WEIGHT` 1 it is `four_class_loss`, which learns present worse; with 0 doubt is forgotten.
 

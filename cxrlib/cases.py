@@ -1,7 +1,8 @@
 """Case tables: one row per validation or test image, with every label and every prediction side by side.
 
 Columns: `image_id, patient_id, split, view, sex, age, follow_up_number`, attributes the cohort knows (such
-as `chest_drain`), `label.<label set>.<finding>` (1, 0, -1, missing) and `probability.<run>.<finding>`.
+as `chest_drain`), `patient_trained_on` (whether the training part has another image of the patient: only of the split
+by image), `label.<label set>.<finding>` (1, 0, -1, missing) and `probability.<run>.<finding>`.
 Everything that a study reports is computed from these tables.
 """
 
@@ -40,6 +41,8 @@ def assemble(index, split, label_sets, findings, attributes=()):
     table = scored.merge(index[columns], on="image_id", validate="one_to_one")
     if len(table) != len(scored):
         raise ValueError(f"{len(scored) - len(table)} images of the split are not in the cohort: split it again.")
+    trained = split["patient_id"][split["split"] == "train"]
+    table["patient_trained_on"] = table["patient_id"].isin(trained).to_numpy()
     for name, labels in label_sets.items():
         for finding in findings:
             if finding in labels:

@@ -525,7 +525,7 @@ def any_finding(store, reference, built, findings=None):
 
 
 def agreeing(store, reference, built, also):
-    """Return the labels of a label set where others say the same; the rest is not assessed. Curated test sets are such.
+    """Return a label set where others say the same, the rest not assessed; curated test sets are such.
 
     Parameters
     ----------

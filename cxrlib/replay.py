@@ -26,6 +26,11 @@ STUDIES = {
         ("table.csv", "differences.csv", "operating_points.csv", "drains.csv", "metrics.json"),
     ),
     "21_labelers": ("labelers", ("labels.csv", "label_differences.csv", "table.csv", "differences.csv")),
+    "22_finding": (
+        "finding",
+        ("published.csv", "table.csv", "differences.csv", "calibration.csv", "rule_out.csv", "reading_list.csv"),
+    ),
+    "23_maps": ("maps", ("table.csv", "located.csv", "sanity.csv", "drains.csv")),
 }
 
 

@@ -25,6 +25,12 @@ def work_saved(sensitivity, specificity, prevalence):
     return prevalence * (1 - np.asarray(sensitivity)) + (1 - prevalence) * np.asarray(specificity)
 
 
+def _interval(estimate, replicates, few):
+    """Return `stats.interval` as a dict, without its ends if something rests on too few patients."""
+    alone = stats.Interval(float(estimate), np.nan, np.nan, few)
+    return (alone if few else stats.interval(float(estimate), replicates))._asdict()
+
+
 def rule_out(label, score, threshold, prevalences, resamples):
     """Return what a threshold does that calls everything below it free of findings.
 
@@ -56,10 +62,8 @@ def rule_out(label, score, threshold, prevalences, resamples):
     parts = [resamples.patient[label == 1], resamples.patient[label == 0]]
     rows = []
     for measure, (estimate, replicates) in kept.items():
-        got = stats.interval(float(estimate), replicates)
         ruled_out = [resamples.patient[called == 0]] if measure.startswith("npv") else []
-        few = stats.too_few(parts + ruled_out)
-        rows.append({"measure": measure, **(stats.Interval(got.estimate, np.nan, np.nan, few) if few else got)._asdict()})
+        rows.append({"measure": measure, **_interval(estimate, replicates, stats.too_few(parts + ruled_out))})
     return pd.DataFrame(rows)
 
 
@@ -88,7 +92,7 @@ class Desk:
     def __post_init__(self):
         if not 0 < self.critical_frac <= self.abnormal_frac < 1:
             raise ValueError(
-                f"critical_frac {self.critical_frac} and abnormal_frac {self.abnormal_frac}: critical images are some "
+                f"critical_frac {self.critical_frac}, abnormal_frac {self.abnormal_frac}: critical images are some "
                 "of the abnormal ones, and there are normal ones too."
             )
 
@@ -166,7 +170,7 @@ def reading_list(label, critical, score, threshold, patient_id, desk, resamples_
     have = np.bincount(strata, minlength=3)
     if (have == 0).any():
         which = ("no normal", "no abnormal but uncritical", "no critical")[int(np.argmin(have))]
-        raise ValueError(f"There is {which} image to draw reading lists from; of each kind there are {have.tolist()}.")
+        raise ValueError(f"There is {which} image to draw reading lists from; of each kind: {have.tolist()}.")
     patients = pd.factorize(np.asarray(patient_id, object)[keep])[0]
     few = stats.too_few([patients[strata == 2], patients[strata != 2]])
     whole, none = _times(desk, _drawn(desk, strata, np.ones(len(strata)), rng), critical, score, threshold)
@@ -186,10 +190,7 @@ def reading_list(label, critical, score, threshold, patient_id, desk, resamples_
             if order != ORDERS[0]:
                 kinds["gain, "] = (whole[ORDERS[0]][k] - whole[order][k], base[:, k] - each[:, k])
             for prefix, (estimate, values) in kinds.items():
-                value = stats.interval(estimate, values)
-                if few:
-                    value = stats.Interval(float(estimate), np.nan, np.nan, few)
-                rows.append({"order": order, "measure": prefix + measure, **value._asdict()})
+                rows.append({"order": order, "measure": prefix + measure, **_interval(estimate, values, few)})
     return pd.DataFrame(rows).assign(lists_without_critical_frac=none)
 
 

@@ -33,7 +33,7 @@ def table():
         "truth": pd.DataFrame({PTX: truth}, index=index["image_id"]),
         "one_class": pd.DataFrame({PTX: np.ones(n)}, index=index["image_id"]),
     }
-    split = index[["image_id"]].assign(split=["test"] * 300 + ["valid"] * 200)
+    split = index[["image_id", "patient_id"]].assign(split=["test"] * 300 + ["valid"] * 200)
     split = split.sample(frac=1, random_state=0)
     out = cases.assemble(index, split, label_sets, [PTX, "mass"], ["chest_drain"])
     assert "kept" not in out and "label.reader.mass" not in out and len(out) == n
@@ -317,4 +317,4 @@ def test_a_split_of_other_images_is_refused():
         {"image_id": ["a"], "patient_id": ["p"], "view": "PA", "sex": "F", "age": 1, "follow_up_number": 0}
     )
     with pytest.raises(ValueError, match="1 images of the split are not in the cohort"):
-        cases.assemble(index, pd.DataFrame({"image_id": ["a", "b"], "split": "test"}), {}, [])
+        cases.assemble(index, pd.DataFrame({"image_id": ["a", "b"], "patient_id": "p", "split": "test"}), {}, [])

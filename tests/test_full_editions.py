@@ -15,6 +15,7 @@ from cxrlib.store import open_store
 
 NAMES = list(labelsets.CHEXPERT_FINDINGS)
 FINDINGS = list(labelsets.CHEXPERT_FINDINGS.values())
+HALVES = {"train": 0.5, "valid": 0.3, "test": 0.2}
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def chexpert(root, rng, tested_n=6):
 def test_chexpert(release):
     files = chexpert(release, np.random.default_rng(0))
     settings = edition(
-        "chexpert", split={"kind": "by_patient", "fractions": {"train": 0.5, "valid": 0.3, "test": 0.2}, "seed": 3}
+        "chexpert", splits={"main": {"kind": "by_patient", "fractions": HALVES, "seed": 3}}
     )
     cards, split, targets = built(settings)
     assert len(split) == 180, "laterals are left out"
@@ -157,7 +158,7 @@ def test_the_labeler_study_runs_on_chexpert(release, monkeypatch):
     """Notebook 21 itself: no visual labeler here, nobody read the training cohort's images, some tests are tiny."""
     chexpert(release, np.random.default_rng(0), tested_n=60)
     settings = edition(
-        "chexpert", split={"kind": "by_patient", "fractions": {"train": 0.5, "valid": 0.3, "test": 0.2}, "seed": 3}
+        "chexpert", splits={"main": {"kind": "by_patient", "fractions": HALVES, "seed": 3}}
     )
     _, split, _ = built(settings)
     case_tables(settings, split)

@@ -25,6 +25,8 @@ STRICT = [
     "paper/08_statistics.ipynb",
     "paper/quick/20_pneumothorax.ipynb",
     "paper/quick/21_labelers.ipynb",
+    "paper/quick/22_finding.ipynb",
+    "paper/quick/23_maps.ipynb",
 ]
 FETCHED = ["paper/07_readers.ipynb", "paper/09_rankings.ipynb"]  # from tables that are fetched
 
@@ -155,7 +157,7 @@ def test_a_replay_gives_a_notebook_what_its_stage_gives_it(notebook):
     words = replay.arguments(ROOT / "notebooks" / f"{notebook}.ipynb", settings, study)
     (command,) = [c for _, c in commands() if f"{notebook}.ipynb" in c]
     assert set(words[1::3]) == set(re.findall(r"-p (\w+) ", command))
-    assert words[words.index("train_cohort") + 1] == settings["train_cohort"]
+    assert words[words.index("edition") + 1] == settings["edition"]
 
 
 def test_site_renders_every_committed_notebook(tmp_path):

@@ -23,9 +23,9 @@ def tiny(seeds=(1,)):
     settings["cohorts"]["simulated"]["images_n"] = 400
     settings["cohorts"]["simulated_external"]["images_n"] = 120
     settings["runs"]["pneumothorax"] |= {"architectures": ["test_resnet"], "seeds": list(seeds)}
-    for group in ("controls", "labelers", "visual"):
+    for group in ("controls", "labelers", "visual", "finding", "finding_others"):
         settings["runs"][group]["targets"] = []
-    settings["labelers"]["editions"] = []
+    settings["labelers"]["editions"] = settings["finding"]["editions"] = settings["finding"]["splits"] = []
     settings["bert"] |= {"rule_epochs": 1, "people_epochs": 1, "reports_n": 64, "practice_n": 16}
     settings["training"]["epochs"] = 1
     settings["pneumothorax"] |= {"resamples_n": 50, "controls": {}}
@@ -112,6 +112,30 @@ def test_metrics_and_plots_are_there_to_show(checkout, first_run):
     assert "pneumothorax_nlp-test_resnet-1" in (page / "index.html").read_text()
 
 
+def test_finding_or_no_finding_runs_to_its_end(checkout, first_run):
+    whole = yaml.safe_load((ROOT / "editions" / "quick.yaml").read_text())
+    settings = tiny() | {"edition": "tiny_finding"}
+    settings["runs"] = {group: {**run, "targets": []} for group, run in settings["runs"].items()}
+    for group in ("finding", "finding_others"):
+        settings["runs"][group] = whole["runs"][group] | {"seeds": [1]}
+    settings["splits"]["by_image"]["fractions"] = settings["splits"]["by_patient"]["fractions"] = {
+        "train": 0.5,
+        "valid": 0.2,
+        "test": 0.3,
+    }
+    settings["finding"] |= {"editions": ["tiny_finding"], "splits": whole["finding"]["splits"], "resamples_n": 50}
+    settings["finding"]["desk"] |= {"lists_n": 20, "resamples_n": 20}
+    settings["maps"] |= {"drains": [], "images_n": 20, "gradient_free_images_n": 5, "resamples_n": 50}
+    settings["maps"]["runs"] = {n: r for n, r in settings["maps"]["runs"].items() if n.startswith("finding")}
+    ran, _ = repro(checkout, settings, "study_finding", "study_maps")
+    assert {f"evaluate_splits@tiny_finding-{s}" for s in settings["finding"]["splits"]} <= ran
+    results = checkout / "results" / "tiny_finding"
+    assert set(pd.read_csv(results / "finding" / "published.csv")["split"]) == {"by_image", "by_patient"}
+    table = pd.read_csv(results / "maps" / "table.csv")
+    assert {"grad_cam", "grad_cam_plus_plus", "occlusion", "centre", "mean box", "lungs"} == set(table["method"])
+    assert set(pd.read_csv(results / "maps" / "sanity.csv")["against"]) == {"weights drawn anew", "labels permuted"}
+
+
 def test_images_label_sets_and_splits_are_versioned(checkout, first_run):
     lock = yaml.safe_load((checkout / "dvc.lock").read_text())["stages"]
     out = {o["path"]: o for stage in lock.values() for o in stage.get("outs", [])}
@@ -158,6 +182,11 @@ def test_edition_nih_runs_on_a_tiny_folder_of_the_releases_layout(checkout, firs
     settings["training"] |= {"epochs": 1, "batch_size": 16, "pretrained": "none"}
     settings["pneumothorax"] |= {"resamples_n": 50}
     settings["bert"] = tiny()["bert"]
+    for group in ("finding", "finding_others"):
+        settings["runs"][group]["targets"] = []
+    settings["finding"] |= {"editions": [], "splits": []}
+    for name in [n for n in settings["label_sets"]["nih"] if "google_" in n]:  # tables that are fetched by hand
+        del settings["label_sets"]["nih"][name]
     ran, _ = repro(checkout, settings, "results", CXR_DATA=str(tmp_path))
     trained = {stage for stage in ran if stage.startswith("train@tiny_nih")}
     assert len(trained) == 3 and {"cohort@nih", "label_sets@nih", "results@tiny_nih"} <= ran

@@ -1,5 +1,8 @@
+"""Ruling out and reading lists: known answers, ties, and what cannot be drawn."""
+
 import numpy as np
 import pytest
+
 from cxrlib import stats, triage
 
 DESK = triage.Desk(images_n=20, abnormal_frac=0.4, critical_frac=0.1, minutes=2.0, lists_n=4000)
@@ -11,9 +14,8 @@ def lists(score, desk=DESK, threshold=0.5, resamples_n=20, seed=0, **changes):
     label = (np.arange(n) < 240).astype(float)
     critical = (np.arange(n) < 60).astype(float)
     given = {"label": label, "critical": critical, "patient_id": np.arange(n) // 2, **changes}
-    table = triage.reading_list(
-        given["label"], given["critical"], score(label, critical, rng), threshold, given["patient_id"], desk, resamples_n, rng
-    )
+    scores, of = score(label, critical, rng), [given[name] for name in ("label", "critical", "patient_id")]
+    table = triage.reading_list(of[0], of[1], scores, threshold, of[2], desk, resamples_n, rng)
     return table.set_index(["order", "measure"])
 
 
@@ -67,7 +69,7 @@ def test_few_critical_patients_give_no_interval():
 def test_what_cannot_be_drawn_is_said():
     with pytest.raises(ValueError, match="no critical image"):
         lists(noise, critical=np.zeros(600))
-    with pytest.raises(ValueError, match="critical images are some of the abnormal ones"):
+    with pytest.raises(ValueError, match="critical images are some"):
         triage.Desk(20, 0.1, 0.2, 1, 10)
 
 
@@ -103,5 +105,6 @@ def test_rule_out_rates_and_where_too_few_are_ruled_out():
     assert got.at["work saved at prevalence 0.1", "estimate"] == pytest.approx(expected, abs=0.001)
     assert got["low"].notna().all() and (got["low"] <= got["estimate"]).all()
     none = triage.rule_out(label, score, np.sort(score)[3], [0.1], resamples).set_index("measure")
-    assert np.isnan(none.at["npv at prevalence 0.1", "low"]) and "3 patients" in none.at["npv at prevalence 0.1", "reason"]
+    npv = none.loc["npv at prevalence 0.1"]
+    assert np.isnan(npv["low"]) and "3 patients" in npv["reason"]
     assert np.isfinite(none.at["specificity", "low"])
