@@ -28,9 +28,17 @@ STUDIES = {
     "21_labelers": ("labelers", ("labels.csv", "label_differences.csv", "table.csv", "differences.csv")),
     "22_finding": (
         "finding",
-        ("published.csv", "table.csv", "differences.csv", "calibration.csv", "rule_out.csv", "reading_list.csv"),
+        (
+            "headline.csv",
+            "published.csv",
+            "table.csv",
+            "differences.csv",
+            "calibration.csv",
+            "rule_out.csv",
+            "reading_list.csv",
+        ),
     ),
-    "23_maps": ("maps", ("table.csv", "located.csv", "sanity.csv", "drains.csv")),
+    "23_maps": ("maps", ("headline.csv", "table.csv", "located.csv", "sanity.csv", "drains.csv")),
 }
 
 
