@@ -217,6 +217,31 @@ class Cells:
         row = _over_findings(found, len(arms), left_out, stats.interval)
         return {name: value for name, value in row.items() if name not in ("p", "smallest")}
 
+    def between_labels(self, arm, cohort, first, second):
+        """Return one arm's AUC scored by one label set less that scored by another, on the same patient resamples.
+
+        What the choice of cases does: `first` is a curated part of `second`.
+
+        Returns
+        -------
+        dict
+            As `stats.over_seeds`, with `low_patients, high_patients, seeds_n, first_n, second_n`; None where one of
+            the two does not assess the arm's finding.
+        """
+        if not (self.has(arm, cohort, first) and self.has(arm, cohort, second)):
+            return None
+        sides = [self._auc(arm, cohort, name) for name in (first, second)]
+        each = np.subtract(sides[0][0], sides[1][0])
+        replicates = sides[0][1] - sides[1][1]
+        sizes = {f"{k}_n": self._sizes(arm, cohort, v)["images_n"] for k, v in (("first", first), ("second", second))}
+        few = self._too_few(arm, cohort, first) or self._too_few(arm, cohort, second)
+        alone = stats.difference(float(each.mean()), replicates)
+        if few:
+            nothing = dict.fromkeys(("low", "high", "p", "smallest", "low_patients", "high_patients"), np.nan)
+            return {"estimate": float(each.mean()), **nothing, "reason": few, "seeds_n": len(each), **sizes}
+        row = {**stats.over_seeds(each, replicates), "low_patients": alone.low, "high_patients": alone.high}
+        return {**row, "seeds_n": len(each), **sizes}
+
     def mean_difference(self, paired, cohort, test_labels):
         """Return the difference a - b of the mean AUC over findings, paired by image and by seed.
 
@@ -452,6 +477,59 @@ def mean_difference_table(cells, all_arms, comparisons, places, test_labels, gro
     table["p_holm"] = np.nan
     table.loc[corrected, "p_holm"] = stats.holm(table.loc[corrected, "p"])
     return table
+
+
+def leak_table(test, first, second, test_labels, seen, resamples):
+    """Return what a split by image is worth: AUC by image less AUC by patient, on patients seen and on others.
+
+    The twins train on other mixes of patients, which matters on all test images alike; so the leak is the gain on the
+    patients seen less the gain on the others, on the same resamples.
+
+    Parameters
+    ----------
+    test : pandas.DataFrame
+        Case table of the test images that both splits share.
+    first, second : Arm
+        Trained by image and by patient, with the same seeds.
+    test_labels : str
+    seen : (n,) bool
+        Whether the first was trained on another image of the patient.
+    resamples : stats.Resamples
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows `all`, `patients trained on`, `other patients` and `leak: seen less others`: `test_images, images_n,
+        by_image, by_patient, seeds_n`, then as `stats.over_seeds`, and `low_patients, high_patients` given the trained
+        networks.
+    """
+    _same_seeds([first, second])
+    label = test[cases.label(test_labels, first.finding)].to_numpy(float)
+    groups = {"all": seen | True, "patients trained on": seen, "other patients": ~seen}
+    found, few = {}, {}
+    for name, chosen in groups.items():
+        keep = chosen & np.isin(label, (0, 1))
+        part = resamples.of(keep)
+        few[name] = stats.too_few_of_either(label[keep], part)
+        columns = [[cases.probability(key, arm.finding) for key in arm.runs()] for arm in (first, second)]
+        scores = [[test[column].to_numpy(float)[keep] for column in side] for side in columns]
+        areas = np.array([[stats.auc(label[keep], s) for s in side] for side in scores])
+        drawn = [np.mean([stats.auc(label[keep], s, part) for s in side], axis=0) for side in scores]
+        found[name] = areas[0] - areas[1], drawn[0] - drawn[1], areas.mean(axis=1), int(keep.sum())
+    inside, outside = found["patients trained on"], found["other patients"]
+    leak = "leak: seen less others"
+    found[leak] = inside[0] - outside[0], inside[1] - outside[1], (np.nan, np.nan), found["all"][3]
+    few[leak] = few["patients trained on"] or few["other patients"]
+    rows = []
+    for name, (each, drawn, areas, images_n) in found.items():
+        alone = stats.difference(float(np.mean(each)), drawn)
+        value = {**stats.over_seeds(each, drawn), "low_patients": alone.low, "high_patients": alone.high}
+        if few[name]:
+            ends = ("low", "high", "p", "smallest", "low_patients", "high_patients")
+            value |= dict.fromkeys(ends, np.nan) | {"reason": few[name]}
+        where = {"test_images": name, "images_n": images_n, "by_image": areas[0], "by_patient": areas[1]}
+        rows.append({**where, "seeds_n": len(each), **value})
+    return pd.DataFrame(rows)
 
 
 def operating_table(cells, all_arms, valid, study, places):

@@ -436,8 +436,8 @@ def similarity(one, other):
 
     Parameters
     ----------
-    one, other : (n, h, w) float32 in [0, 1]
-        As `maps` returns them; at least 7 pixels a side.
+    one, other : (n, h, w) float32 in [0, 1], or in [-1, 1]
+        As `maps` returns them, with or without `relu`; at least 7 pixels a side.
 
     Returns
     -------
@@ -453,11 +453,12 @@ def similarity(one, other):
     one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
     if one.shape != other.shape or one.ndim != 3 or min(one.shape[1:]) < 7:
         raise ValueError(f"Maps are {one.shape} and {other.shape}, not twice (n, h, w) with 7 pixels a side or more.")
+    whole = 2.0 if min(one.min(initial=0), other.min(initial=0)) < 0 else 1.0
     rows = []
     for a, b in zip(one, other, strict=True):
         flat = np.ptp(a) == 0 or np.ptp(b) == 0
         rank = np.nan if flat else float(stats.spearmanr(a.ravel(), b.ravel()).statistic)
-        rows.append((rank, float(structural_similarity(a, b, data_range=1.0))))
+        rows.append((rank, float(structural_similarity(a, b, data_range=whole))))
     return pd.DataFrame(rows, columns=["rank_correlation", "structural_similarity"])
 
 

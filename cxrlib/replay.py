@@ -31,6 +31,7 @@ STUDIES = {
         (
             "headline.csv",
             "published.csv",
+            "curated.csv",
             "table.csv",
             "differences.csv",
             "calibration.csv",

@@ -564,8 +564,8 @@ def mean(values, resamples):
     ----------
     values : (n,) float
     resamples : Resamples
-        Of the same images. Of fewer than `FEW_PATIENTS` patients there is no interval; where every value is 0, or
-        every value 1, it is the exact one.
+        Of the same images. Of fewer than `FEW_PATIENTS` patients there is no interval, nor where every value is
+        the same; where every value is 0, or every value 1, it is the exact one.
     """
     values = np.asarray(values, float)
     if len(values) == 0:
@@ -575,6 +575,8 @@ def mean(values, resamples):
         return Interval(estimate, np.nan, np.nan, few)
     if np.isin(values, (0, 1)).all() and estimate in (0, 1):
         return exact_interval(estimate, resamples.patient)
+    if np.ptp(values) == 0:
+        return Interval(estimate, np.nan, np.nan, "no interval: every value is the same")
     with np.errstate(invalid="ignore"):
         return interval(estimate, resamples.totals(values) / resamples.totals(np.ones(len(values))))
 

@@ -80,7 +80,7 @@ class Desk:
     minutes : float
         To read one image.
     lists_n : int
-        Lists drawn for each resample.
+        Lists drawn for the estimate; a tenth of them for each resample.
     """
 
     images_n: int
@@ -97,8 +97,8 @@ class Desk:
             )
 
 
-def _drawn(desk, strata, weight, rng):
-    """Return image numbers of lists, (lists_n, images_n), drawn by stratum and by weight within it."""
+def _drawn(desk, strata, weight, lists_n, rng):
+    """Return image numbers of lists, (lists_n, images_n), by stratum and weight; None if a stratum is empty."""
     shares = (1 - desk.abnormal_frac, desk.abnormal_frac - desk.critical_frac, desk.critical_frac)
     p = np.zeros(len(strata))
     for stratum, share in enumerate(shares):
@@ -106,29 +106,33 @@ def _drawn(desk, strata, weight, rng):
         if share and not inside.sum():
             return None
         p += share * inside / max(inside.sum(), 1)
-    return rng.choice(len(strata), (desk.lists_n, desk.images_n), p=p / p.sum())
+    return rng.choice(len(strata), (lists_n, desk.images_n), p=p / p.sum())
+
+
+def unsorted_minutes(desk):
+    """Return minutes to the first critical image of a list in random order, and to one on average, exactly."""
+    position = np.arange(1, desk.images_n + 1)
+    p = desk.critical_frac * (1 - desk.critical_frac) ** (position - 1)
+    return desk.minutes * np.array([(position * p).sum() / p.sum(), (desk.images_n + 1) / 2])
 
 
 def _reading_position(score, order, threshold):
     """Return when each image of each list is read, 1 first, (lists_n, images_n); equal scores keep their order."""
-    if order == "as they came":
-        return np.broadcast_to(np.arange(1, score.shape[1] + 1), score.shape)
     key = -score if order == "highest score first" else (score < threshold).astype(float)
     return np.argsort(np.argsort(key, axis=1, kind="stable"), axis=1) + 1
 
 
 def _times(desk, lists, critical, score, threshold):
-    """Return minutes until the first, and on average until every critical image is read, for each order."""
+    """Return `{order: minutes until the first, and on average until every critical image}`; NaN without lists."""
+    if lists is None:
+        return {order: np.full(2, np.nan) for order in ORDERS[1:]}
     found = critical[lists]
     some = found.any(axis=1)
     out = {}
-    for order in ORDERS:
+    for order in ORDERS[1:]:
         position = np.where(found, _reading_position(score[lists], order, threshold), np.nan)[some]
-        if len(position):
-            out[order] = desk.minutes * np.array([np.nanmin(position, 1).mean(), np.nanmean(position)])
-        else:
-            out[order] = np.full(2, np.nan)
-    return out, 1 - some.mean()
+        out[order] = desk.minutes * np.array([np.nanmin(position, 1).mean(), np.nanmean(position)])
+    return out
 
 
 def reading_list(label, critical, score, threshold, patient_id, desk, resamples_n, rng):
@@ -136,7 +140,7 @@ def reading_list(label, critical, score, threshold, patient_id, desk, resamples_
 
     Images that have a label are drawn with replacement: normal ones, abnormal ones and critical ones in the stated
     shares. Lists without a critical image have no first one and are left out; their share is in the table.
-    Intervals resample patients, and draw lists anew from each resample.
+    Intervals resample patients, and draw lists anew from each resample. "As they came" is computed, not drawn.
 
     Parameters
     ----------
@@ -173,25 +177,24 @@ def reading_list(label, critical, score, threshold, patient_id, desk, resamples_
         raise ValueError(f"There is {which} image to draw reading lists from; of each kind: {have.tolist()}.")
     patients = pd.factorize(np.asarray(patient_id, object)[keep])[0]
     few = stats.too_few([patients[strata == 2], patients[strata != 2]])
-    whole, none = _times(desk, _drawn(desk, strata, np.ones(len(strata)), rng), critical, score, threshold)
-    replicates = {order: [] for order in ORDERS}
+    patients_n = patients.max() + 1
+    whole = _times(desk, _drawn(desk, strata, np.ones(len(strata)), desk.lists_n, rng), critical, score, threshold)
+    replicates = []
     for _ in range(resamples_n):
-        counts = np.bincount(rng.integers(0, patients.max() + 1, patients.max() + 1), minlength=patients.max() + 1)
-        lists = _drawn(desk, strata, counts[patients].astype(float), rng)
-        if lists is None:  # a resample without a critical image
-            continue
-        for order, times in _times(desk, lists, critical, score, threshold)[0].items():
-            replicates[order].append(times)
+        counts = np.bincount(rng.integers(0, patients_n, patients_n), minlength=patients_n)
+        lists = _drawn(desk, strata, counts[patients].astype(float), max(1, desk.lists_n // 10), rng)
+        replicates.append(_times(desk, lists, critical, score, threshold))
+    base = unsorted_minutes(desk)
     rows = []
-    for order in ORDERS:
-        each, base = np.array(replicates[order]), np.array(replicates[ORDERS[0]])
-        for k, measure in enumerate(("minutes to the first critical image", "mean minutes to a critical image")):
-            kinds = {"": (whole[order][k], each[:, k])}
-            if order != ORDERS[0]:
-                kinds["gain, "] = (whole[ORDERS[0]][k] - whole[order][k], base[:, k] - each[:, k])
-            for prefix, (estimate, values) in kinds.items():
-                rows.append({"order": order, "measure": prefix + measure, **_interval(estimate, values, few)})
-    return pd.DataFrame(rows).assign(lists_without_critical_frac=none)
+    for k, measure in enumerate(("minutes to the first critical image", "mean minutes to a critical image")):
+        exact = stats.Interval(float(base[k]), np.nan, np.nan, "exact: it does not depend on the images")
+        rows.append({"order": ORDERS[0], "measure": measure, **exact._asdict()})
+        for order in ORDERS[1:]:
+            each = np.array([times[order][k] for times in replicates])
+            rows.append({"order": order, "measure": measure, **_interval(whole[order][k], each, few)})
+            gain = _interval(base[k] - whole[order][k], base[k] - each, few)
+            rows.append({"order": order, "measure": "gain, " + measure, **gain})
+    return pd.DataFrame(rows).assign(lists_without_critical_frac=(1 - desk.critical_frac) ** desk.images_n)
 
 
 def threshold_at_sensitivity(label, score, sensitivity):

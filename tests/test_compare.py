@@ -318,3 +318,43 @@ def test_a_split_of_other_images_is_refused():
     )
     with pytest.raises(ValueError, match="1 images of the split are not in the cohort"):
         cases.assemble(index, pd.DataFrame({"image_id": ["a", "b"], "patient_id": "p", "split": "test"}), {}, [])
+
+
+def test_leak_is_the_gain_on_seen_patients_less_that_on_others():
+    rng = np.random.default_rng(5)
+    n, patient = 600, np.repeat(np.arange(200), 3)
+    label = (rng.random(n) < 0.4).astype(float)
+    seen = patient < 100
+    noise = rng.normal(size=n)
+    table = pd.DataFrame({"patient_id": patient.astype(str), cases.label("reader", PTX): label})
+    arms = [compare.Arm(target, "resnet", "reader", PTX, (1, 2)) for target in ("image", "patient")]
+    for seed in (1, 2):
+        known = label * (0.4 + 1.2 * seen) + noise + 0.1 * rng.normal(size=n)  # knows the patients it has seen
+        table[cases.probability(runs.key("image", "resnet", seed), PTX)] = known
+        table[cases.probability(runs.key("patient", "resnet", seed), PTX)] = 0.4 * label + noise
+    resamples = stats.patient_resamples(table["patient_id"], 300, rng)
+    got = compare.leak_table(table, *arms, "reader", seen, resamples).set_index("test_images")
+    whole = got.loc["leak: seen less others"]
+    inside, outside = got["estimate"]["patients trained on"], got["estimate"]["other patients"]
+    assert whole["estimate"] == pytest.approx(inside - outside) and whole["low"] > 0
+    assert abs(outside) < 0.02 < inside
+    few = compare.leak_table(table, *arms, "reader", patient < 5, resamples).set_index("test_images")
+    assert np.isnan(few["low"]["leak: seen less others"]) and "patients" in few["reason"]["leak: seen less others"]
+    assert np.isfinite(few["low"]["all"])
+
+
+def test_one_arm_by_a_part_of_a_label_set():
+    rng = np.random.default_rng(6)
+    n = 400
+    label = (rng.random(n) < 0.5).astype(float)
+    hard = rng.random(n) < 0.5
+    score = np.where(hard, rng.normal(size=n), 2 * label + rng.normal(size=n))
+    arm = compare.Arm("t", "resnet", "reader", PTX, (1,))
+    table = pd.DataFrame({"patient_id": np.arange(n).astype(str), cases.label("reader", PTX): label})
+    table[cases.label("clear", PTX)] = np.where(hard, np.nan, label)
+    table[cases.probability(arm.runs()[0], PTX)] = score
+    cells = compare.Cells({"c": table}, {"c": stats.patient_resamples(table["patient_id"], 200, rng)})
+    got = cells.between_labels(arm, "c", "clear", "reader")
+    assert got["low_patients"] > 0 and got["first_n"] == (~hard).sum() and got["second_n"] == n
+    assert "one training seed" in got["reason"] and np.isnan(got["low"])
+    assert cells.between_labels(arm, "c", "nobody", "reader") is None

@@ -74,7 +74,11 @@ def test_study_of_findings_has_what_it_compares(name):
     for run in maps["runs"].values():
         assert (run["target"], run["architecture"], run["seed"]) in planned
         assert settings["targets"][run["target"]].get("split", "main") == run["split"]
-    assert {maps["randomised"], maps["permuted"], *maps["drains"]} <= set(maps["runs"])
+    assert {maps["randomised"], maps["permuted"]} <= set(maps["runs"])
+    drains = maps["drains"]
+    others = {(t, drains["architecture"], s) for t in drains["targets"] for s in drains["seeds"]}
+    assert others | ({tuple(maps["again"].values())} if maps["again"] else set()) <= planned
+    assert {*study["curated"], *study["curated"].values()} <= set(own)
 
 
 def test_the_full_edition_uses_the_papers_networks():

@@ -125,7 +125,8 @@ def test_finding_or_no_finding_runs_to_its_end(checkout, first_run):
     }
     settings["finding"] |= {"editions": ["tiny_finding"], "splits": whole["finding"]["splits"], "resamples_n": 50}
     settings["finding"]["desk"] |= {"lists_n": 20, "resamples_n": 20}
-    settings["maps"] |= {"drains": [], "images_n": 20, "gradient_free_images_n": 5, "resamples_n": 50}
+    settings["maps"]["drains"] |= {"targets": [], "seeds": []}
+    settings["maps"] |= {"again": {}, "draws_n": 1, "images_n": 20, "gradient_free_images_n": 5, "resamples_n": 50}
     settings["maps"]["runs"] = {n: r for n, r in settings["maps"]["runs"].items() if n.startswith("finding")}
     ran, _ = repro(checkout, settings, "study_finding", "study_maps")
     assert {f"evaluate_splits@tiny_finding-{s}" for s in settings["finding"]["splits"]} <= ran

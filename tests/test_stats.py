@@ -710,6 +710,8 @@ def test_mean_of_few_and_of_all_alike():
     hits = stats.mean(np.ones(50), stats.patient_resamples(np.arange(50), 10, np.random.default_rng(1)))
     assert hits.low == pytest.approx(0.025 ** (1 / 50)) and hits.high == 1 and "exact" in hits.reason
     assert np.isnan(stats.mean([], stats.whole(0)).estimate)
+    same = stats.mean(np.full(50, -1.0), stats.patient_resamples(np.arange(50), 10, np.random.default_rng(1)))
+    assert same.estimate == -1 and np.isnan(same.low) and "every value is the same" in same.reason
 
 
 def test_reliability_bins_hold_all_images_and_ties_stay_together():

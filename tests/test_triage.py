@@ -5,7 +5,7 @@ import pytest
 
 from cxrlib import stats, triage
 
-DESK = triage.Desk(images_n=20, abnormal_frac=0.4, critical_frac=0.1, minutes=2.0, lists_n=4000)
+DESK = triage.Desk(images_n=20, abnormal_frac=0.4, critical_frac=0.1, minutes=2.0, lists_n=20_000)
 
 
 def lists(score, desk=DESK, threshold=0.5, resamples_n=20, seed=0, **changes):
@@ -36,9 +36,9 @@ def test_in_random_order_the_wait_is_what_the_binomial_says():
     k = np.arange(1, 21)
     p = 0.1 * 0.9 ** (k - 1)
     expected = 2 * (k * p).sum() / p.sum()
-    assert got["as they came", FIRST] == pytest.approx(expected, rel=0.03)
+    assert got["as they came", FIRST] == pytest.approx(expected)
     assert got["highest score first", FIRST] == pytest.approx(expected, rel=0.03)  # a score that knows nothing
-    assert got["as they came", MEAN] == pytest.approx(2 * 10.5, rel=0.03)
+    assert got["as they came", MEAN] == 2 * 10.5
 
 
 def test_a_perfect_score_puts_critical_images_first():
@@ -51,19 +51,20 @@ def test_a_perfect_score_puts_critical_images_first():
 
 def test_ruling_out_moves_only_what_is_below_the_threshold():
     unchanged = lists(noise, threshold=-1)["estimate"]
-    assert unchanged["ruled out last", FIRST] == unchanged["as they came", FIRST]
+    assert unchanged["ruled out last", FIRST] == pytest.approx(unchanged["as they came", FIRST], rel=0.02)
     ruled = lists(perfect, threshold=0.05)["estimate"]  # all normal ones go last
     assert ruled["highest score first", FIRST] < ruled["ruled out last", FIRST] < ruled["as they came", FIRST]
 
 
 def test_lists_without_a_critical_image_are_counted():
-    assert lists(noise)["lists_without_critical_frac"].iloc[0] == pytest.approx(0.9**20, abs=0.02)
+    assert lists(noise)["lists_without_critical_frac"].iloc[0] == pytest.approx(0.9**20)
 
 
 def test_few_critical_patients_give_no_interval():
     critical = (np.arange(600) < 8).astype(float)
     got = lists(noise, critical=critical)
-    assert got["low"].isna().all() and got["reason"].str.contains("patients").all()
+    drawn = got.drop("as they came")
+    assert drawn["low"].isna().all() and drawn["reason"].str.contains("patients").all()
 
 
 def test_what_cannot_be_drawn_is_said():
