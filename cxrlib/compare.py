@@ -500,8 +500,8 @@ def leak_table(test, first, second, test_labels, seen, resamples):
     -------
     pandas.DataFrame
         Rows `all`, `patients trained on`, `other patients` and `leak: seen less others`: `test_images, images_n,
-        by_image, by_patient, seeds_n`, then as `stats.over_seeds`, and `low_patients, high_patients` given the trained
-        networks.
+        by_image, by_patient, seeds_n`, then as `stats.over_seeds`, and `low_patients, high_patients` given the
+        trained networks.
     """
     _same_seeds([first, second])
     label = test[cases.label(test_labels, first.finding)].to_numpy(float)
