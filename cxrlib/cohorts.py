@@ -529,7 +529,7 @@ def _boxes(source, index, final):
         return pd.DataFrame(columns=list(BOX_COLUMNS))
     placed = source.boxes.merge(index[["image_id", *PACKED_COLUMNS]], on="image_id")
     for axis, side, offset in (("x", "width", "left_px"), ("y", "height", "top_px")):
+        inner = np.maximum(1, np.rint(placed[f"source_{side}_px"] * placed["scale"]))  # as `images.fit` rounds
         for end in (0, 1):
-            extent = placed[f"source_{side}_px"] * placed["scale"]
-            placed[f"{axis}{end}_px"] = placed[f"{axis}{end}_frac"] * extent + placed[offset]
+            placed[f"{axis}{end}_px"] = placed[f"{axis}{end}_frac"] * inner + placed[offset]
     return placed[list(BOX_COLUMNS)]

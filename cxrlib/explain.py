@@ -7,8 +7,8 @@ logit alone. `cascade` makes the networks of a sanity check (a map that does not
 shows the image and not the network), `overlay` and `opacity_slider` show maps, `cxrlib.localization` scores them.
 
 IMAGE is a PNG, JPEG or DICOM file of any size and shape. For each image and finding there is an overlay in FOLDER and
-a row in its `explained.csv`. What cannot be read is listed with the reason and the rest is done; exit status 0 if any
-image could be read.
+a row in its `explained.csv`. What cannot be read or written is listed with the reason and the rest is done; exit
+status 0 if any image could be read.
 """
 
 import argparse
@@ -19,7 +19,9 @@ import html
 import io
 import json
 import math
+import os
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +35,8 @@ import pandas as pd
 import torch
 from captum.attr import LayerGradCam, Occlusion
 from PIL import Image
-from scipy import stats
+from safetensors import SafetensorError
+from scipy import ndimage, stats
 from skimage.metrics import structural_similarity
 from torch import nn
 
@@ -42,6 +45,10 @@ from cxrlib import images, localization, paths, plots, runs, training
 HEAT = "inferno"  # perceptually uniform; its cold end is drawn clear
 BOX_COLOUR = "#56B4E9"
 OCCLUDED_FRAC = 1 / 8  # of the image's side: what occlusion covers at a time
+SHOWN_PX = 1024  # longest side of a radiograph as overlays show it
+STEM_BYTES = 100  # of an image's name in its overlay's name: file systems allow 143 to 255 for the whole
+EDGE_PX = 1e-6  # by which a box may leave its frame: rounding
+NO_MAP = "its output is no map with cells down and across"
 
 
 # --- the layer ----------------------------------------------------------------------------------------------
@@ -141,13 +148,17 @@ def _tapped(network, names, tap):
             handle.remove()
 
 
+def _too_small(size_px):
+    return f"Images of {size_px} x {size_px} px are too small for this network: give a larger size."
+
+
 def _probe(network, size_px, names):
     """Return `{name: Layer, or a sentence on why it is none}` of layers, from one pass forward and backward."""
     seen, why = {}, {}
 
     def tap(name, map_):
         if map_ is None:
-            why[name] = "its output is no map with cells down and across"
+            why[name] = NO_MAP
         elif name in seen:
             why[name] = "it runs more than once in a pass"
         else:
@@ -162,6 +173,8 @@ def _probe(network, size_px, names):
             logit = network(probe.to(some.device, some.dtype).requires_grad_())
         except (AssertionError, RuntimeError, ValueError) as error:
             said = (str(error).strip().splitlines() or ["no reason given"])[0]
+            if "too small" in said or "greater than actual input size" in said:
+                raise ValueError(_too_small(size_px)) from None
             raise ValueError(f"The network takes no images of {size_px} x {size_px} px: {said}") from None
         gradients = torch.autograd.grad(logit.sum(), list(seen.values()), allow_unused=True) if seen else ()
     found = {}
@@ -217,6 +230,8 @@ def find_layer(network, size_px, name=None, least_side=7):
             return found[name]
         raise ValueError(f"Layer {name!r} gives no map at {size_px} px: {found[name]}; usable: {shown}.")
     if not usable:
+        if listed and all(found[stage] == NO_MAP for stage in listed):
+            raise ValueError(_too_small(size_px))
         reasons = "; ".join(f"{stage}: {found[stage]}" for stage in listed) or "timm lists no stages of it"
         raise ValueError(f"No stage of the network gives a map at {size_px} px ({reasons}): name a layer.")
     fine = [one for one in usable if min(one.grid) >= least_side]
@@ -255,6 +270,8 @@ def _grad_cam_plus_plus(network, x, finding_index, layer):
 def _occlusion(network, x, finding_index, layer):
     """Return (b, 1, size, size): the mean drop of the logit over the windows that cover each pixel."""
     size_px = x.shape[-1]
+    if size_px < 2:
+        raise ValueError(_too_small(size_px))
     window = max(2, round(size_px * OCCLUDED_FRAC))
     with torch.no_grad():
         return Occlusion(network).attribute(
@@ -465,11 +482,14 @@ def similarity(one, other):
 # --- to look at ---------------------------------------------------------------------------------------------
 
 
-def _shown(image, map_, boxes):
-    """Return `(image, map, boxes)` as uint8 (h, w), float (h, w) in [0, 1], (k, 4); grey if there is no image."""
+def _shown(image, map_, boxes, place=None):
+    """Return `(image, map, boxes)` as uint8 (h, w), float (h, w) in [0, 1], (k, 4); grey if there is no image.
+
+    With a place the image may be of another shape than the map.
+    """
     map_ = np.clip(np.asarray(map_, float), 0, 1)
     image = np.full(map_.shape, 96, np.uint8) if image is None else np.asarray(image)
-    if image.shape != map_.shape or image.dtype != np.uint8:
+    if image.dtype != np.uint8 or image.ndim != 2 or (place is None and image.shape != map_.shape):
         raise ValueError(f"The image is {image.dtype} {image.shape}, not uint8 {map_.shape} as its map.")
     boxes = np.zeros((0, 4)) if boxes is None else np.asarray(boxes, float).reshape(-1, 4)
     return image, map_, boxes
@@ -482,7 +502,7 @@ def _coloured(map_):
     return colours
 
 
-def overlay(axis, image, map_, boxes=None, opacity=0.6):
+def overlay(axis, image, map_, boxes=None, opacity=0.6, place=None):
     """Draw an image, its map and the contours of boxes.
 
     Parameters
@@ -493,20 +513,26 @@ def overlay(axis, image, map_, boxes=None, opacity=0.6):
     map_ : (h, w) float in [0, 1]
         Drawn as opaque as it is hot: the cold stays clear.
     boxes : (k, 4) float, optional
-        x0, y0, x1, y1 in the image's pixels, end exclusive.
+        x0, y0, x1, y1 in the map's pixels, end exclusive.
     opacity : float in [0, 1]
         Of the hottest pixel.
+    place : (4,) float, optional
+        x0, y0, x1, y1 of the image in the map's pixels, for an image of another resolution: beside it is black, and
+        the map is drawn smoothly. If not given, image and map have one shape and their pixels are drawn as they are.
 
     Raises
     ------
     ValueError
-        If the image and its map differ in shape.
+        If the image and its map differ in shape, and no place is given.
     """
-    image, map_, boxes = _shown(image, map_, boxes)
+    image, map_, boxes = _shown(image, map_, boxes, place)
     height, width = map_.shape
-    place = {"extent": (0, width, height, 0), "interpolation": "nearest"}
-    axis.imshow(image, cmap="gray", vmin=0, vmax=255, **place)
-    axis.imshow(map_, cmap=HEAT, vmin=0, vmax=1, alpha=opacity * map_, **place)
+    x0, y0, x1, y1 = (0, 0, width, height) if place is None else place
+    how, smooth = ("nearest", "nearest") if place is None else ("auto", "bilinear")
+    axis.set_facecolor("black")
+    axis.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(x0, x1, y1, y0), interpolation=how)
+    heat = {"extent": (0, width, height, 0), "interpolation": smooth}
+    axis.imshow(map_, cmap=HEAT, vmin=0, vmax=1, alpha=opacity * map_, **heat)
     for x0, y0, x1, y1 in boxes:
         corner = {"fill": False, "edgecolor": BOX_COLOUR, "linewidth": 1.4}
         axis.add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, **corner))
@@ -577,23 +603,62 @@ def opacity_slider(image, map_, boxes=None, title="", opacity=0.6, width_px=384)
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its network, what its logits mean, and the size of its images."""
+    """A finished run: its network, what its logits mean, the size of its images, and where it lies."""
 
     network: nn.Module
     findings: tuple
     size_px: int
+    folder: Path
 
 
 def _packed_size(folder, entry):
     """Return the image size of a run whose record does not have it, from the packed cohort it was trained on."""
-    cohort = entry["parameters"]["cohort"]
-    packed = paths.cohort_dir(cohort) / "images.npy"
-    if packed.exists() and runs.sha256(packed) == entry["data_sha256"]["images"]:
+    cohort, known = entry["parameters"].get("cohort"), entry.get("data_sha256")
+    packed = paths.cohort_dir(str(cohort)) / "images.npy"
+    if isinstance(known, dict) and packed.exists() and runs.sha256(packed) == known.get("images"):
         return np.load(packed, mmap_mode="r").shape[1]
     raise ValueError(
         f"{folder}/run.json does not say at which size it was trained, and its cohort {cohort!r} is not packed here "
-        "as it was then: give --size-px."
+        "as it was then: give --size-px (size_px in editions/EDITION.yaml)."
     )
+
+
+def _record(folder):
+    """Return a run's record; raise ValueError if it is none."""
+    try:
+        entry = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        parameters = entry["parameters"]
+        architecture, findings, size_px = (parameters.get(k) for k in ("architecture", "findings", "size_px"))
+    except OSError as error:
+        raise ValueError(f"{folder}/run.json cannot be read ({error.strerror}): take another folder.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{folder}/run.json is no record of a run: take another folder.") from None
+    named = isinstance(findings, list) and findings and all(isinstance(name, str) for name in findings)
+    sized = size_px is None or (type(size_px) is int and size_px > 0)
+    if not (isinstance(architecture, str) and named and sized):
+        raise ValueError(f"{folder}/run.json is no record of a run: take another folder.")
+    return entry
+
+
+def _trained(folder, architecture, findings_n):
+    """Return the network of a run; raise ValueError, with one sentence, if its files give none."""
+    path = folder / "model.safetensors"
+    if not training.timm.is_model(architecture):
+        raise ValueError(
+            f"{folder}/run.json names the network {architecture!r}, which the installed timm does not have: take a "
+            "run that was made with this version of the project."
+        )
+    try:
+        return training.load_network(path, architecture, findings_n).eval()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror or error}): copy it from the run again.") from None
+    except SafetensorError:
+        raise ValueError(f"{path} is damaged or cut short: copy it from the run again.") from None
+    except ValueError:
+        raise ValueError(
+            f"{path} does not hold weights of {architecture} with {findings_n} findings, as run.json has it: take "
+            "model.safetensors from the same run."
+        ) from None
 
 
 def open_run(folder, size_px=None):
@@ -612,22 +677,26 @@ def open_run(folder, size_px=None):
 
     Raises
     ------
-    FileNotFoundError
+    FileNotFoundError, NotADirectoryError
         If it is no run's folder.
     ValueError
-        If its files do not belong together, or the size cannot be known.
+        If its files are damaged or do not belong together, or the size cannot be known or is another one.
     """
-    missing = [name for name in ("run.json", "model.safetensors") if not (folder / name).exists()]
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file: give the folder of a run, as results/EDITION/runs/KEY.")
+    missing = [name for name in ("run.json", "model.safetensors") if not (folder / name).is_file()]
     if missing:
-        raise FileNotFoundError(f"{folder} has no {' and no '.join(missing)}: give one of results/EDITION/runs/.")
-    try:
-        entry = json.loads((folder / "run.json").read_text())
-        architecture, findings = entry["parameters"]["architecture"], entry["parameters"]["findings"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f"{folder}/run.json is no record of a run: take another folder.") from None
-    network = training.load_network(folder / "model.safetensors", architecture, len(findings)).eval()
-    size_px = size_px or entry["parameters"].get("size_px") or _packed_size(folder, entry)
-    return Run(network.to(training.device()), tuple(findings), int(size_px))
+        raise FileNotFoundError(
+            f"{folder} has no {' and no '.join(missing)}: give one of results/EDITION/runs/ (made by make repro)."
+        )
+    entry = _record(folder)
+    parameters = entry["parameters"]
+    recorded = parameters.get("size_px")
+    if size_px and recorded and size_px != recorded:
+        raise ValueError(f"{folder} was trained at {recorded} px, not at {size_px}: leave out --size-px.")
+    network = _trained(folder, parameters["architecture"], len(parameters["findings"]))
+    size_px = size_px or recorded or _packed_size(folder, entry)
+    return Run(network.to(training.device()), tuple(parameters["findings"]), int(size_px), folder)
 
 
 @dataclass(frozen=True)
@@ -640,16 +709,29 @@ class Picture:
     scale: float
     left_px: int
     top_px: int
+    shown: np.ndarray  # uint8: the source image, at most `SHOWN_PX` a side
+
+    @property
+    def inner_px(self):
+        """Width and height of the image inside the square, as `images.fit` rounds them."""
+        return tuple(max(1, round(side * self.scale)) for side in self.source_px)
+
+    @property
+    def place(self):
+        """Where the image lies in the square: x0, y0, x1, y1."""
+        across, down = self.inner_px
+        return self.left_px, self.top_px, self.left_px + across, self.top_px + down
 
     def packed_box(self, x, y, width, height, frame):
         """Return a box given in a frame of `frame` px a side of the source image as x0, y0, x1, y1 in the square."""
-        across, down = (side / frame * self.scale for side in self.source_px)
+        across, down = (side / frame for side in self.inner_px)
         x0, y0 = x * across + self.left_px, y * down + self.top_px
         return x0, y0, x0 + width * across, y0 + height * down
 
     def source_point(self, x, y):
         """Return a point of the square in pixels of the source image."""
-        return (x - self.left_px) / self.scale, (y - self.top_px) / self.scale
+        across, down = (source / inner for source, inner in zip(self.source_px, self.inner_px, strict=True))
+        return (x - self.left_px) * across, (y - self.top_px) * down
 
 
 def read(path, size_px):
@@ -668,34 +750,138 @@ def read(path, size_px):
     if not known:
         raise images.UnreadableImageError("its ending is none of PNG, JPEG and DICOM files")
     image = images.decode(content, path.suffix)
-    return Picture(path, image.size, *images.fit(image, size_px))
+    fitted = images.fit(image, size_px)
+    shown = image.copy()
+    shown.thumbnail((SHOWN_PX, SHOWN_PX), Image.Resampling.BILINEAR)
+    return Picture(path, image.size, *fitted, np.asarray(shown))
 
 
-def _row(picture, finding, probability, layer, map_, boxes):
-    """Return one row of `explained.csv`."""
-    x = y = np.nan
-    if map_.any():
-        at = np.unravel_index(map_.argmax(), map_.shape)
-        x, y = picture.source_point(at[1] + 0.5, at[0] + 0.5)
-    row = {"image": str(picture.path), "finding": finding, "probability": round(float(probability), 4)}
-    row |= {"layer": layer.name if layer else "", "peak_x_px": round(x, 1), "peak_y_px": round(y, 1)}
+# What `explained.csv` holds, a row for each image and finding.
+COLUMNS = {
+    "image": "the file, as it was given",
+    "run": "the run's folder, as it was given",
+    "finding": "what the map is of",
+    "probability": "the network's, in [0, 1]",
+    "method": "grad_cam, grad_cam_plus_plus or occlusion",
+    "layer": "the layer that the map was read from; none with occlusion",
+    "peak_x_px, peak_y_px": "where the map is highest, in pixels of the source image from its upper left corner: the "
+    "middle of the connected pixels within a millionth of the maximum (of the first group from above, if there are "
+    "several); empty if the map is zero everywhere, which is no evidence for the finding",
+    "peak_inside": "whether that lies in the image, and not in the black that fills up the network's square",
+    "in_box_frac": "with --box: the share of the map inside the boxes; empty if the map is zero everywhere",
+    "overlay": "the PNG's name; empty if it could not be written",
+}
+
+
+def _text(path):
+    """Return a path as text that can be printed and written, whatever bytes it holds."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _peak(picture, map_):
+    """Return where a map is highest, as the peak's columns of a row."""
+    if not map_.any():
+        return {"peak_x_px": np.nan, "peak_y_px": np.nan, "peak_inside": False}
+    groups, _ = ndimage.label(localization.highest(map_), structure=np.ones((3, 3)))
+    y, x = (float(at.mean()) + 0.5 for at in np.nonzero(groups == 1))
+    x0, y0, x1, y1 = picture.place
+    inside = x0 <= x <= x1 and y0 <= y <= y1
+    x, y = picture.source_point(x, y)
+    return {"peak_x_px": round(x, 1), "peak_y_px": round(y, 1), "peak_inside": inside}
+
+
+def _row(run, picture, finding, probability, method, layer, map_, boxes):
+    """Return one row of `explained.csv`, less the overlay."""
+    row = {"image": _text(picture.path), "run": _text(run.folder), "finding": finding}
+    row |= {"probability": round(float(probability), 4), "method": method, "layer": layer.name if layer else "none"}
+    row |= _peak(picture, map_)
     if boxes:
         inside = np.max([localization.coverage(box, map_.shape) for box in boxes], axis=0)
-        row["in_box_frac"] = round(localization.energy(map_, inside), 4)
+        row["in_box_frac"] = round(localization.energy(map_, inside), 4) if map_.any() else np.nan
     return row
 
 
 def _names(pictures):
-    """Return a file stem for each picture; those that share one are numbered."""
+    """Return a file stem for each picture; long ones are shortened, and those that share one are numbered."""
     taken, names = set(), []
     for picture in pictures:
-        stems = (picture.path.stem + (f"-{k}" if k > 1 else "") for k in range(1, len(pictures) + 1))
-        names.append(next(stem for stem in stems if stem not in taken))
+        stem = _text(picture.path.stem).encode()[:STEM_BYTES].decode(errors="ignore")
+        numbered = (stem + (f"-{k}" if k > 1 else "") for k in range(1, len(pictures) + 1))
+        names.append(next(name for name in numbered if name not in taken))
         taken.add(names[-1])
     return names
 
 
-def explain(run, pictures, out, *, findings=None, method="grad_cam", layer=None, boxes=(), frame=1024):
+def _titles(pictures):
+    """Return what each picture is called in a title: its file's name, with the folder's where stems clash."""
+    stems = [picture.path.stem for picture in pictures]
+    titles = []
+    for picture in pictures:
+        path = picture.path.absolute()
+        name = _text(path.name)
+        name = name if len(name) <= 60 else f"{name[:30]}...{name[-27:]}"
+        titles.append(f"{_text(path.parent.name)}/{name}" if stems.count(path.stem) > 1 else name)
+    return titles
+
+
+def _draw(path, picture, map_, boxes, title):
+    """Write an overlay and return its name; if it cannot be written, say so and return no name."""
+    fig, axis = plots.figure(width=7, height=7.4)
+    overlay(axis, picture.shown, map_, boxes, opacity=0.45, place=picture.place)
+    axis.set_title(title, fontsize=9, parse_math=False)
+    try:
+        fig.savefig(path, metadata={"Software": None})
+    except OSError as error:
+        print(f"{_text(path)} cannot be written ({error.strerror or error}): the rest goes on.", file=sys.stderr)
+        return ""
+    finally:
+        plt.close(fig)
+    return path.name
+
+
+def make_folder(out, force=False):
+    """Make the folder that `explain` writes into.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made, or has an `explained.csv` already that is not to be replaced.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{_text(out)} cannot be made ({error.strerror}): give another --out.") from None
+    if not force and (out / "explained.csv").exists():
+        raise FileExistsError(
+            f"{_text(out)} already has an explained.csv: give another --out, or --force to replace it."
+        )
+
+
+def _write(rows, out):
+    """Write `explained.csv`."""
+    try:
+        pd.DataFrame(rows).to_csv(out / "explained.csv", index=False)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{_text(out)}/explained.csv cannot be written ({reason}): give another --out.") from None
+
+
+def _asked(run, findings, method, layer):
+    """Return the findings, each once, and the layer to read, or None; raise ValueError if the run has none such."""
+    for finding in findings or ():
+        if finding not in run.findings:
+            raise ValueError(f"The run has no finding {finding!r}; it has {', '.join(run.findings)}.")
+    findings = list(dict.fromkeys(findings or run.findings))
+    if METHODS[method].reads_layer:
+        return findings, find_layer(run.network, run.size_px, layer)
+    if layer is not None:
+        reading = " or ".join(name for name, one in METHODS.items() if one.reads_layer)
+        raise ValueError(f"{method} reads no layer: leave out --layer, or take --method {reading}.")
+    _probe(run.network, run.size_px, [])  # it takes images of this size
+    return findings, None
+
+
+def explain(run, pictures, out, *, findings=None, method="grad_cam", layer=None, boxes=(), frame=1024, force=False):
     """Write overlays and `explained.csv` of pictures, and return the table.
 
     Parameters
@@ -711,41 +897,48 @@ def explain(run, pictures, out, *, findings=None, method="grad_cam", layer=None,
     boxes : sequence of (x, y, width, height)
         Of a radiologist, in a frame of `frame` px a side of each source image, whatever its size and shape.
     frame : int
+    force : bool
+        Replace an `explained.csv`, and overlays of the same names.
 
     Returns
     -------
     pandas.DataFrame
-        `image, finding, probability, layer, peak_x_px, peak_y_px` (pixels of the source image, NaN for a map of
-        zeros; beyond the image if the peak lies in the black beside it), with boxes also `in_box_frac`, the share of
-        the map inside them.
+        `COLUMNS`. An overlay that cannot be written is said on stderr, and the rest goes on.
 
     Raises
     ------
     ValueError
         If the run has no such finding, or the network no such layer.
+    OSError
+        If the folder cannot be made, has a table already, or the table cannot be written.
     """
-    for finding in findings or ():
-        if finding not in run.findings:
-            raise ValueError(f"The run has no finding {finding!r}; it has {', '.join(run.findings)}.")
-    read_from = find_layer(run.network, run.size_px, layer) if METHODS[method].reads_layer else None
+    findings, read_from = _asked(run, findings, method, layer)
+    make_folder(out, force)
     squares = np.stack([picture.square for picture in pictures])
     probability = training.predict(run.network, SimpleNamespace(images=squares), np.arange(len(squares)))
     placed = [[picture.packed_box(*box, frame) for box in boxes] for picture in pictures]
-    out.mkdir(parents=True, exist_ok=True)
-    rows, names = [], _names(pictures)
-    for finding in findings or run.findings:
-        k = run.findings.index(finding)
-        found = maps(run.network, squares, k, method, read_from)
-        for n, picture in enumerate(pictures):
-            rows.append(_row(picture, finding, probability[n, k], read_from, found[n], placed[n]))
-            fig, axis = plots.figure(width=4, height=4.3)
-            overlay(axis, picture.square, found[n], placed[n])
-            axis.set_title(f"{picture.path.name}\n{finding} {probability[n, k]:.3f}, {method}", fontsize=8)
-            fig.savefig(out / f"{names[n]}-{finding}.png", metadata={"Software": None})
-            plt.close(fig)
-    table = pd.DataFrame(rows)
-    table.to_csv(out / "explained.csv", index=False)
-    return table
+    rows, names, titles = [], _names(pictures), _titles(pictures)
+    try:
+        for finding in findings:
+            k = run.findings.index(finding)
+            found = maps(run.network, squares, k, method, read_from)
+            for n, picture in enumerate(pictures):
+                row = _row(run, picture, finding, probability[n, k], method, read_from, found[n], placed[n])
+                rows.append(row)
+                title = f"{titles[n]}\n{finding} {probability[n, k]:.3f}, {method}{_remark(row)}"
+                path = out / f"{names[n]}-{finding}-{method}.png"
+                row["overlay"] = _draw(path, picture, found[n], placed[n], title)
+    finally:  # whatever happens, what is done is written
+        if rows:
+            _write(rows, out)
+    return pd.DataFrame(rows)
+
+
+def _remark(row):
+    """Return what an overlay's title has to say of its map."""
+    if math.isnan(row["peak_x_px"]):
+        return ", no evidence"
+    return "" if row["peak_inside"] else ", peak beside the image"
 
 
 def _box(text):
@@ -758,53 +951,80 @@ def _box(text):
     return x, y, width, height
 
 
+def _positive(text):
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return value
+
+
 def _parser():
     about, _, rest = __doc__.partition("\n")
+    lines = [textwrap.fill(f"{name}: {what}", 100, subsequent_indent="    ") for name, what in COLUMNS.items()]
     parser = argparse.ArgumentParser(
         prog="python -m cxrlib.explain",
         description=about,
-        epilog=rest,
+        epilog="\n".join([rest, "Columns of explained.csv:", "", *lines]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("image", type=Path, nargs="+", help="PNG, JPEG or DICOM")
-    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
-    parser.add_argument("--finding", action="append", help="may be repeated; all of the run by default")
-    parser.add_argument("--method", choices=METHODS, default="grad_cam")
-    parser.add_argument("--layer", help="a layer of the network by name; found by itself if not given")
-    parser.add_argument("--box", type=_box, action="append", default=[], help="x,y,width,height; may be repeated")
-    parser.add_argument(
-        "--box-frame", type=int, default=1024, help="side of the frame of boxes; 1024 (NIH) by default"
-    )
-    parser.add_argument("--size-px", type=int, help="side of the run's images, if its record does not say")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write into")
+    add = parser.add_argument
+    add("image", type=Path, nargs="+", help="PNG, JPEG or DICOM")
+    add("--run", type=Path, required=True, help="folder of a finished run: results/EDITION/runs/KEY, by make repro")
+    add("--finding", action="append", help="may be repeated; all of the run by default")
+    add("--method", choices=METHODS, default="grad_cam", help="grad_cam by default")
+    add("--layer", help="a layer of the network by name; found by itself if not given; none with occlusion")
+    about_box = "x,y,width,height in a frame of --box-frame px a side that is laid over the source image, whatever "
+    about_box += "its size or shape; held against every finding; may be repeated; with one image only"
+    add("--box", type=_box, action="append", default=[], help=about_box)
+    add("--box-frame", type=_positive, default=1024, help="side of the frame of boxes; 1024 (NIH) by default")
+    add("--size-px", type=_positive, help="side of the run's images, if its record does not say")
+    add("--out", type=Path, required=True, help="folder to write into; one without an explained.csv, unless --force")
+    add("--force", action="store_true", help="replace the explained.csv in --out, and overlays of the same names")
     return parser
+
+
+def _check_boxes(chosen):
+    """End with a sentence if boxes leave their frame, or could be of several images."""
+    if chosen.box and len(chosen.image) > 1:
+        sys.exit(f"--box is of one image and {len(chosen.image)} were given: call once for each image with boxes.")
+    for box in chosen.box:
+        if max(box[0] + box[2], box[1] + box[3]) > chosen.box_frame + EDGE_PX:
+            text = ",".join(f"{v:g}" for v in box)
+            sys.exit(f"Box {text} leaves its frame of {chosen.box_frame} px: give --box-frame, or correct the box.")
+
+
+def _read_all(files, size_px):
+    """Return the pictures among files; what cannot be read is said on stderr."""
+    pictures = []
+    for path in files:
+        try:
+            pictures.append(read(path, size_px))
+        except images.UnreadableImageError as error:
+            print(f"{_text(path)} is left out: {error}.", file=sys.stderr)
+    return pictures
 
 
 def main(arguments=None):
     """Run the command line; return the exit status."""
     chosen = _parser().parse_args(arguments)
-    for box in chosen.box:
-        if max(box[0] + box[2], box[1] + box[3]) > chosen.box_frame:
-            text = ",".join(f"{v:g}" for v in box)
-            sys.exit(f"Box {text} leaves its frame of {chosen.box_frame} px: give --box-frame, or correct the box.")
+    _check_boxes(chosen)
     try:
         run = open_run(chosen.run, chosen.size_px)
-        pictures = []
-        for path in chosen.image:
-            try:
-                pictures.append(read(path, run.size_px))
-            except images.UnreadableImageError as error:
-                print(f"{path} is left out: {error}.", file=sys.stderr)
+        make_folder(chosen.out, chosen.force)
+        pictures = _read_all(chosen.image, run.size_px)
         if not pictures:
             print("No image could be read.", file=sys.stderr)
             return 1
-        options = {"findings": chosen.finding, "method": chosen.method, "layer": chosen.layer}
+        options = {"findings": chosen.finding, "method": chosen.method, "layer": chosen.layer, "force": chosen.force}
         table = explain(run, pictures, chosen.out, **options, boxes=chosen.box, frame=chosen.box_frame)
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     with pd.option_context("display.width", 250, "display.max_columns", 20, "display.max_rows", 500):
         print(table.to_string(index=False))
-    print(f"overlays and table: {chosen.out}")
+    print(f"overlays and table: {_text(chosen.out)}")
     return 0
 
 

@@ -15,6 +15,7 @@ from cxrlib import simulate
 
 BOX = ["x0_px", "y0_px", "x1_px", "y1_px"]
 THRESHOLDS = (60 / 255, 180 / 255)
+TIE = 1e-6  # maxima that differ by less, relatively, differ by rounding alone
 IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 IOBB_THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -24,7 +25,10 @@ IOBB_THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 def _box(box, shape):
     """Return a box clipped to the map, x0, y0, x1, y1 as floats; raise ValueError if nothing of it is left."""
-    x0, y0, x1, y1 = (float(v) for v in box)
+    try:
+        x0, y0, x1, y1 = (float(v) for v in box)
+    except (TypeError, ValueError):
+        raise ValueError(f"Box {box!r} is not four numbers: give x0, y0, x1, y1 in pixels of the map.") from None
     text = f"Box ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
     if not np.isfinite([x0, y0, x1, y1]).all():
         raise ValueError(f"{text} has coordinates that are not numbers: leave out findings that cannot be seen.")
@@ -86,12 +90,18 @@ def _checked(map_, inside=None):
 # --- scores -------------------------------------------------------------------------------------------------
 
 
+def highest(map_):
+    """Return the pixels at a map's maximum or within `TIE` of it, relatively; all of a map of zeros."""
+    map_ = _checked(map_)
+    return map_ >= (1 - TIE) * map_.max()
+
+
 def pointing(map_, inside):
     """Return whether a map's maximum lies in a region.
 
     The pointing game (Zhang et al., IJCV 2018, section 4.2), without their tolerance of 15 pixels. Of several
-    equal maxima it is the share that lies inside; so a map that is constant, or zero, and points nowhere gets
-    the region's share of the image, which is what a random point would get.
+    equal maxima (`highest`) it is the share that lies inside; so a map that is constant, or zero, and points
+    nowhere gets the region's share of the image, which is what a random point would get.
 
     Parameters
     ----------
@@ -103,7 +113,7 @@ def pointing(map_, inside):
     float in [0, 1]
     """
     map_ = _checked(map_, inside)
-    return float(np.asarray(inside, bool)[map_ == map_.max()].mean())
+    return float(np.asarray(inside, bool)[highest(map_)].mean())
 
 
 def energy(map_, inside):
@@ -162,6 +172,7 @@ def best_overlap(proposed, box):
     ----------
     proposed : (k, 4) float
     box : (4,) float
+        Taken as it is: unlike `score`, this knows no map and cuts nothing off.
 
     Returns
     -------

@@ -426,6 +426,27 @@ def test_nih_wrong_folder(tmp_path, have, says):
         cohorts.nih(size_px=SIZE, folder=str(tmp_path))
 
 
+@pytest.mark.parametrize("size", [(300, 1024), (37, 1024), (1, 1024), (1024, 300), (1024, 1024)], ids=str)
+def test_boxes_lie_on_what_is_painted_in_long_images(tmp_path, size):
+    """A white rectangle over the whole of the short side and a quarter to all of the long one."""
+    start = [0 if side < 1024 else 256 for side in size]
+    pixels = np.zeros(size[::-1], np.uint8)
+    pixels[start[1] :, start[0] :] = 255
+    pixels[-1, -1] = 254  # of one value it would be refused
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    read = cohorts._read_file([str(tmp_path / "a.png")], 128, 0)
+    index = pd.DataFrame([{"image_id": "a", **{c: getattr(read, c) for c in cohorts.PACKED_COLUMNS}}])
+    sides = dict(zip(("x0_frac", "y0_frac"), np.divide(start, size), strict=True))
+    boxes = pd.DataFrame([{"image_id": "a", "finding": "mass", **sides, "x1_frac": 1.0, "y1_frac": 1.0}])
+    source = cohorts.Source(index, None, boxes=boxes)
+    (found,) = cohorts._boxes(source, index, tmp_path)[["x0_px", "y0_px", "x1_px", "y1_px"]].to_numpy()
+    for low, high, line in ((found[0], found[2], read.square.max(0)), (found[1], found[3], read.square.max(1))):
+        assert high == pytest.approx(np.nonzero(line)[0][-1] + 1, abs=0.01)
+        assert high - low == pytest.approx(line.sum() / 255, abs=0.02)
+    square = [box * 128 for box in (*sides.values(), 1, 1)]
+    assert size != (1024, 1024) or found.tolist() == square
+
+
 def within(boxes, size_px):
     sides = boxes[list(cohorts.BOX_COLUMNS[2:])].to_numpy()
     return (sides >= 0).all() and (sides <= size_px).all() and (sides[:, :2] < sides[:, 2:]).all()

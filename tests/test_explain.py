@@ -98,6 +98,11 @@ def test_layers_can_be_named_and_are_checked():
         explain.find_layer(make("test_vit"), 160, "blocks.5")
     with pytest.raises(ValueError, match="takes no images of 64 x 64 px"):
         explain.find_layer(make("vit_tiny_patch16_224"), 64)
+    for architecture, size_px in (("test_resnet", 2), ("densenet121", 8), ("test_convnext", 3), ("test_vit", 16)):
+        with pytest.raises(ValueError, match=f"^Images of {size_px} x {size_px} px are too small for this network: "):
+            explain.find_layer(make(architecture), size_px)
+    with pytest.raises(ValueError, match="too small"):
+        explain.maps(make("test_resnet"), pictures(1, 1), 0, "occlusion")
     with pytest.raises(ValueError, match="timm lists no stages"):
         explain.find_layer(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.LazyLinear(1)), 16)
 
@@ -362,18 +367,22 @@ def test_command_line_on_odd_images(run, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("no image")
     names = [str(f) for f in (*files, tmp_path / "cut.png", tmp_path / "notes.txt", tmp_path / "none.png", tmp_path)]
     out = tmp_path / "out"
-    arguments = [*names, "--run", str(run), "--box", "0,0,1024,1024", "--out", str(out)]
-    assert explain.main(arguments) == 0
+    assert explain.main([*names, "--run", str(run), "--out", str(out)]) == 0
     table = pd.read_csv(out / "explained.csv")
-    assert len(table) == 10 and set(table["finding"]) == {"effusion", "mass"}
+    assert len(table) == 10 and (table["run"] == str(run)).all() and (table["method"] == "grad_cam").all()
+    assert list(table) == ", ".join(explain.COLUMNS).replace("in_box_frac, ", "").split(", ") and set(
+        table["finding"]
+    ) == {"effusion", "mass"}
     assert (table["layer"] == "layer2").all()
-    assert table["in_box_frac"].between(0, 1).all() and table["probability"].between(0, 1).all()
+    assert table["probability"].between(0, 1).all()
+    assert table["peak_inside"].dtype == bool
     said = capsys.readouterr()
     for name in ("cut.png", "notes.txt", "none.png"):
         assert f"{tmp_path / name} is left out: " in said.err
     assert said.err.count(" is left out: ") == 4 and "Traceback" not in said.err
     drawn = {f.name for f in out.glob("*.png")}
-    assert {"portrait-effusion.png", "portrait-2-mass.png", "deep-mass.png"} <= drawn and len(drawn) == 10
+    assert {"portrait-effusion-grad_cam.png", "portrait-2-mass-grad_cam.png", "deep-mass-grad_cam.png"} <= drawn
+    assert set(table["overlay"]) == drawn and len(drawn) == 10
 
 
 def test_command_line_when_nothing_can_be_read(run, tmp_path, capsys):
@@ -388,11 +397,20 @@ def test_command_line_when_nothing_can_be_read(run, tmp_path, capsys):
         (["--finding", "edema"], "no finding 'edema'; it has effusion, mass"),
         (["--layer", "layer9"], "no layer 'layer9'"),
         (["--box", "900,10,200,20"], "leaves its frame of 1024 px"),
-        (["--run", "nowhere"], "has no run.json and no model.safetensors"),
+        (
+            ["--run", "nowhere"],
+            "has no run.json and no model.safetensors: give one of results/EDITION/runs/ (made by",
+        ),
+        (["--run", __file__], "is a file: give the folder of a run"),
+        (["--size-px", "65"], "was trained at 64 px, not at 65: leave out --size-px"),
+        (["--method", "occlusion", "--layer", "layer2"], "occlusion reads no layer: leave out --layer"),
+        (["b.png", "--box", "0,0,9,9"], "--box is of one image and 2 were given: call once for each"),
+        (["--out", f"{__file__}/sub"], "cannot be made (Not a directory): give another --out"),
+        (["--out", __file__], "cannot be made (File exists): give another --out"),
     ],
 )
 def test_command_line_refuses_in_one_sentence(run, tmp_path, more, says):
-    arguments = [str(save(tmp_path / "a.png")), "--run", str(run), "--out", str(tmp_path / "out"), *more]
+    arguments = ["--run", str(run), "--out", str(tmp_path / "out"), str(save(tmp_path / "a.png")), *more]
     with pytest.raises(SystemExit) as ended:
         explain.main(arguments)
     assert says in str(ended.value.code) and "\n" not in str(ended.value.code)
@@ -410,12 +428,190 @@ def test_the_record_of_a_run_is_checked(run, tmp_path):
     entry = json.loads((run / "run.json").read_text())
     del entry["parameters"]["size_px"]
     (tmp_path / "run.json").write_text(json.dumps(entry))
-    with pytest.raises(ValueError, match="give --size-px"):
+    with pytest.raises(ValueError, match=r"give --size-px \(size_px in editions/EDITION.yaml\)"):
         explain.open_run(tmp_path)
     assert explain.open_run(tmp_path, 96).size_px == 96
-    (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(ValueError, match="no record of a run"):
-        explain.open_run(tmp_path)
+    wrong = [
+        {**entry["parameters"], **change} for change in ({"findings": []}, {"size_px": "64"}, {"architecture": 3})
+    ]
+    for content in ("{}", "[]", b"\xff\xfe{", *(json.dumps({"parameters": one}) for one in wrong)):
+        (tmp_path / "run.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(ValueError, match="no record of a run"):
+            explain.open_run(tmp_path)
+
+
+def test_the_weights_of_a_run_are_checked(run, tmp_path):
+    record, weights = (run / "run.json").read_text(), (run / "model.safetensors").read_bytes()
+    for content in (b"", weights[:5], weights[:3000], weights[:-9]):
+        (tmp_path / "run.json").write_text(record)
+        (tmp_path / "model.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=r"model.safetensors .*: copy it from the run again.$"):
+            explain.open_run(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    for architecture, says in (
+        ("test_vit", r"weights of test_vit .*: take model.safetensors from the same run.$"),
+        ("resnet_of_tomorrow", "'resnet_of_tomorrow', which the installed timm does not have: take a run"),
+    ):
+        (tmp_path / "run.json").write_text(record.replace("test_resnet", architecture))
+        with pytest.raises(ValueError, match=says) as raised:
+            explain.open_run(tmp_path)
+        assert "\n" not in str(raised.value)
+
+
+def call(run, out, *more, status=0):
+    assert explain.main([*map(str, more), "--run", str(run), "--out", str(out)]) == status
+    return pd.read_csv(out / "explained.csv", keep_default_na=False)
+
+
+def test_any_file_name_can_be_a_title(run, tmp_path):
+    files = [save(tmp_path / name) for name in ("costs $5_{ and $x^2.png", "ä" * 120 + ".png", "ä" * 120 + "b.png")]
+    table = call(run, tmp_path / "out", *files, "--finding", "mass")
+    assert table["overlay"].nunique() == 3 and (table["overlay"].str.len() < 120).all()
+    assert all((tmp_path / "out" / name).is_file() for name in table["overlay"])
+
+
+def test_an_overlay_that_cannot_be_written_costs_only_itself(run, tmp_path, capsys):
+    out = tmp_path / "out"
+    (out / "a-effusion-grad_cam.png").mkdir(parents=True)
+    table = call(run, out, save(tmp_path / "a.png"))
+    assert table["overlay"].tolist() == ["", "a-mass-grad_cam.png"]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "a-effusion-grad_cam.png cannot be written (Is a directory)" in said
+
+
+def test_what_is_done_is_written_whatever_happens(run, tmp_path, monkeypatch):
+    maps = explain.maps
+
+    def fails_late(network, pixels, k, *rest):
+        if k == 1:
+            raise ValueError("no more")
+        return maps(network, pixels, k, *rest)
+
+    monkeypatch.setattr(explain, "maps", fails_late)
+    with pytest.raises(SystemExit, match="no more"):
+        call(run, tmp_path / "out", save(tmp_path / "a.png"))
+    assert pd.read_csv(tmp_path / "out" / "explained.csv")["finding"].tolist() == ["effusion"]
+
+
+def test_a_second_call_keeps_the_first_table(run, tmp_path):
+    out, file = tmp_path / "out", save(tmp_path / "a.png")
+    first = call(run, out, file, "--finding", "mass", "--finding", "mass")
+    assert len(first) == 1
+    with pytest.raises(SystemExit, match=r"already has an explained\.csv: give another --out, or --force to "):
+        call(run, out, file, "--method", "occlusion")
+    pd.testing.assert_frame_equal(pd.read_csv(out / "explained.csv", keep_default_na=False), first)
+    second = call(run, out, file, "--method", "occlusion", "--force")
+    assert (second["layer"] == "none").all() and (second["method"] == "occlusion").all()
+    assert len(list(out.glob("*.png"))) == 3
+
+
+def test_images_of_one_name_are_told_apart(run, tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    files = [save(tmp_path / "one" / "a.png"), save(tmp_path / "other" / "a.png"), save(tmp_path / "b.png")]
+    table = call(run, tmp_path / "out", *files, "--finding", "mass")
+    assert table["overlay"].tolist() == ["a-mass-grad_cam.png", "a-2-mass-grad_cam.png", "b-mass-grad_cam.png"]
+    assert explain._titles([explain.read(file, 64) for file in files]) == ["one/a.png", "other/a.png", "b.png"]
+
+
+def test_no_evidence_has_no_peak(run, tmp_path, monkeypatch):
+    titles = []
+    draw = explain._draw
+    monkeypatch.setattr(explain, "_draw", lambda *given: titles.append(given[-1]) or draw(*given))
+    monkeypatch.setattr(explain, "maps", lambda network, pixels, *rest: np.zeros(pixels.shape, np.float32))
+    (row,) = call(run, tmp_path / "out", save(tmp_path / "a.png"), "--finding", "mass", "--box=0,0,9,9").to_dict(
+        "records"
+    )
+    assert row["peak_x_px"] == row["peak_y_px"] == row["in_box_frac"] == "" and row["peak_inside"] is False
+    assert titles[0].endswith(", no evidence")
+
+
+def picture_of(path, size, size_px, box=None):
+    """A picture that is white in a box of the source, x0, y0, x1, y1, or all over but for one pixel."""
+    pixels = np.zeros(size[::-1], np.uint8)
+    x0, y0, x1, y1 = (0, 0, *size) if box is None else box
+    pixels[y0:y1, x0:x1] = 255
+    pixels[-1, -1] -= box is None
+    Image.fromarray(pixels).save(path)
+    return explain.read(path, size_px)
+
+
+def ends(square):
+    """Where a white rectangle lies, to a fraction of a pixel: x0, y0, x1, y1 by mass and its middle."""
+    found = []
+    for line in (square.max(0) / 255, square.max(1) / 255):
+        middle = (line * (np.arange(len(line)) + 0.5)).sum() / line.sum()
+        found.append((middle - line.sum() / 2, middle + line.sum() / 2))
+    return [found[0][0], found[1][0], found[0][1], found[1][1]]
+
+
+LONG = [(300, 1024), (37, 1024), (1, 1024), (1024, 300)]
+
+
+@pytest.mark.parametrize("size_px", [64, 128, 224])
+@pytest.mark.parametrize("size", LONG, ids=str)
+def test_boxes_lie_on_what_is_painted_in_long_images(tmp_path, size, size_px):
+    picture = picture_of(tmp_path / "a.png", size, size_px)
+    assert picture.packed_box(0, 0, 1024, 1024, 1024) == pytest.approx(ends(picture.square), abs=0.01)
+    assert picture.source_point(*picture.place[2:]) == pytest.approx(size)
+    if min(size) == 300:  # inside, what resampling blurs and rounds to 8 bits is up to 0.02
+        picture = picture_of(tmp_path / "a.png", size, size_px, [side // 4 * k for k in (1, 3) for side in size])
+        assert picture.packed_box(256, 256, 512, 512, 1024) == pytest.approx(ends(picture.square), abs=0.02)
+
+
+def test_square_images_have_the_boxes_they_had(tmp_path):
+    picture = picture_of(tmp_path / "a.png", (1024, 1024), 224, (0, 0, 9, 9))
+    assert picture.packed_box(100, 7, 333, 11, 1024) == (
+        100 * 224 / 1024,
+        7 * 224 / 1024,
+        433 * 224 / 1024,
+        18 * 224 / 1024,
+    )
+
+
+def test_the_peak_is_the_middle_of_the_highest_pixels(tmp_path):
+    picture = picture_of(tmp_path / "a.png", (1024, 512), 64, (0, 0, 9, 9))  # 64 x 32, from row 16 on
+    map_ = np.zeros((64, 64), np.float32)
+    map_[20:24, 10:14] = 1
+    map_[20, 10] = 1 + 5e-7
+    map_[40:44, 40:44] = 1  # lower: another group
+    assert explain._peak(picture, map_) == {"peak_x_px": 12 * 16, "peak_y_px": 6 * 16, "peak_inside": True}
+    map_[2, 5] = 2
+    assert explain._peak(picture, map_) == {"peak_x_px": 88, "peak_y_px": -216, "peak_inside": False}
+    assert explain._peak(picture, map_[::-1])["peak_inside"] is False
+
+
+def test_boxes_may_end_at_their_frames_edge(run, tmp_path):
+    arguments = ["--finding", "mass", "--box", "0.1,0.2,0.9000000001,0.8", "--box-frame", "1"]
+    assert call(run, tmp_path / "out", save(tmp_path / "a.png"), *arguments)["in_box_frac"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("more", [["--size-px", "0"], ["--box-frame", "-1"], ["--box-frame", "1e3"]])
+def test_sides_are_whole_numbers(run, more, capsys):
+    with pytest.raises(SystemExit):
+        explain.main(["a.png", "--run", str(run), "--out", "out", *more])
+    assert "is not a whole number of 1 or more" in capsys.readouterr().err
+
+
+def test_help_says_what_the_table_holds(capsys):
+    with pytest.raises(SystemExit):
+        explain.main(["--help"])
+    said = capsys.readouterr().out
+    assert all(f"\n{name}: " in said for name in explain.COLUMNS) and "laid over the source" in " ".join(said.split())
+
+
+def test_overlays_show_the_radiograph_and_not_the_square(tmp_path):
+    """A fine pattern that the square cannot hold is in the overlay's image, where the square has it."""
+    pixels = np.uint8(np.indices((1500, 3000)).sum(0) // 25 % 2 * 255)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    picture = explain.read(tmp_path / "a.png", 32)
+    assert picture.shown.shape == (512, 1024) and picture.shown.std() > 4 * picture.square[8:24].std()
+    fig, axis = plots.figure(width=2, height=2)
+    explain.overlay(axis, picture.shown, np.ones((32, 32)), place=picture.place)
+    image, heat = axis.get_images()
+    assert image.get_extent() == [0, 32, 24, 8] and heat.get_extent() == [0, 32, 32, 0]
+    assert axis.get_xlim() == (0, 32) and axis.get_ylim() == (32, 0)
+    plt.close(fig)
 
 
 @pytest.mark.parametrize("size", [(1024, 1024), (600, 1000), (2500, 2048), (101, 57)], ids=str)

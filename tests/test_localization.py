@@ -41,6 +41,10 @@ def test_what_lies_outside_the_map_is_cut_off():
         ((3, 3, 3, 9), "no area"),
         ((9, 9, 4, 20), "x, y, width, height"),
         ((np.nan, 0, 1, 1), "not numbers"),
+        ((0, 0, 5), "not four numbers"),
+        ((0, 0, 5, 5, 5), "not four numbers"),
+        (("a", 0, 5, 5), "not four numbers"),
+        (7, "not four numbers"),
         ((40, 0, 50, 9), "outside the map of 30 x 20 px"),
     ],
 )
@@ -67,7 +71,10 @@ def test_pointing():
     assert loc.pointing(map_, inside) == 1
     map_[0, 0] = 0.3
     assert loc.pointing(map_, inside) == 0.5
-    map_[0, 0] = 0.4
+    map_[0, 0] = 0.3 * (1 + 5e-7)  # rounding
+    assert loc.pointing(map_, inside) == 0.5
+    assert np.argwhere(loc.highest(map_)).tolist() == [[0, 0], [1, 2]]
+    map_[0, 0] = 0.3 * (1 + 2e-6)
     assert loc.pointing(map_, inside) == 0
 
 
