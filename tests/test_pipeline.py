@@ -188,8 +188,9 @@ def test_edition_nih_runs_on_a_tiny_folder_of_the_releases_layout(checkout, firs
     for group in ("finding", "finding_others"):
         settings["runs"][group]["targets"] = []
     settings["finding"] |= {"editions": [], "splits": []}
-    for name in [n for n in settings["label_sets"]["nih"] if "google" in n and n != "google"]:  # tables that are fetched by hand
-        del settings["label_sets"]["nih"][name]
+    made = settings["label_sets"]["nih"]
+    for name in [n for n in made if "google" in n and n != "google"]:  # tables that are fetched by hand
+        del made[name]
     ran, _ = repro(checkout, settings, "results", CXR_DATA=str(tmp_path))
     trained = {stage for stage in ran if stage.startswith("train@tiny_nih")}
     assert len(trained) == 3 and {"cohort@nih", "label_sets@nih", "results@tiny_nih"} <= ran
