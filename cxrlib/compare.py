@@ -70,7 +70,7 @@ def _same_seeds(arms):
         raise ValueError(f"Arms of different seeds, {' and '.join(map(str, sorted(seeds)))}: take them from `pairs`.")
 
 
-def _over_findings(found, findings_n, left_out, conditional):
+def _over_findings(found, findings_n, left_out):
     """Return a mean over findings as a row of a table; the row is there even if no finding can be scored.
 
     Parameters
@@ -80,28 +80,16 @@ def _over_findings(found, findings_n, left_out, conditional):
     findings_n : int
     left_out : str
         Findings with too few patients of either class.
-    conditional : Callable
-        `stats.interval` or `stats.difference`: what holds for the networks that were trained.
 
     Returns
     -------
     dict
-        `estimate, low, high, p, reason` over patients and seeds (`stats.over_seeds`); `smallest`, from the same
-        standard error; `low_patients, high_patients` given the trained networks; `seed_sd, seeds_n, findings_n,
-        left_out`.
+        As `stats.over_seeds`, and `seed_sd, seeds_n, findings_n, left_out`.
     """
-    if found is None:
-        reason = f"no finding has {stats.FEW_PATIENTS} patients with it and {stats.FEW_PATIENTS} without"
-        row = {**stats.Test(*4 * [np.nan], reason)._asdict(), "smallest": np.nan}
-        alone, each = stats.Interval(*3 * [np.nan]), []
-    else:
-        each, replicates = found
-        row = stats.over_seeds(each, replicates)
-        alone = conditional(float(np.mean(each)), replicates)
+    none = f"no finding has {stats.FEW_PATIENTS} patients with it and {stats.FEW_PATIENTS} without"
+    each, replicates = ([], []) if found is None else found
     return {
-        **row,
-        "low_patients": alone.low,
-        "high_patients": alone.high,
+        **stats.over_seeds(each, replicates, none if found is None else ""),
         "seed_sd": float(np.std(each, ddof=1)) if len(each) > 1 else np.nan,
         "seeds_n": len(each),
         "findings_n": findings_n,
@@ -166,10 +154,7 @@ class Cells:
         if not self.has(arm, cohort, test_labels):
             return None
         areas, replicates = self._auc(arm, cohort, test_labels)
-        few = self._too_few(arm, cohort, test_labels)
-        value = stats.interval(np.mean(areas), replicates)
-        if few:
-            value = stats.Interval(float(np.mean(areas)), np.nan, np.nan, few)
+        value = stats.interval(np.mean(areas), replicates, self._too_few(arm, cohort, test_labels))
         return {
             **self._sizes(arm, cohort, test_labels),
             **value._asdict(),
@@ -214,7 +199,7 @@ class Cells:
         _same_seeds(arms)
         arms, left_out = self._enough(arms, cohort, test_labels)
         found = self._mean_auc(arms, cohort, test_labels) if arms else None
-        row = _over_findings(found, len(arms), left_out, stats.interval)
+        row = _over_findings(found, len(arms), left_out)
         return {name: value for name, value in row.items() if name not in ("p", "smallest")}
 
     def between_labels(self, arm, cohort, first, second):
@@ -225,8 +210,8 @@ class Cells:
         Returns
         -------
         dict
-            As `stats.over_seeds`, with `low_patients, high_patients, seeds_n, first_n, second_n`; None where one of
-            the two does not assess the arm's finding.
+            As `stats.over_seeds`, with `seeds_n, first_n, second_n`; None where one of the two does not assess the
+            arm's finding.
         """
         if not (self.has(arm, cohort, first) and self.has(arm, cohort, second)):
             return None
@@ -235,12 +220,7 @@ class Cells:
         replicates = sides[0][1] - sides[1][1]
         sizes = {f"{k}_n": self._sizes(arm, cohort, v)["images_n"] for k, v in (("first", first), ("second", second))}
         few = self._too_few(arm, cohort, first) or self._too_few(arm, cohort, second)
-        alone = stats.difference(float(each.mean()), replicates)
-        if few:
-            nothing = dict.fromkeys(("low", "high", "p", "smallest", "low_patients", "high_patients"), np.nan)
-            return {"estimate": float(each.mean()), **nothing, "reason": few, "seeds_n": len(each), **sizes}
-        row = {**stats.over_seeds(each, replicates), "low_patients": alone.low, "high_patients": alone.high}
-        return {**row, "seeds_n": len(each), **sizes}
+        return {**stats.over_seeds(each, replicates, few), "seeds_n": len(each), **sizes}
 
     def mean_difference(self, paired, cohort, test_labels):
         """Return the difference a - b of the mean AUC over findings, paired by image and by seed.
@@ -260,10 +240,10 @@ class Cells:
         first, left_out = self._enough([a for a, _ in paired], cohort, test_labels)
         second = [b for a, b in paired if a in first]
         if not first:
-            return _over_findings(None, 0, left_out, stats.difference)
+            return _over_findings(None, 0, left_out)
         sides = [self._mean_auc(arms, cohort, test_labels) for arms in (first, second)]
         gap = [a - b for a, b in zip(*sides, strict=True)]
-        return _over_findings(gap, len(first), left_out, stats.difference)
+        return _over_findings(gap, len(first), left_out)
 
     def roc(self, arm, cohort, test_labels, specificities):
         """Return mean, low and high sensitivity at each specificity, each (k,)."""
@@ -500,8 +480,7 @@ def leak_table(test, first, second, test_labels, seen, resamples):
     -------
     pandas.DataFrame
         Rows `all`, `patients trained on`, `other patients` and `leak: seen less others`: `test_images, images_n,
-        by_image, by_patient, seeds_n`, then as `stats.over_seeds`, and `low_patients, high_patients` given the
-        trained networks.
+        by_image, by_patient, seeds_n`, then as `stats.over_seeds`.
     """
     _same_seeds([first, second])
     label = test[cases.label(test_labels, first.finding)].to_numpy(float)
@@ -522,13 +501,8 @@ def leak_table(test, first, second, test_labels, seen, resamples):
     few[leak] = few["patients trained on"] or few["other patients"]
     rows = []
     for name, (each, drawn, areas, images_n) in found.items():
-        alone = stats.difference(float(np.mean(each)), drawn)
-        value = {**stats.over_seeds(each, drawn), "low_patients": alone.low, "high_patients": alone.high}
-        if few[name]:
-            ends = ("low", "high", "p", "smallest", "low_patients", "high_patients")
-            value |= dict.fromkeys(ends, np.nan) | {"reason": few[name]}
         where = {"test_images": name, "images_n": images_n, "by_image": areas[0], "by_patient": areas[1]}
-        rows.append({**where, "seeds_n": len(each), **value})
+        rows.append({**where, "seeds_n": len(each), **stats.over_seeds(each, drawn, few[name])})
     return pd.DataFrame(rows)
 
 
@@ -578,13 +552,12 @@ def headline(table, differences):
     table, differences : pandas.DataFrame
         A study's `table.csv` and `differences.csv`.
     """
-    form = stats.text
     where = ["network", "finding", "test", "scored_against"]
     rows = []
     for row in differences[(differences["role"] == "comparison") & differences["p_holm"].notna()].itertuples():
         same = table[(table[where] == [getattr(row, name) for name in where]).all(axis=1)].set_index("trained_on")
         entry = {name.replace("_", " "): getattr(row, name) for name in where}
         for label_set in (row.first, row.second):
-            entry[f"trained on {label_set}"] = form(*same.loc[label_set, ["estimate", "low", "high"]])
-        rows.append({**entry, "difference": form(row.estimate, row.low, row.high)})
+            entry[f"trained on {label_set}"] = stats.text(*same.loc[label_set, ["estimate", "low", "high"]])
+        rows.append({**entry, "difference": stats.text(row.estimate, row.low, row.high)})
     return pd.DataFrame(rows)

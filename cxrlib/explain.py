@@ -191,6 +191,11 @@ def stages(network):
     return [info["module"] for info in getattr(network, "feature_info", None) or [] if info["module"] in there]
 
 
+def layers(network, size_px):
+    """Return the stages that give a map at one image size, shallowest first, as a list of `Layer`."""
+    return [found for found in _probe(network, size_px, stages(network)).values() if isinstance(found, Layer)]
+
+
 def find_layer(network, size_px, name=None, least_side=7):
     """Return the layer to read maps from, at one image size.
 

@@ -131,8 +131,7 @@ class Against:
         """
         rows = []
         for (name, finding, policy, measure), (value, replicates) in self.cells.items():
-            few = self.few[finding]
-            cell = stats.Interval(value, np.nan, np.nan, few) if few else stats.interval(value, replicates)
+            cell = stats.interval(value, replicates, self.few[finding])
             row = {"finding": finding, "labeler": name, "policy": policy, "measure": measure}
             rows.append({**row, **self.counts[finding], **cell._asdict(), "findings_n": 1, "left_out": ""})
         kept, left_out = self.scored()

@@ -544,17 +544,26 @@ def paired(measure, label, score_a, score_b, resamples, method="percentile", **o
     return test._replace(low=low_high.low, high=low_high.high)
 
 
-def interval(estimate, replicates, reason=""):
+def interval(estimate, replicates, few=""):
     """Return the percentile interval of bootstrap replicates; NaN if more than half are undefined.
 
     Undefined replicates are left out, and `reason` says how many: the interval then holds given that both
     classes were drawn.
+
+    Parameters
+    ----------
+    estimate : float
+    replicates : (b,) array
+    few : str
+        Why the estimate gets no interval (`too_few`), or an empty text.
     """
+    if few:
+        return Interval(float(estimate), np.nan, np.nan, few)
     good = replicates[np.isfinite(replicates)]
     if not np.isfinite(estimate) or len(good) < 0.5 * len(replicates):
-        return Interval(np.nan, np.nan, np.nan, reason or "undefined: one class only, or nothing called")
+        return Interval(np.nan, np.nan, np.nan, "undefined: one class only, or nothing called")
     low, high = np.quantile(good, (0.025, 0.975))
-    return Interval(float(estimate), float(low), float(high), reason or _left_out(good, replicates))
+    return Interval(float(estimate), float(low), float(high), _left_out(good, replicates))
 
 
 def mean(values, resamples):
@@ -660,7 +669,7 @@ def compared(estimate, replicates, few=""):
 ONE_SEED = "one training seed: what training moves is not known"
 
 
-def over_seeds(each, replicates):
+def over_seeds(each, replicates, few=""):
     """Return the mean over training seeds with an interval that holds for other patients and other seeds.
 
     Two sources of chance: which patients were tested, and which seeds were trained. The standard error is the root of
@@ -673,14 +682,23 @@ def over_seeds(each, replicates):
         The estimate, such as a paired difference, of each seed on the same test images.
     replicates : (b,) array
         Its mean over the seeds in each bootstrap resample of patients.
+    few : str
+        Why it gets no interval and no test (`too_few`), or an empty text.
 
     Returns
     -------
     dict
-        `estimate, low, high, p, reason, smallest`, as `compared`; with one seed the estimate alone, and the reason.
+        `estimate, low, high, p, reason, smallest`, as `compared`, but with one seed the estimate alone, and the
+        reason; `low_patients, high_patients`: the percentile interval over patients alone, which holds for the
+        networks that were trained.
     """
-    value, smallest = _over_seeds(np.asarray(each, float), np.asarray(replicates, float))
-    return {**value._asdict(), "smallest": smallest}
+    each, replicates = np.asarray(each, float), np.asarray(replicates, float)
+    estimate = float(each.mean()) if len(each) else np.nan
+    alone = interval(estimate, replicates, few)
+    value, smallest = Test(estimate, np.nan, np.nan, np.nan, few), np.nan
+    if not few:
+        value, smallest = _over_seeds(each, replicates)
+    return {**value._asdict(), "smallest": smallest, "low_patients": alone.low, "high_patients": alone.high}
 
 
 def _over_seeds(each, replicates):
@@ -754,7 +772,7 @@ def by_subgroup(measure, label, score, group, resamples, **options):
             "images_n": int(inside.sum()),
             "patients_n": len(np.unique(resamples.patient[inside])),
             "positives_n": int((label[inside] == 1).sum()),
-            **(Interval(value, np.nan, np.nan, few) if few else interval(value, replicates))._asdict(),
+            **interval(value, replicates, few)._asdict(),
         }
         if few:
             pass

@@ -25,12 +25,6 @@ def work_saved(sensitivity, specificity, prevalence):
     return prevalence * (1 - np.asarray(sensitivity)) + (1 - prevalence) * np.asarray(specificity)
 
 
-def _interval(estimate, replicates, few):
-    """Return `stats.interval` as a dict, without its ends if something rests on too few patients."""
-    alone = stats.Interval(float(estimate), np.nan, np.nan, few)
-    return (alone if few else stats.interval(float(estimate), replicates))._asdict()
-
-
 def rule_out(label, score, threshold, prevalences, resamples):
     """Return what a threshold does that calls everything below it free of findings.
 
@@ -59,11 +53,11 @@ def rule_out(label, score, threshold, prevalences, resamples):
             kept[f"{name} at prevalence {p:g}"] = tuple(
                 function(r["sensitivity"], r["specificity"], p) for r in (value, each)
             )
-    parts = [resamples.patient[label == 1], resamples.patient[label == 0]]
+    few, few_ruled_out = stats.too_few_of_either(label, resamples), stats.too_few([resamples.patient[called == 0]])
     rows = []
     for measure, (estimate, replicates) in kept.items():
-        ruled_out = [resamples.patient[called == 0]] if measure.startswith("npv") else []
-        rows.append({"measure": measure, **_interval(estimate, replicates, stats.too_few(parts + ruled_out))})
+        reason = few or (few_ruled_out if measure.startswith("npv") else "")
+        rows.append({"measure": measure, **stats.interval(estimate, replicates, reason)._asdict()})
     return pd.DataFrame(rows)
 
 
@@ -191,9 +185,10 @@ def reading_list(label, critical, score, threshold, patient_id, desk, resamples_
         rows.append({"order": ORDERS[0], "measure": measure, **exact._asdict()})
         for order in ORDERS[1:]:
             each = np.array([times[order][k] for times in replicates])
-            rows.append({"order": order, "measure": measure, **_interval(whole[order][k], each, few)})
-            gain = _interval(base[k] - whole[order][k], base[k] - each, few)
-            rows.append({"order": order, "measure": "gain, " + measure, **gain})
+            waited = stats.interval(whole[order][k], each, few)
+            gained = stats.interval(base[k] - whole[order][k], base[k] - each, few)
+            rows.append({"order": order, "measure": measure, **waited._asdict()})
+            rows.append({"order": order, "measure": "gain, " + measure, **gained._asdict()})
     return pd.DataFrame(rows).assign(lists_without_critical_frac=(1 - desk.critical_frac) ** desk.images_n)
 
 

@@ -107,6 +107,15 @@ def test_layers_can_be_named_and_are_checked():
         explain.find_layer(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.LazyLinear(1)), 16)
 
 
+def test_layers_are_the_stages_that_give_a_map():
+    found = explain.layers(make("test_resnet"), 64)
+    assert [layer.name for layer in found] == ["act1", "layer1", "layer2", "layer3", "layer4"]
+    assert [layer.grid[0] for layer in found] == sorted((layer.grid[0] for layer in found), reverse=True)
+    assert explain.find_layer(make("test_resnet"), 64) in found
+    blocks = [layer.name for layer in explain.layers(make("test_vit"), 160)]
+    assert blocks and "blocks.5" not in blocks, "no logit depends on the last block's cells"
+
+
 # --- maps ---------------------------------------------------------------------------------------------------
 
 

@@ -11,10 +11,16 @@ import pytest
 import yaml
 from PIL import Image
 
-from cxrlib import catalogue, replay
+from cxrlib import bert, catalogue, replay
 from cxrlib.paths import ROOT
 
+# isort: split
+from transformers import AutoTokenizer, BertConfig, BertModel
+
 pytestmark = pytest.mark.xdist_group("pipeline")
+
+
+ENCODER = "tiny_encoder"  # a folder of the checkout, see there: reading 3,955 reports with MiniLM takes a minute
 
 
 def tiny(seeds=(1,)):
@@ -26,7 +32,14 @@ def tiny(seeds=(1,)):
     for group in ("controls", "labelers", "visual", "finding", "finding_others"):
         settings["runs"][group]["targets"] = []
     settings["labelers"]["editions"] = settings["finding"]["editions"] = settings["finding"]["splits"] = []
-    settings["bert"] |= {"rule_epochs": 1, "people_epochs": 1, "reports_n": 64, "practice_n": 16}
+    settings["bert"] |= {
+        "encoder": ENCODER,
+        "trained_layers": 1,
+        "rule_epochs": 1,
+        "people_epochs": 1,
+        "reports_n": 64,
+        "practice_n": 16,
+    }
     settings["training"]["epochs"] = 1
     settings["pneumothorax"] |= {"resamples_n": 50, "controls": {}}
     return settings
@@ -40,6 +53,12 @@ def checkout(tmp_path_factory):
         shutil.rmtree(root / "paper" / edition.stem, ignore_errors=True)
         shutil.rmtree(root / "results" / edition.stem, ignore_errors=True)
     (root / "dvc.lock").unlink(missing_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(bert.encoder_path("minilm"))
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(root / ENCODER)
+    tokenizer.save_pretrained(root / ENCODER)
     for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "start"]):
         subprocess.run(
             ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command[1:]], cwd=root, check=True
@@ -102,7 +121,7 @@ def test_an_added_seed_trains_only_the_new_runs_and_going_back_trains_none(check
 
 
 def test_metrics_and_plots_are_there_to_show(checkout, first_run):
-    repro(checkout, tiny())
+    repro(checkout, tiny(), "results")
     shown = subprocess.run(
         ["dvc", "metrics", "show", "--md"], cwd=checkout, capture_output=True, text=True, check=True
     )
@@ -110,33 +129,6 @@ def test_metrics_and_plots_are_there_to_show(checkout, first_run):
     page = checkout / "plots"
     subprocess.run(["dvc", "plots", "show", "-o", str(page)], cwd=checkout, capture_output=True, check=True)
     assert "pneumothorax_nlp-test_resnet-1" in (page / "index.html").read_text()
-
-
-def test_finding_or_no_finding_runs_to_its_end(checkout, first_run):
-    whole = yaml.safe_load((ROOT / "editions" / "quick.yaml").read_text())
-    settings = tiny() | {"edition": "tiny_finding"}
-    settings["pneumothorax"] |= {"comparisons": {}}
-    settings["runs"] = {group: {**run, "targets": []} for group, run in settings["runs"].items()}
-    for group in ("finding", "finding_others"):
-        settings["runs"][group] = whole["runs"][group] | {"seeds": [1]}
-    settings["runs"]["controls"] = {**settings["runs"]["controls"], "targets": ["pneumothorax_radiologist"]}
-    settings["splits"]["by_image"]["fractions"] = settings["splits"]["by_patient"]["fractions"] = {
-        "train": 0.5,
-        "valid": 0.2,
-        "test": 0.3,
-    }
-    settings["finding"] |= {"editions": ["tiny_finding"], "splits": whole["finding"]["splits"], "resamples_n": 50}
-    settings["finding"]["desk"] |= {"lists_n": 20, "resamples_n": 20}
-    settings["maps"]["drains"] |= {"targets": [], "seeds": []}
-    settings["maps"] |= {"again": {}, "draws_n": 1, "images_n": 20, "gradient_free_images_n": 5, "resamples_n": 50}
-    settings["maps"]["runs"] = {n: r for n, r in settings["maps"]["runs"].items() if n.startswith("finding")}
-    ran, _ = repro(checkout, settings, "study_finding", "study_maps")
-    assert {f"evaluate_splits@tiny_finding-{s}" for s in settings["finding"]["splits"]} <= ran
-    results = checkout / "results" / "tiny_finding"
-    assert set(pd.read_csv(results / "finding" / "published.csv")["split"]) == {"by_image", "by_patient"}
-    table = pd.read_csv(results / "maps" / "table.csv")
-    assert {"grad_cam", "grad_cam_plus_plus", "occlusion", "centre", "mean box", "lungs"} == set(table["method"])
-    assert set(pd.read_csv(results / "maps" / "sanity.csv")["against"]) == {"weights drawn anew", "labels permuted"}
 
 
 def test_images_label_sets_and_splits_are_versioned(checkout, first_run):
@@ -202,3 +194,31 @@ def test_edition_nih_runs_on_a_tiny_folder_of_the_releases_layout(checkout, firs
     assert len(rejected) + len(chosen) == 112_120, "every row of the release is an image or a rejection"
     back, _ = repro(checkout, tiny(), "train")
     assert not back, "coming back trains nothing"
+
+
+def test_finding_or_no_finding_runs_to_its_end(checkout, first_run):
+    """Last: its cohorts have the names of the tiny edition's, so coming back to that one would pack them again."""
+    whole = yaml.safe_load((ROOT / "editions" / "quick.yaml").read_text())
+    settings = tiny() | {"edition": "tiny_finding"}
+    settings["pneumothorax"] |= {"comparisons": {}}
+    settings["runs"] = {group: {**run, "targets": []} for group, run in settings["runs"].items()}
+    for group in ("finding", "finding_others"):
+        settings["runs"][group] = whole["runs"][group] | {"seeds": [1]}
+    settings["runs"]["controls"] = {**settings["runs"]["controls"], "targets": ["pneumothorax_radiologist"]}
+    settings["splits"]["by_image"]["fractions"] = settings["splits"]["by_patient"]["fractions"] = {
+        "train": 0.5,
+        "valid": 0.2,
+        "test": 0.3,
+    }
+    settings["finding"] |= {"editions": ["tiny_finding"], "splits": whole["finding"]["splits"], "resamples_n": 50}
+    settings["finding"]["desk"] |= {"lists_n": 20, "resamples_n": 20}
+    settings["maps"]["drains"] |= {"targets": [], "seeds": []}
+    settings["maps"] |= {"again": {}, "draws_n": 1, "images_n": 20, "gradient_free_images_n": 5, "resamples_n": 50}
+    settings["maps"]["runs"] = {n: r for n, r in settings["maps"]["runs"].items() if n.startswith("finding")}
+    ran, _ = repro(checkout, settings, "study_finding", "study_maps")
+    assert {f"evaluate_splits@tiny_finding-{s}" for s in settings["finding"]["splits"]} <= ran
+    results = checkout / "results" / "tiny_finding"
+    assert set(pd.read_csv(results / "finding" / "published.csv")["split"]) == {"by_image", "by_patient"}
+    table = pd.read_csv(results / "maps" / "table.csv")
+    assert {"grad_cam", "grad_cam_plus_plus", "occlusion", "centre", "mean box", "lungs"} == set(table["method"])
+    assert set(pd.read_csv(results / "maps" / "sanity.csv")["against"]) == {"weights drawn anew", "labels permuted"}
