@@ -39,7 +39,10 @@ STUDIES = {
             "reading_list.csv",
         ),
     ),
-    "23_maps": ("maps", ("headline.csv", "table.csv", "layers.csv", "located.csv", "sanity.csv", "drains.csv")),
+    "23_maps": (
+        "maps",
+        ("headline.csv", "networks.csv", "table.csv", "layers.csv", "located.csv", "sanity.csv", "drains.csv"),
+    ),
 }
 
 

@@ -116,9 +116,7 @@ def chexpert(root, rng, tested_n=6):
 
 def test_chexpert(release):
     files = chexpert(release, np.random.default_rng(0))
-    settings = edition(
-        "chexpert", splits={"main": {"kind": "by_patient", "fractions": HALVES, "seed": 3}}
-    )
+    settings = edition("chexpert", splits={"main": {"kind": "by_patient", "fractions": HALVES, "seed": 3}})
     cards, split, targets = built(settings)
     assert len(split) == 180, "laterals are left out"
     assert [card["images_n"] for card in cards["chexpert"].values()] == [180] * 3
@@ -157,9 +155,7 @@ def case_tables(settings, split):
 def test_the_labeler_study_runs_on_chexpert(release, monkeypatch):
     """Notebook 21 itself: no visual labeler here, nobody read the training cohort's images, some tests are tiny."""
     chexpert(release, np.random.default_rng(0), tested_n=60)
-    settings = edition(
-        "chexpert", splits={"main": {"kind": "by_patient", "fractions": HALVES, "seed": 3}}
-    )
+    settings = edition("chexpert", splits={"main": {"kind": "by_patient", "fractions": HALVES, "seed": 3}})
     _, split, _ = built(settings)
     case_tables(settings, split)
     monkeypatch.setattr(runs, "ROOT", paths.ROOT)
