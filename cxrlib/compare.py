@@ -159,7 +159,7 @@ class Cells:
             **self._sizes(arm, cohort, test_labels),
             **value._asdict(),
             "seeds_n": len(areas),
-            "seed_range": max(areas) - min(areas),
+            "seed_range": max(areas) - min(areas) if len(areas) > 1 else np.nan,
         }
 
     def difference(self, a, b, cohort, test_labels):
@@ -321,7 +321,7 @@ def auc_table(cells, all_arms, places, test_labels):
     -------
     pandas.DataFrame
         `network, finding, test, scored_against, trained_on, images_n, patients_n, positives_n, estimate, low,
-        high, reason, seeds_n, seed_range`.
+        high, reason, seeds_n, seed_range`; the last is missing where one seed was trained.
     """
     rows = [
         {**_where(arm, place, name), "trained_on": arm.label_set, **cell}

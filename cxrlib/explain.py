@@ -594,7 +594,7 @@ def opacity_slider(image, map_, boxes=None, title="", opacity=0.6, width_px=384)
         f'<figure style="display:inline-block;width:{width_px}px;margin:0 12px 12px 0">'
         f'<figcaption style="font-size:13px">{html.escape(title)}</figcaption>'
         f'<div style="position:relative;width:{width_px}px;height:{round(width_px * height / width)}px">'
-        f'<img alt="radiograph" src="{_embedded(image)}" style="{layer}">'
+        f'<img alt="image under the map" src="{_embedded(image)}" style="{layer}">'
         f'<img alt="saliency map" class="heat" src="{_embedded(_coloured(map_))}" '
         f'style="{layer};opacity:{opacity:g}">'
         f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" style="{layer}">{rectangles}</svg></div>'

@@ -31,6 +31,7 @@ STUDIES = {
         (
             "headline.csv",
             "published.csv",
+            "rescored.csv",
             "curated.csv",
             "table.csv",
             "differences.csv",
