@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 pytestmark = pytest.mark.xdist_group("pipeline")
 
 
-ENCODER = "tiny_encoder"  # a folder of the checkout, see there: reading 3,955 reports with MiniLM takes a minute
+ENCODER = "tiny_encoder"  # which `checkout` makes: to read 3,955 reports with MiniLM takes a minute
 
 
 def tiny(seeds=(1,)):
