@@ -30,14 +30,14 @@ setup: $(if $(filter .venv/bin,$(BIN)),.venv/.ready) ## install everything into 
 	@touch $@
 
 edition: setup ## put editions/EDITION.yaml in force as params.yaml
-	@$(BIN)/python -m cxrlib.editions $(EDITION)
+	@$(BIN)/python -m cxrlib edition $(EDITION)
 
 repro: setup ## run the pipeline (EDITION=nih_mini: another edition)
-	@if [ -n "$(EDITION)" ]; then $(BIN)/python -m cxrlib.editions $(EDITION); fi
+	@if [ -n "$(EDITION)" ]; then $(BIN)/python -m cxrlib edition $(EDITION); fi
 	$(BIN)/dvc repro
 
 replay: setup ## recompute every table from the published predictions: no GPU, no images
-	$(BIN)/python -m cxrlib.replay
+	$(BIN)/python -m cxrlib.commands.replay
 
 test: setup ## lint, unit tests, the committed notebooks re-run and compared
 	$(BIN)/ruff check --quiet .
@@ -50,10 +50,10 @@ lab: setup ## open the notebooks
 	$(BIN)/jupyter lab --notebook-dir . notebooks/00_tour.ipynb
 
 site: setup ## render the executed notebooks to site/index.html
-	$(BIN)/python -m cxrlib.site
+	$(BIN)/python -m cxrlib.commands.site
 
 readme: setup ## put the headline tables into README.md
-	$(BIN)/python -m cxrlib.readme
+	$(BIN)/python -m cxrlib.commands.readme
 
 lock: ## resolve pyproject.toml anew into requirements.txt
 	bash tools/lock.sh

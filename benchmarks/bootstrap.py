@@ -6,7 +6,7 @@ import time
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from cxrlib import stats
+from cxrlib.statistics import accuracy, resampling
 
 IMAGES_N, PATIENTS_N, FINDINGS_N, RESAMPLES_N = 25_596, 2_797, 14, 2_000
 SLOW_N = 3  # resamples that the plain loop is timed on; its time grows with their number
@@ -37,9 +37,9 @@ def main():
     rng = np.random.default_rng(0)
     patient, label, score = test_set(rng)
     start = time.perf_counter()
-    resamples = stats.patient_resamples(patient, RESAMPLES_N, rng)
+    resamples = resampling.patient_resamples(patient, RESAMPLES_N, rng)
     fast = [
-        stats.auc(label[:, k], score[0, :, k], resamples) - stats.auc(label[:, k], score[1, :, k], resamples)
+        accuracy.auc(label[:, k], score[0, :, k], resamples) - accuracy.auc(label[:, k], score[1, :, k], resamples)
         for k in range(FINDINGS_N)
     ]
     ours = time.perf_counter() - start
@@ -49,7 +49,7 @@ def main():
     apart = max(np.abs(f[:SLOW_N] - s).max() for f, s in zip(fast, slow, strict=True))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{RESAMPLES_N} resamples x {FINDINGS_N} findings x 2 models, {IMAGES_N} images, {PATIENTS_N} patients")
-    print(f"cxrlib.stats.auc            {ours:10.1f} s   peak memory of the process {memory:.2f} GiB")
+    print(f"cxrlib.statistics.accuracy.auc            {ours:10.1f} s   peak memory of the process {memory:.2f} GiB")
     print(f"scikit-learn, row by row    {theirs:10.1f} s   from {SLOW_N} resamples")
     print(f"ratio {theirs / ours:.0f}; largest difference between the two {apart:.1e}")
 

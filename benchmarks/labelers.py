@@ -14,16 +14,18 @@ import resource
 import sys
 import time
 
-from cxrlib import openi, progress, rules
+from cxrlib.base import progress
+from cxrlib.labelers import lexicon, rules
+from cxrlib.releases import openi_reports
 
 
 def spellings(words):
     """Return finding to its phrases as plain words: without `...`, and with the endings that `*` has in `words`."""
     found = {}
-    for finding in rules.FINDINGS:
+    for finding in rules.LABELED_FINDINGS:
         if finding == "no_finding":
             continue
-        kinds = rules.read_phrases(rules.PHRASES / "findings" / f"{finding}.txt", rules.FINDING_KINDS)
+        kinds = lexicon.read_phrases(lexicon.PHRASES / "findings" / f"{finding}.txt", lexicon.FINDING_KINDS)
         found[finding] = set()
         for phrase in kinds["present"]:
             if "..." in phrase:
@@ -110,10 +112,10 @@ def memory_mib():
 
 def main():
     reports_n = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
-    texts = [report.text for report in openi.read()]
+    texts = [report.text for report in openi_reports.read_reports()]
     words = sorted({w for text in texts for w in re.findall(r"[a-z]+", text.lower())})
     phrases = spellings(words)
-    labeler = rules.Labeler()
+    labeler = rules.RuleLabeler()
     remembered = rules.REMEMBERED
     rules.REMEMBERED = 0
     bare = timed("rules, no sentence remembered", lambda: [labeler.labels(t) for t in texts], len(texts))

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from packing import measure, packed_pixels, real_images, show
 
-from cxrlib import torchvision_fix, training  # noqa: F401 (torchvision_fix must come before torchxrayvision)
+from cxrlib.base import torchvision_fix  # noqa: F401 (must come before torchxrayvision)
+from cxrlib.networks.batches import StoreLoader
 
 # isort: split
 import torchxrayvision as xrv
@@ -50,7 +51,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         pixels = packed_pixels(Path(folder), SIZE_PX, STORE_N)
         rows = np.random.default_rng(0).permutation(STORE_N)
-        store = training.StoreLoader(pixels, rows, np.zeros((STORE_N, 14)), BATCH)
+        store = StoreLoader(pixels, rows, np.zeros((STORE_N, 14)), BATCH)
         xrv_loader = torchxrayvision_loader(files)
         in_process, with_workers = fastai_loader(files, 0), fastai_loader(files, 2)
         rates = measure(

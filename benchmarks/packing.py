@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxrlib import cohorts, paths
-from cxrlib.store import open_store
+from cxrlib.base import paths
+from cxrlib.cohorts import packing, sources, store
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -71,13 +71,13 @@ def nih_source(folder, size_px, copies=1):
     for name, file in zip(table.index, files * copies, strict=True):
         (folder / "images" / name).symlink_to(file.resolve())
     table.to_csv(folder / "Data_Entry_2017_v2020.csv", index_label="Image Index")
-    return cohorts.nih(size_px=size_px, folder=folder)
+    return sources.nih(size_px=size_px, folder=folder)
 
 
 def packed_pixels(folder, size_px, images_n):
     """Pack the real images, repeat them to `images_n`, and return these memory-mapped as a store is."""
-    cohorts.pack(nih_source(folder, size_px), folder / "store", folder / "work", size_px=size_px)
-    pixels = open_store(folder / "store").images
+    packing.pack(nih_source(folder, size_px), folder / "store", folder / "work", size_px=size_px)
+    pixels = store.open_store(folder / "store").images
     np.save(folder / "repeated.npy", pixels[np.arange(images_n) % len(pixels)])
     return np.load(folder / "repeated.npy", mmap_mode="r")
 
@@ -100,7 +100,7 @@ def main():
             return len(pool.map(decode, files, chunksize=16))
 
         def pack():
-            cohorts.pack(source, folder / "store", folder / "work", size_px=224)
+            packing.pack(source, folder / "store", folder / "work", size_px=224)
             return len(files)
 
         rates = measure(

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from packing import measure, packed_pixels, show
 
-from cxrlib import training
+from cxrlib.networks import architectures, training
+from cxrlib.networks.batches import StoreLoader, device
 
 BATCH, FINDINGS_N = 64, 14
 CASES = (("test_resnet", 64, 4096), ("resnet18", 128, 512))  # network, size in pixels, images in an epoch
@@ -16,8 +17,8 @@ CASES = (("test_resnet", 64, 4096), ("resnet18", 128, 512))  # network, size in 
 
 def trainer(architecture):
     """Return a function that does one step a batch and returns how many images it saw."""
-    network, _ = training.create_network(architecture, FINDINGS_N)
-    network.to(training.device(), memory_format=torch.channels_last).train()
+    network, _ = architectures.create_network(architecture, FINDINGS_N)
+    network.to(device(), memory_format=torch.channels_last).train()
     loss = training.MaskedBCE(np.ones(FINDINGS_N))
     optimizer = torch.optim.AdamW(network.parameters())
 
@@ -42,7 +43,7 @@ def compare(architecture, size_px, images_n):
         pixels = packed_pixels(Path(folder), size_px, images_n)
         rng = np.random.default_rng(0)
         feed = pixels, rng.permutation(images_n), rng.integers(0, 2, (images_n, FINDINGS_N)), BATCH
-        plain, augmented = training.StoreLoader(*feed), training.StoreLoader(*feed, shuffle_seed=0, flip=True)
+        plain, augmented = StoreLoader(*feed), StoreLoader(*feed, shuffle_seed=0, flip=True)
         batch = next(iter(plain))
         run = trainer(architecture)
         return measure(

@@ -21,11 +21,11 @@ def cxr_data():
 @pytest.fixture
 def label_tables():
     """The published label tables that no package has; unless all are here the test is skipped."""
-    from cxrlib import catalogue
+    from cxrlib.releases import catalogue
 
     missing = [name for name in catalogue.names() if not catalogue.available(name)]
     if missing:
-        pytest.skip(f"tables of {', '.join(missing)} are not here: python -m cxrlib.fetch says where from")
+        pytest.skip(f"tables of {', '.join(missing)} are not here: cxr fetch says where from")
 
 
 def pytest_configure():

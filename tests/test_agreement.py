@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import fleiss_kappa
 
-from cxrlib import agreement, stats
+from cxrlib.statistics import agreement, resampling
 
 
 def readings(truth, sensitivity, specificity, rng, missing=0.0):
@@ -77,7 +77,7 @@ def test_pairwise_kappa_is_sklearns(panel):
 
 def test_replicates_are_what_repeated_images_give(panel):
     counts = agreement.tally(panel, "mass")
-    resamples = stats.patient_resamples(np.arange(300) // 3, 10, np.random.default_rng(0))
+    resamples = resampling.patient_resamples(np.arange(300) // 3, 10, np.random.default_rng(0))
     for measure in (agreement.krippendorff_alpha, agreement.fleiss_kappa):
         got = measure(counts, resamples)
         for b, weights in enumerate(resamples.weights()):

@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, cohen_kappa_score, roc_auc_score
 
-from cxrlib import audit, catalogue, labelsets, score, stats
+from cxrlib.base import own_tables, vocabulary
+from cxrlib.releases import catalogue
+from cxrlib.statistics import intervals
+from cxrlib.studies import auditing, scoring
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def test_rates_are_those_of_the_shared_images(world):
     reference, reports, _, images = world
     reference = reference.copy()
     reference.loc["i000":"i009", "mass"] = np.nan
-    table = audit.against(reference, reports[50:], images, 200, np.random.default_rng(0))
+    table = auditing.against(reference, reports[50:], images, 200, np.random.default_rng(0))
     mass = table[table["finding"] == "mass"].set_index("measure")
     a, b = reference["mass"][50:], reports["mass"][50:]
     assert mass["estimate"]["kappa"] == pytest.approx(cohen_kappa_score(a, b))
@@ -52,7 +55,7 @@ def test_rates_are_those_of_the_shared_images(world):
 def test_a_group_that_differs_is_found_and_tiny_groups_get_no_interval(world):
     reference, reports, _, images = world
     images = images.assign(view=np.where(np.arange(900) < 8, "LL", images["view"]))
-    table = audit.against(reference, reports, images, 400, np.random.default_rng(0), by=["view", "sex"])
+    table = auditing.against(reference, reports, images, 400, np.random.default_rng(0), by=["view", "sex"])
     found = table[(table["finding"] == "mass") & (table["measure"] == "sensitivity")].set_index(["by", "group"])
     assert found.loc[("view",), "p_holm"].min() < 0.05 < found.loc[("sex",), "p_holm"].min()
     tiny = found.loc["view", "LL"]
@@ -62,7 +65,7 @@ def test_a_group_that_differs_is_found_and_tiny_groups_get_no_interval(world):
 
 def test_groups():
     images = pd.DataFrame({"age": [0, 17, 18, 74, 75, 101, None], "follow_up_number": [0, 1, 4, 5, 10, 99, None]})
-    found = audit.groups(images)
+    found = auditing.groups(images)
     assert found["age_band"].fillna("").tolist() == ["0-17", "0-17", "18-39", "60-74", "75+", "75+", ""]
     assert found["follow_up"].fillna("").tolist()[:6] == ["first", "2nd-5th", "2nd-5th", "6th-10th", "later", "later"]
     assert found["view"].isna().all()
@@ -70,17 +73,17 @@ def test_groups():
 
 def test_scores_are_sklearns(world):
     reference, _, (s, _), images = world
-    table = score.table(reference, s, images, 100, np.random.default_rng(0), by=["sex"])
+    table = scoring.table(reference, s, images, 100, np.random.default_rng(0), by=["sex"])
     whole = table[(table["finding"] == "mass") & (table["by"] == "all")].set_index("measure")["estimate"]
     y, p = reference["mass"], s["mass"]
     assert whole["auc"] == pytest.approx(roc_auc_score(y, p))
     assert whole["average_precision"] == pytest.approx(average_precision_score(y, p))
     assert whole["brier"] == pytest.approx(brier_score_loss(y, p))
-    assert set(whole.index) == set(score.measures(0.9))
+    assert set(whole.index) == set(scoring.measures(0.9))
     women = table[(table["finding"] == "mass") & (table["group"] == "F")].iloc[0]
     inside = (images["sex"] == "F").to_numpy()
     assert women["estimate"] == pytest.approx(roc_auc_score(y[inside], p[inside]))
-    raw = score.table(reference, s * 3 - 1, images, 50, np.random.default_rng(0))
+    raw = scoring.table(reference, s * 3 - 1, images, 50, np.random.default_rng(0))
     raw = raw[raw["finding"] == "mass"].set_index("measure")
     assert raw["estimate"]["auc"] == whole["auc"] and np.isnan(raw["estimate"]["brier"])
     assert raw["reason"]["brier"] == "scores lie outside [0, 1]"
@@ -88,12 +91,12 @@ def test_scores_are_sklearns(world):
 
 def test_models_are_compared_on_the_images_that_both_scored(world):
     reference, _, (a, b), images = world
-    found = score.compared(reference, a, b[100:], images, 200, np.random.default_rng(0)).set_index("finding")
+    found = scoring.compared(reference, a, b[100:], images, 200, np.random.default_rng(0)).set_index("finding")
     y = reference["mass"][100:]
     gap = roc_auc_score(y, a["mass"][100:]) - roc_auc_score(y, b["mass"][100:])
     assert found["estimate"]["mass"] == pytest.approx(gap) and found["images_n"]["mass"] == 800
     assert found["p"]["mass"] < 0.05 and 0 < found["smallest"]["mass"] < 0.2
-    np.testing.assert_allclose(found["p_holm"], stats.holm(found["p"]))
+    np.testing.assert_allclose(found["p_holm"], intervals.holm(found["p"]))
 
 
 # --- CSVs -----------------------------------------------------------------------------------------------------
@@ -104,13 +107,15 @@ def test_a_csv_in_anyones_spelling(tmp_path):
     path.write_text(
         "Image Index,Patient ID,prob_Pleural_Thickening,Prob_Mass,Mass,note\na.png,7,0.25,,1,x\nb.png,8,0.5,1.5,0,y\n"
     )
-    table, images, notes = labelsets.read_own(path, scores=True)
+    table, images, notes = own_tables.read_own(path, scores=True)
     assert list(table) == ["image_id", "pleural_thickening", "mass"] and np.isnan(table["mass"][0])
     assert images["patient_id"].tolist() == ["7", "8"] and notes == [
         f"columns of {path} that are not read: Mass, note"
     ]
-    assert labelsets.finding_named("Pleural Effusion") == labelsets.finding_named("Effusion") == "effusion"
-    assert labelsets.finding_named("Nodule/Mass") == "nodule_or_mass" and labelsets.finding_named("nonsense") is None
+    assert vocabulary.finding_named("Pleural Effusion") == vocabulary.finding_named("Effusion") == "effusion"
+    assert (
+        vocabulary.finding_named("Nodule/Mass") == "nodule_or_mass" and vocabulary.finding_named("nonsense") is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,7 +136,7 @@ def test_a_wrong_csv_is_named(tmp_path, text, scores, message):
     path = tmp_path / "mine.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        labelsets.read_own(path, scores)
+        own_tables.read_own(path, scores)
 
 
 def run(command, *arguments):
@@ -144,7 +149,7 @@ def test_the_commands(world, tmp_path, capsys):
     for name, table in (("reference", reference), ("reports", reports), ("a", a), ("b", b)):
         table.join(images).to_csv(tmp_path / f"{name}.csv")
     run(
-        audit,
+        auditing,
         tmp_path / "reference.csv",
         tmp_path / "reports.csv",
         "--by",
@@ -156,7 +161,7 @@ def test_the_commands(world, tmp_path, capsys):
     )
     assert set(pd.read_csv(tmp_path / "audit.csv")["by"]) == {"all", "view"}
     options = ["--labels", tmp_path / "reference.csv", "--compare", tmp_path / "b.csv", "--resamples", 50]
-    run(score, tmp_path / "a.csv", *options, "--by", "sex", "--out", tmp_path)
+    run(scoring, tmp_path / "a.csv", *options, "--by", "sex", "--out", tmp_path)
     assert len(pd.read_csv(tmp_path / "differences.csv")) == 2
     assert roc_auc_score(reference["mass"], a["mass"]) == pytest.approx(
         pd.read_csv(tmp_path / "scores.csv")
@@ -172,23 +177,23 @@ def test_the_commands_say_what_is_wrong(world, tmp_path):
     reference.to_csv(tmp_path / "reference.csv")
     a.set_axis([f"x{k}" for k in range(900)]).rename_axis("image_id").to_csv(tmp_path / "others.csv")
     with pytest.raises(SystemExit, match="neither a CSV"):
-        run(audit, "nonsense", tmp_path / "reference.csv")
+        run(auditing, "nonsense", tmp_path / "reference.csv")
     with pytest.raises(SystemExit, match="No image id is on both sides"):
-        run(score, tmp_path / "others.csv", "--labels", tmp_path / "reference.csv")
+        run(scoring, tmp_path / "others.csv", "--labels", tmp_path / "reference.csv")
     with pytest.raises(SystemExit, match="several readers"):
-        run(audit, "vindr_readers", tmp_path / "reference.csv")
+        run(auditing, "vindr_readers", tmp_path / "reference.csv")
     with pytest.raises(SystemExit, match="No image id is on both sides"):
-        run(audit, "google_adjudicated", "siim", "--resamples", 20)
+        run(auditing, "google_adjudicated", "siim", "--resamples", 20)
 
 
 # --- published numbers ----------------------------------------------------------------------------------------
 
 
 def test_google_test_against_the_reports():
-    google, reports = catalogue.read("google_adjudicated"), catalogue.read("nih_reports")
+    google, reports = catalogue.read_release("google_adjudicated"), catalogue.read_release("nih_reports")
     truth = google.table.set_index("image_id")[(google.images["part"] == "test").to_numpy()]
     images = google.images[google.images["image_id"].isin(truth.index)]
-    table = audit.against(
+    table = auditing.against(
         truth, reports.table.set_index("image_id"), images, 100, np.random.default_rng(0), ["pneumothorax"]
     ).set_index("measure")
     assert table.iloc[0][["tp", "fp", "fn", "tn"]].tolist() == [97, 103, 98, 1664]
@@ -206,7 +211,7 @@ def test_a_rate_of_nothing_gets_an_exact_interval_and_no_test():
     truth = np.zeros(n)
     truth[600:] = 1
     frames = [pd.DataFrame({"mass": x}, images["image_id"]) for x in (truth, called)]
-    table = audit.against(*frames, images, 200, np.random.default_rng(0), by=["sex"])
+    table = auditing.against(*frames, images, 200, np.random.default_rng(0), by=["sex"])
     row = table[(table["group"] == "F") & (table["measure"] == "specificity")].iloc[0]
     assert row["estimate"] == row["high"] == 1 and row["low"] == pytest.approx(0.025 ** (1 / 31))
     assert np.isnan(row["p"]) and "every resample" in row["reason"]
@@ -216,10 +221,10 @@ def test_scores_on_few_positives_get_no_interval(world):
     reference, _, (a, b), images = world
     rare = reference.assign(hernia=0.0)
     rare.loc[["i000", "i001", "i002"], "hernia"] = 1
-    found = score.table(rare, a, images, 50, np.random.default_rng(0)).set_index(["finding", "measure"])
+    found = scoring.table(rare, a, images, 50, np.random.default_rng(0)).set_index(["finding", "measure"])
     assert np.isnan(found["low"]["hernia", "auc"]) and "3 patients" in found["reason"]["hernia", "auc"]
     assert np.isfinite(found["low"]["hernia", "brier"])
-    both = score.compared(rare, a, b, images, 50, np.random.default_rng(0)).set_index("finding")
+    both = scoring.compared(rare, a, b, images, 50, np.random.default_rng(0)).set_index("finding")
     assert np.isnan(both.loc["hernia", ["p", "p_holm", "delong_p"]].astype(float)).all()
     assert np.isfinite(both.loc["mass", "p"])
 
@@ -227,15 +232,15 @@ def test_scores_on_few_positives_get_no_interval(world):
 def test_what_both_sides_know_of_images_is_put_together():
     mine = pd.DataFrame({"image_id": ["a", "b"], "patient_id": ["1", "2"], "view": pd.NA, "sex": pd.NA, "age": pd.NA})
     theirs = mine.assign(patient_id="9", view="PA")
-    got = audit.merged(mine.assign(follow_up_number=pd.NA), theirs.assign(follow_up_number=pd.NA))
+    got = auditing.merged(mine.assign(follow_up_number=pd.NA), theirs.assign(follow_up_number=pd.NA))
     assert got["patient_id"].tolist() == ["1", "2"] and got["view"].tolist() == ["PA", "PA"]
 
 
 def test_ids_match_without_their_ending(world):
     table = pd.DataFrame({"mass": [1.0, 0.0]}, pd.Index(["x1", "x3"], name="image_id"))
-    assert audit.matched(table, ["x1.png", "x2.png"]).index.tolist() == ["x1.png"]
+    assert auditing.matched(table, ["x1.png", "x2.png"]).index.tolist() == ["x1.png"]
     with pytest.raises(ValueError, match="No image id is on both sides"):
-        audit.matched(table, ["y.png"])
+        auditing.matched(table, ["y.png"])
 
 
 def test_blanks_count_as_asked(tmp_path, capsys):
@@ -243,9 +248,9 @@ def test_blanks_count_as_asked(tmp_path, capsys):
     (tmp_path / "b.csv").write_text(
         "image_id,mass\n" + "".join(f"i{k},{'1' if k % 4 == 1 else ''}\n" for k in range(60))
     )
-    run(audit, tmp_path / "a.csv", tmp_path / "b.csv", "--resamples", 20)
+    run(auditing, tmp_path / "a.csv", tmp_path / "b.csv", "--resamples", 20)
     assert "45 of 60 images have no label" in capsys.readouterr().out
-    run(audit, tmp_path / "a.csv", tmp_path / "b.csv", "--resamples", 20, "--blank", "absent", "--out", tmp_path)
+    run(auditing, tmp_path / "a.csv", tmp_path / "b.csv", "--resamples", 20, "--blank", "absent", "--out", tmp_path)
     assert pd.read_csv(tmp_path / "audit.csv")["images_n"].iloc[0] == 60
 
 
@@ -255,15 +260,15 @@ def test_blanks_count_as_asked(tmp_path, capsys):
 def test_wrong_options_are_refused(tmp_path, capsys, option, message):
     (tmp_path / "a.csv").write_text("image_id,mass\na,0.4\n")
     with pytest.raises(SystemExit):
-        run(score, tmp_path / "a.csv", "--labels", "nih_reports", *option)
+        run(scoring, tmp_path / "a.csv", "--labels", "nih_reports", *option)
     assert message in capsys.readouterr().err
 
 
 def test_ages_and_sexes_as_others_write_them(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("image_id,Patient Age,Patient Gender,mass\na,058Y,Male,1\nb,7,F,0\n")
-    _, images, _ = labelsets.read_own(path)
+    _, images, _ = own_tables.read_own(path)
     assert images["age"].tolist() == [58, 7] and images["sex"].tolist() == ["M", "F"]
     path.write_text("image_id,age,mass\na,old,1\n")
     with pytest.raises(ValueError, match="line 2: age is 'old'"):
-        labelsets.read_own(path)
+        own_tables.read_own(path)

@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from cxrlib import bert, stats, visual
+from cxrlib.base import torchvision_fix  # noqa: F401 (must come before transformers)
+from cxrlib.labelers import bert, chexbert, report_network, visual
+from cxrlib.statistics import accuracy
 
 # isort: split
-from transformers import BertConfig, BertModel
+from transformers import AutoTokenizer, BertConfig, BertModel
 
 TINY = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
 TEXTS = [
@@ -21,13 +23,13 @@ TEXTS = [
 @pytest.fixture
 def tiny(monkeypatch):
     """Load a two-layer BERT with seeded weights wherever an encoder is asked for; the real tokenizer."""
-    tokenizer = bert.AutoTokenizer.from_pretrained(bert.encoder_path("minilm"))
+    tokenizer = AutoTokenizer.from_pretrained(report_network.encoder_path("minilm"))
 
     def load(name):
         torch.manual_seed(0)
         return BertModel(TINY), tokenizer, "mean"
 
-    monkeypatch.setattr(bert, "load_encoder", load)
+    monkeypatch.setattr(report_network, "load_encoder", load)
     return tokenizer
 
 
@@ -41,7 +43,7 @@ def labels():
     return pd.DataFrame(rows)
 
 
-FAST = bert.Settings(epochs=12, batch_size=8, learning_rate=2e-3, seed=1)
+FAST = report_network.LessonSettings(epochs=12, batch_size=8, learning_rate=2e-3, seed=1)
 
 
 def test_class_numbers():
@@ -95,35 +97,37 @@ def test_people_correct_the_rules(tiny):
 
 def test_lower_layers_stay_as_they_are():
     torch.manual_seed(0)
-    network = bert.ReportNetwork(BertModel(TINY), 3, trained_layers=1)
+    network = report_network.ReportNetwork(BertModel(TINY), 3, trained_layers=1)
     whole = {k: v.clone() for k, v in network.lower.state_dict().items()}
     tokens = [np.arange(5, 5 + n) for n in (3, 9, 4, 7)]
-    before = bert.logits_of(network, tokens)
-    bert.fit(network, tokens, np.ones((4, 3)), bert.soft_loss, bert.Settings(2, 2, 1e-3, 1))
+    before = report_network.logits_of(network, tokens)
+    report_network.fit(
+        network, tokens, np.ones((4, 3)), report_network.soft_loss, report_network.LessonSettings(2, 2, 1e-3, 1)
+    )
     assert all((v == whole[k]).all() for k, v in network.lower.state_dict().items())
-    assert (bert.logits_of(network, tokens) > before).all(), "the rest has learned"
+    assert (report_network.logits_of(network, tokens) > before).all(), "the rest has learned"
     with pytest.raises(ValueError, match="trained_layers is 3; this encoder has 2"):
-        bert.ReportNetwork(BertModel(TINY), 3, trained_layers=3)
+        report_network.ReportNetwork(BertModel(TINY), 3, trained_layers=3)
 
 
 def test_splitting_an_encoder_changes_nothing():
     torch.manual_seed(0)
     encoder = BertModel(TINY)
     tokens = [np.arange(5, 5 + n) for n in (3, 9, 4)]
-    whole = bert.ReportNetwork(encoder, 2)
-    expected = bert.logits_of(whole, tokens)
+    whole = report_network.ReportNetwork(encoder, 2)
+    expected = report_network.logits_of(whole, tokens)
     head = {k: v.clone() for k, v in whole.head.state_dict().items()}
-    split = bert.ReportNetwork(encoder, 2, trained_layers=1)
+    split = report_network.ReportNetwork(encoder, 2, trained_layers=1)
     split.head.load_state_dict(head)
-    np.testing.assert_allclose(bert.logits_of(split, tokens), expected, atol=1e-5)
+    np.testing.assert_allclose(report_network.logits_of(split, tokens), expected, atol=1e-5)
 
 
 def test_a_labeler_is_saved_and_loaded(tmp_path):
     folder = tmp_path / "encoder"
     torch.manual_seed(0)
     BertModel(TINY).save_pretrained(folder)
-    bert.AutoTokenizer.from_pretrained(bert.encoder_path("minilm")).save_pretrained(folder)
-    settings = bert.Settings(1, 16, 1e-3, 1)
+    AutoTokenizer.from_pretrained(report_network.encoder_path("minilm")).save_pretrained(folder)
+    settings = report_network.LessonSettings(1, 16, 1e-3, 1)
     labeler, _ = bert.train(TEXTS, labels(), settings, encoder=str(folder), trained_layers=1)
     labeler.save(tmp_path / "saved")
     back = bert.BertLabeler.load(tmp_path / "saved")
@@ -141,7 +145,7 @@ def test_an_encoder_that_cannot_be_had_is_named(monkeypatch):
     with pytest.raises(
         ValueError, match="neither a folder here nor to be had from the hub; `minilm` needs no network"
     ):
-        bert.load_encoder("nobody/nothing")
+        report_network.load_encoder("nobody/nothing")
 
 
 # --- CheXbert's checkpoint ----------------------------------------------------------------------------------------
@@ -150,7 +154,7 @@ def test_an_encoder_that_cannot_be_had_is_named(monkeypatch):
 def checkpoint(path, **changes):
     """Write a tiny checkpoint as CheXbert's authors store theirs; return its weights."""
     torch.manual_seed(3)
-    network = bert.ChexbertNetwork(TINY)
+    network = chexbert.ChexbertNetwork(TINY)
     state = {f"module.{k}": v for k, v in network.state_dict().items()}
     state["module.bert.embeddings.position_ids"] = torch.arange(512)[None]
     state |= changes
@@ -160,12 +164,12 @@ def checkpoint(path, **changes):
 
 def test_chexberts_checkpoint_loads(tmp_path):
     network = checkpoint(tmp_path / "chexbert.pth").eval()
-    labeler = bert.load_chexbert(tmp_path / "chexbert.pth", config=TINY)
+    labeler = chexbert.load_chexbert(tmp_path / "chexbert.pth", config=TINY)
     got = labeler.read_many(TEXTS[:6])
-    assert list(got) == list(bert.CHEXBERT_ORDER) and set(got["no_finding"].dropna()) <= {1.0}
-    ids = torch.as_tensor(bert.tokenize(labeler.tokenizer, TEXTS[:1])[0])[None]
+    assert list(got) == list(chexbert.CHEXBERT_ORDER) and set(got["no_finding"].dropna()) <= {1.0}
+    ids = torch.as_tensor(report_network.tokenize(labeler.tokenizer, TEXTS[:1])[0])[None]
     heads = [h.argmax(-1).item() for h in network(ids, torch.ones_like(ids))]
-    want = np.asarray(bert.CLASSES)[heads]
+    want = np.asarray(report_network.CLASSES)[heads]
     np.testing.assert_array_equal(got.iloc[0].to_numpy(), want.astype(np.float32))
 
 
@@ -179,15 +183,15 @@ def test_chexberts_checkpoint_loads(tmp_path):
 def test_a_file_that_is_not_chexberts_is_named(tmp_path, changes, message):
     checkpoint(tmp_path / "chexbert.pth", **changes)
     with pytest.raises(ValueError, match=message):
-        bert.load_chexbert(tmp_path / "chexbert.pth", config=TINY)
+        chexbert.load_chexbert(tmp_path / "chexbert.pth", config=TINY)
 
 
 def test_a_file_that_is_no_checkpoint_at_all(tmp_path):
     with pytest.raises(FileNotFoundError, match="given out by its authors"):
-        bert.load_chexbert(tmp_path / "none.pth")
+        chexbert.load_chexbert(tmp_path / "none.pth")
     (tmp_path / "x.pth").write_text("hello")
     with pytest.raises(ValueError, match="not a file of weights"):
-        bert.load_chexbert(tmp_path / "x.pth")
+        chexbert.load_chexbert(tmp_path / "x.pth")
 
 
 # --- the visual labeler -------------------------------------------------------------------------------------------
@@ -228,13 +232,13 @@ def test_decisions_are_made_out_of_fold():
     y.iloc[:10] = np.nan
     made = visual.decisions(x, y, patient)
     there = y["mass"].notna().to_numpy()
-    inside = stats.auc(y["mass"][there], made.scores(x)[there, 0])
-    outside = stats.auc(y["mass"][there], made.held_out[there, 0])
+    inside = accuracy.auc(y["mass"][there], made.scores(x)[there, 0])
+    outside = accuracy.auc(y["mass"][there], made.held_out[there, 0])
     assert inside > 0.9 > 0.75 > outside and np.isfinite(made.held_out).all()
     half = made.decide(made.held_out, at_half=True)["mass"]
     np.testing.assert_array_equal(half, made.held_out[:, 0] >= 0)
-    best = stats.f1(y["mass"][there], made.decide(made.held_out)["mass"][there])
-    assert best >= stats.f1(y["mass"][there], half[there])
+    best = accuracy.f1(y["mass"][there], made.decide(made.held_out)["mass"][there])
+    assert best >= accuracy.f1(y["mass"][there], half[there])
 
 
 def test_features_of_a_labelers_output_and_of_a_teacher():
@@ -249,9 +253,12 @@ def test_features_of_a_labelers_output_and_of_a_teacher():
 
 def test_a_question_is_not_read():
     text = "INDICATION: Rule out pneumothorax.\nCOMPARISON: None.\nFINDINGS: Small effusion.\nIMPRESSION: Effusion."
-    assert bert.what_is_read(text) == "FINDINGS: Small effusion.\nIMPRESSION: Effusion."
-    assert bert.what_is_read("Clinical history: fall\n\nLungs clear.") == "Clinical history: fall\n\nLungs clear."
-    assert bert.what_is_read("No effusion.") == "No effusion."
+    assert report_network.what_is_read(text) == "FINDINGS: Small effusion.\nIMPRESSION: Effusion."
+    assert (
+        report_network.what_is_read("Clinical history: fall\n\nLungs clear.")
+        == "Clinical history: fall\n\nLungs clear."
+    )
+    assert report_network.what_is_read("No effusion.") == "No effusion."
 
 
 def test_corrected_loss_lies_between_present_alone_and_four_classes(monkeypatch):

@@ -9,7 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import catalogue, labelsets, noise, paths, splits, stats
+from cxrlib.base import paths, vocabulary
+from cxrlib.base.label_tables import CARD_FIELDS, check
+from cxrlib.cohorts import splits
+from cxrlib.releases import catalogue, chexpert, google, owner_tables, pixels
+from cxrlib.releases.nih import read_nih_boxes, read_nih_entries
+from cxrlib.releases.openi import OPENI_GOLD_WHOLE
+from cxrlib.statistics import accuracy, noise
 
 NAN = float("nan")
 IN_PACKAGE = [name for name, entry in catalogue.ENTRIES.items() if not entry.labels]
@@ -23,7 +29,7 @@ def read():
 
     def once(name):
         if name not in found:
-            found[name] = catalogue.read(name)
+            found[name] = catalogue.read_release(name)
         return found[name]
 
     return once
@@ -78,15 +84,15 @@ def rows(found, *findings):
 
 def check_contract(found):
     readers = catalogue.ENTRIES[found.name].readers
-    labelsets.check(found.table, found.name, readers)
+    check(found.table, found.name, readers)
     assert ("reader_id" in found.table) == readers == (found.card["readers_n"] > 0)
     findings = found.table.columns.difference(["image_id", "reader_id"])
     assert (found.table[findings].dtypes == np.float32).all()
-    assert tuple(found.images.columns[:6]) == catalogue.IMAGE_COLUMNS and found.images["image_id"].is_unique
+    assert tuple(found.images.columns[:6]) == owner_tables.RELEASE_COLUMNS and found.images["image_id"].is_unique
     assert set(found.images["image_id"]) == set(found.table["image_id"])
-    assert {*labelsets.CARD_FIELDS, "pixels", "images_n", "readers_n", "counts"} == set(found.card)
-    assert all(found.card[field] for field in labelsets.CARD_FIELDS)
-    assert found.card["images_n"] == len(found.images) and found.card["pixels"] == catalogue.PIXELS[found.name]
+    assert {*CARD_FIELDS, "pixels", "images_n", "readers_n", "counts"} == set(found.card)
+    assert all(found.card[field] for field in CARD_FIELDS)
+    assert found.card["images_n"] == len(found.images) and found.card["pixels"] == pixels.PIXELS[found.name]
     for finding, counts in found.card["counts"].items():
         assert sum(counts.values()) == len(found.table), finding
     assert found.notes and all(note.endswith(".") and "  " not in note for note in found.notes)
@@ -101,53 +107,53 @@ def test_entries_in_the_package_keep_the_contract(read, name):
 
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_entries_elsewhere_keep_the_contract(label_tables, read, name):
-    assert catalogue.available(name) and f"python -m cxrlib.fetch {name}" in catalogue.where(name)
+    assert catalogue.available(name) and f"cxr fetch {name}" in catalogue.where(name)
     check_contract(read(name))
 
 
 def test_every_entry_has_a_family_and_the_vocabulary_has_no_double():
-    assert set(catalogue.names()) <= set(catalogue.PIXELS)
-    members = [m for family, members in catalogue.SAME_PIXELS.items() for m in (family, *members)]
+    assert set(catalogue.names()) <= set(pixels.PIXELS)
+    members = [m for family, members in pixels.SAME_PIXELS.items() for m in (family, *members)]
     assert len(set(members)) == len(members), "no member is in two families"
-    assert len(set(labelsets.VOCABULARY)) == len(labelsets.VOCABULARY)
+    assert len(set(vocabulary.VOCABULARY)) == len(vocabulary.VOCABULARY)
 
 
 def test_unknown_and_missing(labels):
-    for call in (catalogue.read, catalogue.available, catalogue.where):
+    for call in (catalogue.read_release, catalogue.available, catalogue.where):
         with pytest.raises(ValueError, match="no published label set 'rnsa'; there are nih_reports, "):
             call("rnsa")
     for name in ELSEWHERE:
         assert not catalogue.available(name)
-        with pytest.raises(FileNotFoundError, match=f"{name!r} is not here: .*`python -m cxrlib.fetch {name}`"):
-            catalogue.read(name)
-    with pytest.raises(FileNotFoundError, match=r"cxrlib\.fetch chexpert_test_models"):
-        catalogue.chexpert_test_models()
+        with pytest.raises(FileNotFoundError, match=f"{name!r} is not here: .*`cxr fetch {name}`"):
+            catalogue.read_release(name)
+    with pytest.raises(FileNotFoundError, match=r"cxr fetch chexpert_test_models"):
+        chexpert.chexpert_test_models()
 
 
 # --- pixels ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("train", ["nih", *catalogue.SAME_PIXELS["nih"]])
+@pytest.mark.parametrize("train", ["nih", *pixels.SAME_PIXELS["nih"]])
 @pytest.mark.parametrize("test", ["rsna", "rsna_on_nih", "siim", "google_adjudicated", "google_all_readers"])
 def test_nothing_on_nih_pixels_is_external_to_nih(train, test):
     with pytest.raises(ValueError, match=f"{test!r} is not external to {train!r}: .* are on NIH images"):
-        catalogue.check_not_shared(train, test)
+        pixels.check_not_shared(train, test)
 
 
 def test_other_families():
-    catalogue.check_not_shared("nih_reports", "chexpert_test_majority")
-    catalogue.check_not_shared("chexpert_labeler", "siim")
-    assert not catalogue.same_pixels("vindr_readers", "padchest_network")
-    assert catalogue.same_pixels("openi_codes", "openi_gold")
+    pixels.check_not_shared("nih_reports", "chexpert_test_majority")
+    pixels.check_not_shared("chexpert_labeler", "siim")
+    assert not pixels.same_pixels("vindr_readers", "padchest_network")
+    assert pixels.same_pixels("openi_codes", "openi_gold")
     with pytest.raises(ValueError, match="both are chexpert images"):
-        catalogue.check_not_shared("chexpert_labeler", "chexpert_test_readers")
+        pixels.check_not_shared("chexpert_labeler", "chexpert_test_readers")
     with pytest.raises(ValueError, match="'mimic' is in no family of images; known are nih, "):
-        catalogue.same_pixels("nih", "mimic")
+        pixels.same_pixels("nih", "mimic")
 
 
-@pytest.mark.parametrize("name", catalogue.PIXELS)
+@pytest.mark.parametrize("name", pixels.PIXELS)
 def test_splits_know_the_same_families(name):
-    assert splits.pixel_family({"source": "folder", "pixels": name}) == catalogue.PIXELS[name]
+    assert splits.pixel_family({"source": "folder", "pixels": name}) == pixels.PIXELS[name]
 
 
 # --- NIH and Google's adjudicated four: published numbers --------------------------------------------------
@@ -155,13 +161,13 @@ def test_splits_know_the_same_families(name):
 
 @pytest.fixture(scope="module")
 def entries():
-    return catalogue.read_nih_entries()
+    return read_nih_entries()
 
 
 @pytest.fixture(scope="module")
 def paired(entries):
     """Return Google's labels with the report labels of the same images, `_nih`."""
-    both = catalogue.read_google_four().merge(entries, on="image_id", suffixes=("", "_nih"), validate="1:1")
+    both = google.read_google_four().merge(entries, on="image_id", suffixes=("", "_nih"), validate="1:1")
     assert len(both) == 4376 and (both["patient_id"] == both["patient_id_nih"]).all()
     return both
 
@@ -170,13 +176,13 @@ def test_nih_entries_as_published(entries):
     assert entries.shape == (112120, 20) and entries["image_id"].is_unique
     assert entries["patient_id"].nunique() == 30805 and entries["pneumothorax"].sum() == 5302
     assert (entries["image_id"].str[:8] == entries["patient_id"]).all()
-    labels = entries[list(labelsets.NIH_FINDINGS.values())]
+    labels = entries[list(vocabulary.NIH_FINDINGS.values())]
     assert (labels.max(axis=1) == 0).sum() == 60361  # No Finding
     assert labels.isin([0, 1]).all(axis=None) and labels.sum().sum() == 81176
 
 
 def test_nih_boxes_as_published(entries):
-    boxes = catalogue.read_nih_boxes()
+    boxes = read_nih_boxes()
     assert len(boxes) == 984 and boxes["image_id"].nunique() == 880 and boxes["finding"].nunique() == 8
     assert boxes["image_id"].isin(entries["image_id"]).all()
     assert (
@@ -199,16 +205,18 @@ def test_nih_boxes_as_published(entries):
 def test_report_labels_against_adjudicated_pneumothorax(paired, which, cells, kappa):
     part = paired[paired["set"] == which]
     assert tuple(noise.confusion(part["pneumothorax"], part["pneumothorax_nih"]).values()) == cells
-    assert round(stats.rates(part["pneumothorax"], part["pneumothorax_nih"])["kappa"], 3) == kappa
-    assert catalogue.read_google_four(which)["image_id"].tolist() == part["image_id"].tolist()
+    assert round(accuracy.rates(part["pneumothorax"], part["pneumothorax_nih"])["kappa"], 3) == kappa
+    assert google.read_google_four(which)["image_id"].tolist() == part["image_id"].tolist()
 
 
 def test_five_report_labels_against_adjudicated_opacity(paired):
     part = paired[paired["set"] == "test"]
-    said = part[list(labelsets.ANY_OF["airspace_opacity"])].max(axis=1)
-    rates = stats.rates(part["airspace_opacity"], said)
+    said = part[list(vocabulary.ANY_OF["airspace_opacity"])].max(axis=1)
+    rates = accuracy.rates(part["airspace_opacity"], said)
     assert (round(rates["sensitivity"], 3), round(rates["ppv"], 3)) == (0.506, 0.767)
-    reports = catalogue.read("nih_reports").table.set_index("image_id").loc[part["image_id"], "airspace_opacity"]
+    reports = (
+        catalogue.read_release("nih_reports").table.set_index("image_id").loc[part["image_id"], "airspace_opacity"]
+    )
     assert (reports.to_numpy() == said.to_numpy()).all()
 
 
@@ -216,7 +224,7 @@ def test_nih_reports_as_released(read):
     found = read("nih_reports")
     present = {finding: counts["present"] for finding, counts in found.card["counts"].items()}
     v2020 = (11559, 2776, 13317, 19894, 5782, 6331, 1431, 5302, 4667, 2303, 2516, 1686, 3385, 227)
-    assert tuple(present[f] for f in labelsets.NIH_FINDINGS.values()) == v2020
+    assert tuple(present[f] for f in vocabulary.NIH_FINDINGS.values()) == v2020
     assert len(found.table) == 112120 and found.images["patient_id"].nunique() == 30805
     assert present["airspace_opacity"] == 32325 and present["nodule_or_mass"] == 11207
 
@@ -246,7 +254,7 @@ def test_google_adjudicated_as_released(read):
 def test_nih_says_what_is_wrong(package, text, message):
     package("Data_Entry_2017_v2020.csv.gz", text)
     with pytest.raises(ValueError, match=message):
-        catalogue.read("nih_reports")
+        catalogue.read_release("nih_reports")
 
 
 # --- Google's readers --------------------------------------------------------------------------------------
@@ -263,7 +271,7 @@ def test_google_four_readers(labels):
         "2,x.png,7,YES,NO,YES,NO,test\n"
         "2,x.png,7,YES,NO,NO,NO,test\n",
     )
-    found = catalogue.read("google_four_readers")
+    found = catalogue.read_release("google_four_readers")
     check_contract(found)
     assert rows(found, "fracture", "pneumothorax", "airspace_opacity", "nodule_or_mass") == {
         ("00000001_000.png", "7"): (0, -1, 1, 0),
@@ -288,8 +296,8 @@ def test_google_four_readers(labels):
 )
 def test_google_four_readers_says_what_is_wrong_and_what_to_do(labels, text, message):
     labels(FOUR_FILE, text)
-    with pytest.raises(ValueError, match=f"individual_readers.csv.*{message}.*python -m cxrlib.fetch google_four"):
-        catalogue.read("google_four_readers")
+    with pytest.raises(ValueError, match=f"individual_readers.csv.*{message}.*cxr fetch google_four"):
+        catalogue.read_release("google_four_readers")
 
 
 def test_google_four_readers_as_released(label_tables, read):
@@ -347,7 +355,7 @@ def test_rsna_classes_matches_and_duplicates(labels):
         *[("thrice", 1, OTHER), ("thrice", 1, OTHER), ("thrice", 1, OPACITY)],
     ]
     labels("rsna_to_nih.csv", rsna_csv(pairs))
-    found = catalogue.read("rsna_on_nih")
+    found = catalogue.read_release("rsna_on_nih")
     check_contract(found)
     assert rows(found, "airspace_opacity", "no_finding") == {
         "a": (1, 0),
@@ -375,12 +383,12 @@ def test_rsna_classes_matches_and_duplicates(labels):
 def test_rsna_bad_file(labels, text, message):
     labels("rsna_to_nih.csv", text)
     with pytest.raises(ValueError, match=f"rsna_to_nih.csv.*{message}"):
-        catalogue.read("rsna_on_nih")
+        catalogue.read_release("rsna_on_nih")
 
 
 def test_rsna_on_nih_as_released(label_tables, read):
     """26,684 pairs: 21 NIH ids twice, but 20 of these second matches are among the 99 that do not match."""
-    raw = pd.read_csv(catalogue.find_labels("rsna_to_nih.csv"))
+    raw = pd.read_csv(owner_tables.find_labels("rsna_to_nih.csv"))
     assert len(raw) == 26684 and raw["nih"].duplicated().sum() == 21 and raw["nih"].value_counts().max() == 2
     assert ((raw["mse"] > 5).sum(), (raw["mse"] > 10).sum()) == (99, 98)
     found = read("rsna_on_nih")
@@ -412,12 +420,12 @@ def test_rsna_and_siim_as_released(read):
 def test_siim_masks(package):
     header = "ImageId, EncodedPixels\n"
     package("siim-pneumothorax-train-rle.csv.gz", header + "a,1 2 3\na,9 9 9\nb,-1\nc, -1\n")
-    found = catalogue.read("siim")
+    found = catalogue.read_release("siim")
     assert rows(found, "pneumothorax") == {"a": (1,), "b": (0,), "c": (0,)} and "4 rows" in found.notes[0]
     for text, message in (("a,1 2\na,-1\n", "1 images have both a mask and a -1"), ("a,\n", "line 2: no mask")):
         package("siim-pneumothorax-train-rle.csv.gz", header + text)
         with pytest.raises(ValueError, match=message):
-            catalogue.read("siim")
+            catalogue.read_release("siim")
 
 
 def test_rsna_boxes(package):
@@ -426,12 +434,12 @@ def test_rsna_boxes(package):
         "kaggle_stage_2_train_images_dicom_headers.csv.gz",
         "PatientID,ViewPosition,PatientSex,PatientAge\na,AP,F,50\nb,PA,M,155\n",
     )
-    found = catalogue.read("rsna")
+    found = catalogue.read_release("rsna")
     assert rows(found, "airspace_opacity") == {"a": (1,), "b": (0,)}
     assert "1 images have an age above 120 years, as released." in found.notes
     package("kaggle_stage_2_train_labels.csv.zip", "patientId,x\na,1\n")
     with pytest.raises(ValueError, match=r"labels\.csv\.zip has no column Target"):
-        catalogue.read("rsna")
+        catalogue.read_release("rsna")
 
 
 # --- VinDr -------------------------------------------------------------------------------------------------
@@ -443,7 +451,7 @@ def test_vindr_raters_are_kept_apart(package):
         "image_id,class_name,rad_id\na,No finding,R1\na,Cardiomegaly,R2\na,Cardiomegaly,R2\n"
         "a,ILD,R2\nb,Other lesion,R1\n",
     )
-    found = catalogue.read("vindr_readers")
+    found = catalogue.read_release("vindr_readers")
     assert rows(found, "no_finding", "cardiomegaly", "interstitial_lung_disease", "other") == {
         ("a", "R1"): (1, 0, 0, 0),
         ("a", "R2"): (0, 1, 1, 0),
@@ -452,7 +460,7 @@ def test_vindr_raters_are_kept_apart(package):
     assert "5 rows" in found.notes[0] and "1 rows repeat a class" in found.notes[0]
     package("vinbigdata-train.csv.gz", "image_id,class_name,rad_id\na,Cardiac enlargement,R1\n")
     with pytest.raises(ValueError, match="class 'Cardiac enlargement' is none of No finding, "):
-        catalogue.read("vindr_readers")
+        catalogue.read_release("vindr_readers")
 
 
 def test_vindr_as_released(read):
@@ -494,7 +502,7 @@ def test_padchest_terms(package):
             "\"['pseudonodule', '']\"",
         ),
     )
-    found = catalogue.read("padchest_physicians")
+    found = catalogue.read_release("padchest_physicians")
     check_contract(found)
     assert rows(found, "edema", "effusion", "pneumothorax", "nodule", "emphysema", "no_finding") == {
         "i0": (1, 1, 0, 0, 0, 0),
@@ -528,7 +536,7 @@ def test_padchest_terms(package):
 def test_padchest_says_what_is_wrong(package, text, message):
     package(PADCHEST_FILE, text)
     with pytest.raises(ValueError, match=message):
-        catalogue.read("padchest_network")
+        catalogue.read_release("padchest_network")
 
 
 def test_padchest_as_released(read):
@@ -546,7 +554,7 @@ def test_padchest_terms_are_padchests():
     """Every term that is mapped is one that PadChest uses, spelt as there."""
     raw = pd.read_csv(paths.torchxrayvision_data(PADCHEST_FILE), usecols=["Labels"], dtype="string")
     used = set(raw["Labels"].str.findall("'([^']*)'").explode().str.strip().dropna())
-    assert {term for terms in labelsets.PADCHEST_TERMS.values() for term in terms} <= used
+    assert {term for terms in vocabulary.PADCHEST_TERMS.values() for term in terms} <= used
 
 
 # --- CheXpert ----------------------------------------------------------------------------------------------
@@ -566,14 +574,14 @@ def test_chexpert_labeler_as_released(read):
     assert found.images["age"].isna().sum() == 3 and found.images["sex"].isna().sum() == 1
 
 
-CHEXPERT_HEADER = ",".join(["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *labelsets.CHEXPERT_FINDINGS]) + "\n"
+CHEXPERT_HEADER = ",".join(["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *vocabulary.CHEXPERT_FINDINGS]) + "\n"
 
 
 def test_chexpert_labeler_keeps_uncertain_and_blank(package):
     row = "train/patient00001/study1/view1_{0}.jpg,Unknown,0,{1},{2},1.0,-1.0,0.0" + "," * 11
     text = CHEXPERT_HEADER + row.format("a", "Frontal", "AP") + "\n" + row.format("b", "Lateral", "") + "\n"
     package("chexpert_train.csv.gz", text)
-    found = catalogue.read("chexpert_labeler")
+    found = catalogue.read_release("chexpert_labeler")
     columns = ("no_finding", "enlarged_cardiomediastinum", "cardiomegaly", "edema")
     assert set(rows(found, *columns).values()) == {(1, -1, 0, None)}
     assert found.images["view"].tolist() == ["AP", "L"] and set(found.images["patient_id"]) == {"patient00001"}
@@ -587,7 +595,7 @@ def test_chexpert_labeler_keeps_uncertain_and_blank(package):
     ):
         package("chexpert_train.csv.gz", text.replace(*change))
         with pytest.raises(ValueError, match=message):
-            catalogue.read("chexpert_labeler")
+            catalogue.read_release("chexpert_labeler")
 
 
 def test_chexpert_test_set_as_released(label_tables, read):
@@ -595,8 +603,8 @@ def test_chexpert_test_set_as_released(label_tables, read):
     majority, readers, labeler = (read(f"chexpert_test_{name}") for name in ("majority", "readers", "labeler"))
     assert len(majority.table) == len(labeler.table) == 500 and len(readers.table) == 4000
     assert majority.images["patient_id"].nunique() == 500
-    assert set(readers.table["reader_id"]) == {*catalogue.CHEXPERT_PANEL, *catalogue.CHEXPERT_BENCHMARK}
-    panel = readers.table[readers.table["reader_id"].isin(catalogue.CHEXPERT_PANEL)]
+    assert set(readers.table["reader_id"]) == {*chexpert.CHEXPERT_PANEL, *chexpert.CHEXPERT_BENCHMARK}
+    panel = readers.table[readers.table["reader_id"].isin(chexpert.CHEXPERT_PANEL)]
     voted = (panel.drop(columns="reader_id").groupby("image_id").sum() >= 3).astype("float32")
     pd.testing.assert_frame_equal(voted, majority.table.set_index("image_id").sort_index(), check_index_type=False)
     assert majority.card["counts"]["pneumothorax"]["present"] == 9
@@ -605,7 +613,7 @@ def test_chexpert_test_set_as_released(label_tables, read):
 
 
 def test_chexpert_models_as_released(label_tables, read):
-    scores = catalogue.chexpert_test_models()
+    scores = chexpert.chexpert_test_models()
     assert len(scores) == 25000 and scores.notna().all(axis=None)
     assert scores.groupby(["model", "finding"]).size().eq(500).all()
     assert set(scores["image_id"]) == set(read("chexpert_test_majority").table["image_id"])
@@ -616,7 +624,7 @@ def test_chexpert_models_as_released(label_tables, read):
     assert shared[shared].index.tolist() == ["atelectasis", "consolidation", "edema", "effusion"]
 
 
-STUDY = ",".join(["Study", *labelsets.CHEXPERT_FINDINGS]) + "\n"
+STUDY = ",".join(["Study", *vocabulary.CHEXPERT_FINDINGS]) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -630,19 +638,19 @@ STUDY = ",".join(["Study", *labelsets.CHEXPERT_FINDINGS]) + "\n"
 )
 def test_chexpert_test_set_says_what_is_wrong(labels, text, message):
     labels("chexpert_test/groundtruth.csv", text)
-    with pytest.raises(ValueError, match=f"{message}.*python -m cxrlib.fetch chexpert_test_majority"):
-        catalogue.read("chexpert_test_majority")
+    with pytest.raises(ValueError, match=f"{message}.*cxr fetch chexpert_test_majority"):
+        catalogue.read_release("chexpert_test_majority")
 
 
 def test_chexpert_models_says_what_is_wrong(labels):
     header = "Study,Atelectasis,Cardiomegaly,Consolidation,Edema,Pleural Effusion\n"
-    for file in catalogue.CHEXPERT_MODEL_FILES:
+    for file in chexpert.CHEXPERT_MODEL_FILES:
         labels(file, header + "test/patient1/study1,0.5,1.7,0.1,0,1\n")
-    assert catalogue.chexpert_test_models()["score"].max() == 1.7
+    assert chexpert.chexpert_test_models()["score"].max() == 1.7
     for row, message in (("test/patient2/study1,0,0,0,0,0", "different studies"), ("a,0,0,0,0,high", "no number")):
-        labels(catalogue.CHEXPERT_MODEL_FILES[3], header + row + "\n")
+        labels(chexpert.CHEXPERT_MODEL_FILES[3], header + row + "\n")
         with pytest.raises(ValueError, match=f"ihil_predictions.csv.*{message}"):
-            catalogue.chexpert_test_models()
+            chexpert.chexpert_test_models()
 
 
 # --- Open-i ------------------------------------------------------------------------------------------------
@@ -668,7 +676,7 @@ def test_openi_codes(package, tmp_path):
         "CXR5": ["Opacity/ribs", "Subcutaneous Emphysema", "Hydropneumothorax/right"],
     }
     openi(tmp_path, reports)
-    found = catalogue.read("openi_codes")
+    found = catalogue.read_release("openi_codes")
     check_contract(found)
     findings = ("no_finding", "lung_opacity", "atelectasis", "cardiomegaly", "emphysema", "effusion", "edema")
     assert rows(found, *findings) == {
@@ -682,7 +690,7 @@ def test_openi_codes(package, tmp_path):
     with tarfile.open(tmp_path / "NLMCXR_reports.tgz", "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("broken.xml"), io.BytesIO(b""))
     with pytest.raises(ValueError, match=r"broken\.xml is not XML"):
-        catalogue.read("openi_codes")
+        catalogue.read_release("openi_codes")
 
 
 def test_openi_codes_as_released(read):
@@ -708,7 +716,7 @@ def test_openi_codes_agree_with_the_gold_set(label_tables, read):
 
 
 def test_openi_gold_takes_the_owners_file_too(labels):
-    header = ",".join(["filename", *labelsets.OPENI_GOLD_FINDINGS]) + "\n"
-    labels(catalogue.OPENI_GOLD_WHOLE, header + "CXR1" + ",0" * 14 + ",1\n")
+    header = ",".join(["filename", *vocabulary.OPENI_GOLD_FINDINGS]) + "\n"
+    labels(OPENI_GOLD_WHOLE, header + "CXR1" + ",0" * 14 + ",1\n")
     assert catalogue.available("openi_gold")
-    assert rows(catalogue.read("openi_gold"), "no_finding", "hernia") == {"CXR1": (1, 0)}
+    assert rows(catalogue.read_release("openi_gold"), "no_finding", "hernia") == {"CXR1": (1, 0)}

@@ -1,14 +1,17 @@
 """The label sets that a cohort can have: published, shipped, one's own, read from reports, simulated."""
 
-import sys
-import types
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import catalogue, cohort_labels, labelsets, noise, paths, simulate
-from cxrlib.store import Store
+from cxrlib.base import label_tables, paths, vocabulary
+from cxrlib.cohorts import simulation
+from cxrlib.cohorts.store import Store
+from cxrlib.labelers import registry
+from cxrlib.labels import derived, given, kinds, report_labels, shipped_files, simulated_labels
+from cxrlib.releases import catalogue
+from cxrlib.releases.google import read_google_four
+from cxrlib.statistics import noise
 
 NAN = float("nan")
 
@@ -36,14 +39,14 @@ def csv(tmp_path):
 
 
 def test_published_sets_on_the_images_of_a_cohort():
-    google = catalogue.read_google_four()["image_id"][:50].tolist()
+    google = read_google_four()["image_id"][:50].tolist()
     for name, columns in (("nih_reports", 17), ("google_adjudicated", 5)):
-        table, card = cohort_labels.published(of_ids(*google, "not NIH's"), name)
-        labelsets.check(table, name)
+        table, card = given.published(of_ids(*google, "not NIH's"), name)
+        label_tables.check(table, name)
         assert sorted(table["image_id"]) == sorted(google) and table.shape[1] == columns
-        assert {*labelsets.CARD_FIELDS, "pixels", "published", "notes"} == set(card) and card["notes"]
-    whole = catalogue.read("nih_reports").table
-    table, _ = cohort_labels.published(of_ids(*whole["image_id"][::-1000]), "nih_reports")
+        assert {*label_tables.CARD_FIELDS, "pixels", "published", "notes"} == set(card) and card["notes"]
+    whole = catalogue.read_release("nih_reports").table
+    table, _ = given.published(of_ids(*whole["image_id"][::-1000]), "nih_reports")
     pd.testing.assert_frame_equal(table, whole[whole["image_id"].isin(table["image_id"])].reset_index(drop=True))
 
 
@@ -60,7 +63,7 @@ def test_published_sets_on_the_images_of_a_cohort():
 )
 def test_published_refuses(name, message):
     with pytest.raises(ValueError, match=message):
-        cohort_labels.published(of_ids("00000001_000.png"), name)
+        given.published(of_ids("00000001_000.png"), name)
 
 
 # --- one's own ---------------------------------------------------------------------------------------------
@@ -69,7 +72,7 @@ def test_published_refuses(name, message):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_own(csv, encoding):
     path = csv("image_id, edema ,mass\na,1,\nb,-1,0.0\nelsewhere,1,1\n", encoding)
-    table, card = cohort_labels.own(of_ids("b", "a", "c"), path, who="us", how="read twice.")
+    table, card = given.own(of_ids("b", "a", "c"), path, who="us", how="read twice.")
     assert table.set_index("image_id").loc["a"].to_dict() == pytest.approx({"edema": 1, "mass": NAN}, nan_ok=True)
     assert table.set_index("image_id").loc["b"].to_dict() == {"edema": -1, "mass": 0} and len(table) == 2
     assert card == {"who": "us", "how": "read twice. 1 rows of images not in the cohort left out."}
@@ -90,21 +93,21 @@ def test_own(csv, encoding):
 )
 def test_own_says_what_is_wrong(csv, text, message):
     with pytest.raises(ValueError, match=message):
-        cohort_labels.own(of_ids("a", "b", "c"), csv(text))
+        given.own(of_ids("a", "b", "c"), csv(text))
 
 
 def test_own_in_another_encoding(csv):
     with pytest.raises(ValueError, match="is not UTF-8"):
-        cohort_labels.own(of_ids("a"), csv("image_id,edema\nä,1\n", "latin-1"))
+        given.own(of_ids("a"), csv("image_id,edema\nä,1\n", "latin-1"))
 
 
 def test_shipped():
     labels = pd.DataFrame({"image_id": ["a"], "edema": [1.0]})
-    table, card = cohort_labels.shipped(store(of_ids("a").index, labels), who="them")
+    table, card = given.shipped(store(of_ids("a").index, labels), who="them")
     pd.testing.assert_frame_equal(table, labels)
     assert table is not labels and card == {"who": "them"}
     with pytest.raises(ValueError, match="came without labels"):
-        cohort_labels.shipped(store(of_ids("a").index, labels[["image_id"]]))
+        given.shipped(store(of_ids("a").index, labels[["image_id"]]))
 
 
 # --- simulated ---------------------------------------------------------------------------------------------
@@ -115,8 +118,13 @@ MEASURED |= {("other_positive", "false"): 0.2, ("no_other_positive", "false"): 0
 
 @pytest.fixture(scope="module")
 def simulated():
-    index = simulate.admissions(simulate.HOSPITALS["internal"], 12_000, np.random.default_rng(0))
-    return store(index, index[["image_id", *simulate.FINDINGS]].astype(dict.fromkeys(simulate.FINDINGS, "float32")))
+    index = simulation.admissions(simulation.HOSPITALS["internal"], 12_000, np.random.default_rng(0))
+    return store(
+        index,
+        index[["image_id", *simulation.SIMULATED_FINDINGS]].astype(
+            dict.fromkeys(simulation.SIMULATED_FINDINGS, "float32")
+        ),
+    )
 
 
 @pytest.fixture
@@ -133,7 +141,7 @@ def built(simulated, tmp_path, monkeypatch):
             "fp": 100 * false,
             "tn": 100 - 100 * false,
         }
-        for finding in set(cohort_labels.MEASURED_AS.values())
+        for finding in set(simulated_labels.NOISE_MEASURED_AS.values())
         for stratum in noise.STRATA
         for missed, false in [(MEASURED[stratum, "missed"], MEASURED[stratum, "false"])]
     ]
@@ -146,10 +154,10 @@ def built(simulated, tmp_path, monkeypatch):
             "panel": {"kind": "simulated_panel", "misses_frac": 0.1},
             "nlp": {**reports, "drain_log_odds": drain, "faint_log_odds": faint},
         }
-        sets = cohort_labels.build(simulated, settings)
+        sets = kinds.build(simulated, settings)
         for name, (table, card) in sets.items():
-            labelsets.check(table, name)
-            assert set(labelsets.CARD_FIELDS) <= set(card)
+            label_tables.check(table, name)
+            assert set(label_tables.CARD_FIELDS) <= set(card)
         return {name: table for name, (table, _) in sets.items()}
 
     return build
@@ -158,7 +166,7 @@ def built(simulated, tmp_path, monkeypatch):
 def test_panel_misses_the_faintest(simulated, built):
     sets = built()
     pd.testing.assert_frame_equal(sets["drawn"], simulated.labels)
-    for finding in simulate.FINDINGS:
+    for finding in simulation.SIMULATED_FINDINGS:
         present, seen = sets["drawn"][finding] == 1, sets["panel"][finding] == 1
         faint = simulated.index[f"{finding}_conspicuity"]
         assert not (seen & ~present).any() and (~seen & present).sum() / present.sum() == pytest.approx(0.1, abs=0.02)
@@ -167,14 +175,14 @@ def test_panel_misses_the_faintest(simulated, built):
 
 def test_reports_without_noise_are_the_panel(built):
     sets = built(scale=0, drain=2, faint=3)
-    assert set(sets["nlp"].columns) == {"image_id", *cohort_labels.MEASURED_AS}
+    assert set(sets["nlp"].columns) == {"image_id", *simulated_labels.NOISE_MEASURED_AS}
     pd.testing.assert_frame_equal(sets["nlp"], sets["panel"][list(sets["nlp"])], check_dtype=False)
 
 
 @pytest.mark.parametrize(("drain", "faint"), [(0, 0), (2, 3)])
 def test_reports_err_as_measured_and_where_assumed(simulated, built, drain, faint):
     sets = built(drain=drain, faint=faint)
-    for finding in cohort_labels.MEASURED_AS:
+    for finding in simulated_labels.NOISE_MEASURED_AS:
         panel, said = sets["panel"][finding], sets["nlp"][finding]
         table = noise.calibrate(panel, said, simulated.index["patient_id"]).set_index("stratum")
         for stratum in noise.STRATA:
@@ -210,12 +218,12 @@ def test_reports_err_as_measured_and_where_assumed(simulated, built, drain, fain
 )
 def test_build_says_which_label_set_is_wrong(simulated, settings, message):
     with pytest.raises(ValueError, match=message):
-        cohort_labels.build(simulated, settings)
+        kinds.build(simulated, settings)
 
 
 # --- files that are shipped ------------------------------------------------------------------------------------
 
-NAMES = list(labelsets.CHEXPERT_FINDINGS)
+NAMES = list(vocabulary.CHEXPERT_FINDINGS)
 CHEXPERT_IDS = [f"CheXpert-v1.0-small/train/patient{p:05d}/study1/view1_frontal.jpg" for p in range(4)]
 
 
@@ -235,18 +243,18 @@ def shipped_csv(tmp_path):
 
 def test_shipped_file_keeps_uncertain_and_blank(shipped_csv):
     ids = [i.replace("-small", "") for i in CHEXPERT_IDS[:3]]  # the full release calls its folder otherwise
-    table, card = cohort_labels.shipped_file(of_ids(*CHEXPERT_IDS[::-1]), shipped_csv(ids), "visualchexbert")
-    labelsets.check(table, "shipped")
+    table, card = shipped_files.shipped_file(of_ids(*CHEXPERT_IDS[::-1]), shipped_csv(ids), "visualchexbert")
+    label_tables.check(table, "shipped")
     assert table["image_id"].tolist() == CHEXPERT_IDS[2::-1] and table.shape == (3, 15)
     last = table.iloc[-1]
     assert (last["edema"], last["effusion"]) == (1, -1) and np.isnan(last["cardiomegaly"])
-    assert set(labelsets.CARD_FIELDS) < set(card) and "VisualCheXbert" in card["who"]
+    assert set(label_tables.CARD_FIELDS) < set(card) and "VisualCheXbert" in card["who"]
     assert card["notes"] == [
         "1 of 4 images of the cohort are not in train.csv.",
         "0 of its 3 rows are of no image of the cohort.",
         "38 blank labels, not mentioned, are kept as not assessed.",
     ]
-    table, card = cohort_labels.shipped_file(of_ids(*CHEXPERT_IDS), shipped_csv(ids), "chexpert", blank="absent")
+    table, card = shipped_files.shipped_file(of_ids(*CHEXPERT_IDS), shipped_csv(ids), "chexpert", blank="absent")
     assert not table.isna().any(axis=None) and (table["effusion"] == -1).sum() == 1
     assert card["notes"][-1] == "38 blank labels, not mentioned, are taken as absent."
 
@@ -254,22 +262,22 @@ def test_shipped_file_keeps_uncertain_and_blank(shipped_csv):
 def test_shipped_file_of_studies(shipped_csv, tmp_path):
     pairs = of_ids("test/patient1/study1/view1_frontal.jpg", "test/patient1/study1/view2_frontal.jpg")
     path = shipped_csv(["CheXpert-v1.0/test/patient1/study1", "CheXpert-v1.0/test/patient2/study1"], "Study")
-    table, card = cohort_labels.shipped_file(pairs, path, "chexpert_test_labeler")
+    table, card = shipped_files.shipped_file(pairs, path, "chexpert_test_labeler")
     assert table["edema"].tolist() == [1, 1] and "1 of its 2 rows" in card["notes"][1]
     (tmp_path / "meta.csv").write_text("dicom_id,subject_id,study_id\na,1,50\nb,1,50\nc,2,60\n")
     path = shipped_csv([60, 50], "study_id", drop=["No Finding"], rename={"Lung Opacity": "Airspace Opacity"})
     metadata = str(tmp_path / "meta.csv")
-    table, card = cohort_labels.shipped_file(of_ids("a", "c", "d"), path, "mimic_report_radiologist", metadata)
+    table, card = shipped_files.shipped_file(of_ids("a", "c", "d"), path, "mimic_report_radiologist", metadata)
     assert table.set_index("image_id")["edema"].to_dict() == {"a": 0, "c": 1}
     assert "lung_opacity" in table and "no_finding" not in table and "not the image" in card["who"]
     with pytest.raises(ValueError, match="labels studies: name `metadata`"):
-        cohort_labels.shipped_file(of_ids("a"), path, "mimic_report_radiologist")
+        shipped_files.shipped_file(of_ids("a"), path, "mimic_report_radiologist")
 
 
 def test_shipped_file_says_what_is_wrong(shipped_csv):
     def refuses(message, path, by="chexpert", ids=CHEXPERT_IDS, **arguments):
         with pytest.raises(ValueError, match=message):
-            cohort_labels.shipped_file(of_ids(*ids), path, by, **arguments)
+            shipped_files.shipped_file(of_ids(*ids), path, by, **arguments)
 
     refuses("by: 'cxr' is none of chexpert, chexbert", shipped_csv(CHEXPERT_IDS), by="cxr")
     refuses("blank: 'zero' is none of kept, absent", shipped_csv(CHEXPERT_IDS), blank="zero")
@@ -278,7 +286,7 @@ def test_shipped_file_says_what_is_wrong(shipped_csv):
     refuses("line 4: 'train/patient00000/study1/view1_frontal' occurs twice", shipped_csv(CHEXPERT_IDS[:2] * 2))
     refuses("None of the 4 rows of .* is of an image of cohort 'fake'", shipped_csv(CHEXPERT_IDS), ids=["a"])
     with pytest.raises(FileNotFoundError, match=r"train_cheXbert\.csv was not found"):
-        cohort_labels.shipped_file(of_ids(*CHEXPERT_IDS), "train_cheXbert.csv", "chexbert")
+        shipped_files.shipped_file(of_ids(*CHEXPERT_IDS), "train_cheXbert.csv", "chexbert")
 
 
 # --- reports, read -----------------------------------------------------------------------------------------------
@@ -304,7 +312,7 @@ def reader(monkeypatch):
         made.append((name, arguments, Reader(**arguments)))
         return made[-1][-1]
 
-    monkeypatch.setattr(cohort_labels, "labeler", labeler)
+    monkeypatch.setattr(registry, "open_labeler", labeler)
     return made
 
 
@@ -318,33 +326,33 @@ def test_read_reports(reader, csv):
             "reports": {"source": "folder", "path": path},
         }
     }
-    table, card = cohort_labels.build(of_ids("d", "c", "b", "a", "e"), settings)["rules"]
-    labelsets.check(table, "rules")
+    table, card = kinds.build(of_ids("d", "c", "b", "a", "e"), settings)["rules"]
+    label_tables.check(table, "rules")
     assert table["image_id"].tolist() == ["d", "c", "b", "a"] and table["mass"].tolist() == [0] * 4
     np.testing.assert_array_equal(table["edema"], [NAN, -1, 1, 1])
     name, arguments, made = reader[0]
     assert (name, arguments) == ("rules", {"uncertain": "might"})
     assert made.read == ["clear", "might be edema", "edema"], "each report is read once"
-    assert set(labelsets.CARD_FIELDS) < set(card) and card["labeler"] == {"name": "rules", "uncertain": "might"}
+    assert set(label_tables.CARD_FIELDS) < set(card) and card["labeler"] == {"name": "rules", "uncertain": "might"}
     assert card["notes"] == [
         "1 images have no report with text: e.",
         "1 reports are of no image of the cohort: 4.",
         "1 blank labels, not mentioned, are kept as not assessed.",
     ]
     settings["rules"] |= {"blank": "absent", "who": "ours"}
-    table, card = cohort_labels.build(of_ids("d", "c"), settings)["rules"]
+    table, card = kinds.build(of_ids("d", "c"), settings)["rules"]
     assert table["edema"].tolist() == [0, -1] and card["who"] == "ours"
 
 
 def test_read_reports_says_what_is_wrong(reader, csv):
     reports = {"source": "folder", "path": csv("image_id,text\na,edema\n")}
     with pytest.raises(ValueError, match="None of 1 images"):
-        cohort_labels.read_reports(of_ids("z"), "rules", reports)
+        report_labels.read_reports(of_ids("z"), "rules", reports)
     settings = {"kind": "read_reports", "labeler": "rules", "reports": reports}
     with pytest.raises(ValueError, match="'argument' is neither an argument of read_reports nor a field"):
-        cohort_labels.build(of_ids("a"), {"x": {**settings, "argument": {}}})
+        kinds.build(of_ids("a"), {"x": {**settings, "argument": {}}})
     with pytest.raises(ValueError, match=r"'x': .*uncertainty"):
-        cohort_labels.build(of_ids("a"), {"x": {**settings, "arguments": {"uncertainty": 1}}})
+        kinds.build(of_ids("a"), {"x": {**settings, "arguments": {"uncertainty": 1}}})
 
 
 def test_a_labeler_that_skips_reports_is_refused(monkeypatch, csv):
@@ -352,18 +360,17 @@ def test_a_labeler_that_skips_reports_is_refused(monkeypatch, csv):
         def read_many(self, texts):
             return super().read_many(texts)[:-1]
 
-    monkeypatch.setattr(cohort_labels, "labeler", lambda name: Short())
+    monkeypatch.setattr(registry, "open_labeler", lambda name: Short())
     with pytest.raises(ValueError, match="'short' gave 1 rows for 2 reports"):
         path = csv("image_id,text\na,edema\nb,clear\n")
-        cohort_labels.read_reports(of_ids("a", "b"), "short", {"source": "folder", "path": path})
+        report_labels.read_reports(of_ids("a", "b"), "short", {"source": "folder", "path": path})
 
 
 def test_labelers_are_looked_up_by_name(monkeypatch):
-    """The module of labelers is imported only when one is asked for."""
-    monkeypatch.setitem(sys.modules, "cxrlib.label", types.SimpleNamespace(LABELERS={"fake": Reader}))
-    assert cohort_labels.labeler("fake", uncertain="or").uncertain == "or"
-    with pytest.raises(ValueError, match="no report labeler 'bart'; there are fake"):
-        cohort_labels.labeler("bart")
+    monkeypatch.setitem(registry.LABELERS, "fake", Reader)
+    assert registry.open_labeler("fake", uncertain="or").uncertain == "or"
+    with pytest.raises(ValueError, match="no report labeler 'bart'; there are rules"):
+        registry.open_labeler("bart")
 
 
 # --- finding or no finding --------------------------------------------------------------------------------------
@@ -371,8 +378,8 @@ def test_labelers_are_looked_up_by_name(monkeypatch):
 
 def any_finding(table, **options):
     table = pd.DataFrame({"image_id": [f"i{k}" for k in range(len(table))], **table})
-    got, card = cohort_labels.any_finding(None, "source", {"source": table}, **options)
-    assert not [f for f in labelsets.CARD_FIELDS if f not in card]
+    got, card = derived.any_finding(None, "source", {"source": table}, **options)
+    assert not [f for f in label_tables.CARD_FIELDS if f not in card]
     return got["abnormal"].tolist()
 
 
@@ -402,23 +409,23 @@ def test_any_finding_names_what_is_missing():
 def test_agreeing_keeps_what_all_say():
     one = pd.DataFrame({"image_id": ["a", "b", "c", "d"], "abnormal": [1.0, 0, 1, 0]})
     two = pd.DataFrame({"image_id": ["d", "c", "a"], "abnormal": [0.0, 0, 1]})
-    got, _ = cohort_labels.agreeing(None, "one", {"one": one, "two": two}, ["two"])
+    got, _ = derived.agreeing(None, "one", {"one": one, "two": two}, ["two"])
     assert np.array_equal(got["abnormal"], [1, NAN, NAN, 0], equal_nan=True)
 
 
 def test_permuted_keeps_the_labels_and_deals_them_out_anew():
     one = pd.DataFrame({"image_id": [f"i{k}" for k in range(500)], "abnormal": (np.arange(500) < 150).astype(float)})
-    got, _ = cohort_labels.permuted(None, "one", {"one": one}, 3)
+    got, _ = derived.permuted(None, "one", {"one": one}, 3)
     assert got["image_id"].equals(one["image_id"]) and got["abnormal"].sum() == 150
     assert 60 > (got["abnormal"][:150]).sum() > 30, "the positives are everywhere"
 
 
 def test_what_several_readers_say_alike():
-    whole = catalogue.read("vindr_readers").table
+    whole = catalogue.read_release("vindr_readers").table
     first = whole["image_id"].iloc[0]
     store_ = of_ids(*whole["image_id"].unique()[:300])
-    table, card = cohort_labels.published(store_, "vindr_readers", readers="unanimous")
-    labelsets.check(table, "vindr")
+    table, card = given.published(store_, "vindr_readers", readers="unanimous")
+    label_tables.check(table, "vindr")
     reads = whole[whole["image_id"] == first].drop(columns=["image_id", "reader_id"])
     mine = table.set_index("image_id").loc[first]
     for finding in mine.index:
@@ -430,4 +437,4 @@ def test_what_several_readers_say_alike():
 def test_a_set_it_is_made_of_comes_before_it():
     settings = {"b": {"kind": "agreeing", "reference": "a", "also": ["c"]}}
     with pytest.raises(ValueError, match="list its reference 'a' before it"):
-        cohort_labels.build(of_ids("x"), settings)
+        kinds.build(of_ids("x"), settings)

@@ -17,7 +17,10 @@ import pytest
 from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian
 
-from cxrlib import cohorts, images, labelsets, simulate
+from cxrlib.base import vocabulary
+from cxrlib.cohorts import image_files, image_source, packing, simulation, sources
+from cxrlib.cohorts import store as store_module
+from cxrlib.cohorts.store import open_store
 
 SIZE = 32
 
@@ -37,16 +40,16 @@ def save(file, seed=0, **kind):
 
 def pack(source, folder, workers=2):
     """Pack; return the store and rejected.csv as written."""
-    returned = cohorts.pack(source, folder / "store", folder / "work", size_px=SIZE, workers=workers)
+    returned = packing.pack(source, folder / "store", folder / "work", size_px=SIZE, workers=workers)
     written = pd.read_csv(folder / "store" / "rejected.csv", dtype="string", keep_default_na=False)
-    assert len(written) == len(returned) and tuple(written) == cohorts.REJECTED_COLUMNS
+    assert len(written) == len(returned) and tuple(written) == image_source.REJECTED_COLUMNS
     assert not (folder / "work").exists()
-    return cohorts.open_store(folder / "store"), written
+    return open_store(folder / "store"), written
 
 
 def expected(file):
     """What the packed picture of a file is."""
-    return images.fit(images.decode(file.read_bytes(), file.suffix), SIZE)[0]
+    return image_files.fit(image_files.decode(file.read_bytes(), file.suffix), SIZE)[0]
 
 
 class Ours:
@@ -61,7 +64,7 @@ class Ours:
         return self
 
     def open(self):
-        return cohorts.open_source(
+        return sources.open_source(
             {"source": "folder", "size_px": SIZE, "folder": str(self.root), "table": str(self.csv)}
         )
 
@@ -99,7 +102,7 @@ def test_folder_packs_what_the_table_says(three, tmp_path):
     assert index["follow_up_number"].fillna(-9).tolist() == [2, 0, -9]
     assert index["view"].fillna("").tolist() == ["AP", "PA", ""]
     assert index["sex"].fillna("").tolist() == ["F", "M", ""]
-    assert tuple(index) == (*cohorts.IMAGE_COLUMNS, *cohorts.PACKED_COLUMNS)
+    assert tuple(index) == (*store_module.IMAGE_COLUMNS, *store_module.PACKED_COLUMNS)
     labels = store.labels
     assert labels["image_id"].tolist() == index["image_id"].tolist()
     np.testing.assert_array_equal(labels["pneumothorax"], np.float32([1, -1, 0]))
@@ -111,7 +114,7 @@ def test_folder_packs_what_the_table_says(three, tmp_path):
     assert index[["source_height_px", "source_width_px"]].eq([40, 48]).all(axis=None)
     assert index["scale"].tolist() == pytest.approx([SIZE / 48] * 3)
     assert index[["left_px", "top_px"]].eq([0, 2]).all(axis=None)
-    assert store.masks is None and len(store.boxes) == 0 and tuple(store.boxes) == cohorts.BOX_COLUMNS
+    assert store.masks is None and len(store.boxes) == 0 and tuple(store.boxes) == store_module.BOX_COLUMNS
     np.testing.assert_array_equal(store.rows(["a.png", "b"]), [2, 1])
     with pytest.raises(KeyError, match="nope"):
         store.rows(["a.png", "nope"])
@@ -296,16 +299,16 @@ def test_a_lost_folder_or_table_is_named(three, lost):
     three.write("image_id,patient_id\na,1\n")
     settings = {"source": "folder", "size_px": SIZE, "folder": str(three.root), "table": str(three.csv)}
     with pytest.raises(FileNotFoundError, match="/nowhere/at/all"):
-        cohorts.open_source(settings | {lost: "/nowhere/at/all"})
+        sources.open_source(settings | {lost: "/nowhere/at/all"})
 
 
 def test_settings_that_make_no_source():
     with pytest.raises(ValueError, match="'nonsense' is none of simulated, nih, folder, torchxrayvision"):
-        cohorts.open_source({"source": "nonsense"})
+        sources.open_source({"source": "nonsense"})
     with pytest.raises(ValueError, match=r"settings of source 'nih'.*fodler"):
-        cohorts.open_source({"source": "nih", "size_px": 8, "fodler": "x"})
+        sources.open_source({"source": "nih", "size_px": 8, "fodler": "x"})
     with pytest.raises(ValueError, match="'third' is not one of internal, external"):
-        cohorts.open_source({"source": "simulated", "size_px": 8, "hospital": "third", "images_n": 3, "seed": 1})
+        sources.open_source({"source": "simulated", "size_px": 8, "hospital": "third", "images_n": 3, "seed": 1})
 
 
 def test_dicom_of_either_polarity_is_the_same_picture(ours, tmp_path):
@@ -324,7 +327,7 @@ def test_dicom_of_either_polarity_is_the_same_picture(ours, tmp_path):
     store, rejected = pack(ours.write("image_id,patient_id\nm1,1\nm2,2\n").open(), tmp_path)
     assert len(rejected) == 0
     np.testing.assert_array_equal(store.images[0], store.images[1])
-    png = np.asarray(images.fit(picture(3), SIZE)[0], int)
+    png = np.asarray(image_files.fit(picture(3), SIZE)[0], int)
     assert np.corrcoef(store.images[0].ravel(), png.ravel())[0, 1] > 0.999
 
 
@@ -363,7 +366,7 @@ def release(tmp_path):
 
 
 def test_nih_release(release, tmp_path):
-    store, rejected = pack(cohorts.open_source({"source": "nih", "size_px": SIZE, "folder": str(release)}), tmp_path)
+    store, rejected = pack(sources.open_source({"source": "nih", "size_px": SIZE, "folder": str(release)}), tmp_path)
     index = store.index
     assert index["image_id"].tolist() == [
         "00000001_000.png",
@@ -375,7 +378,7 @@ def test_nih_release(release, tmp_path):
     assert index["official_split"].fillna("").tolist() == ["train_val", "train_val", "test", ""]
     assert index["age"].tolist() == [58, 59, 81, 7] and index["follow_up_number"].tolist() == [0, 1, 0, 0]
     assert index["view"].tolist() == ["PA", "AP", "PA", "AP"] and index["sex"].tolist() == ["M", "M", "F", "F"]
-    assert tuple(store.labels) == ("image_id", *labelsets.NIH_FINDINGS.values())
+    assert tuple(store.labels) == ("image_id", *vocabulary.NIH_FINDINGS.values())
     positive = store.labels.set_index("image_id").apply(lambda row: set(row.index[row == 1]), axis=1)
     assert positive.tolist() == [{"cardiomegaly", "effusion"}, set(), {"nodule"}, {"pleural_thickening"}]
     assert len(rejected) == 3
@@ -385,9 +388,9 @@ def test_nih_release(release, tmp_path):
     # the kept one of the two; RGBA is what its grey is
     first = release / "images_001/images/00000001_000.png"
     np.testing.assert_array_equal(store.images[0], expected(first))
-    np.testing.assert_array_equal(store.images[1], images.fit(picture(2, 1024, 1024), SIZE)[0])
+    np.testing.assert_array_equal(store.images[1], image_files.fit(picture(2, 1024, 1024), SIZE)[0])
     # boxes, given in 1024 x 1024 pixels whatever the file's size
-    boxes = store.boxes.set_index("image_id")[list(cohorts.BOX_COLUMNS[2:])]
+    boxes = store.boxes.set_index("image_id")[list(store_module.BOX_COLUMNS[2:])]
     at = [256 * SIZE / 1024, 512 * SIZE / 1024, 384 * SIZE / 1024, 576 * SIZE / 1024]
     assert boxes.loc["00000001_000.png"].tolist() == pytest.approx(at)
     assert boxes.loc["00000002_000.png"].tolist() == pytest.approx(at)
@@ -398,13 +401,13 @@ def test_nih_release(release, tmp_path):
 def test_nih_image_in_both_lists_is_an_error(release):
     (release / "test_list.txt").write_text("00000001_001.png\n")
     with pytest.raises(ValueError, match=r"00000001_001\.png is in both"):
-        cohorts.nih(size_px=SIZE, folder=str(release))
+        sources.nih(size_px=SIZE, folder=str(release))
 
 
 def test_nih_row_twice_is_listed(release, tmp_path):
     entries = release / "Data_Entry_2017_v2020.csv"
     entries.write_text(entries.read_text() + "00000002_000.png,Mass,0,2,82,F,PA,x\n")
-    store, rejected = pack(cohorts.nih(size_px=SIZE, folder=str(release)), tmp_path)
+    store, rejected = pack(sources.nih(size_px=SIZE, folder=str(release)), tmp_path)
     assert store.labels.set_index("image_id").loc["00000002_000.png", ["nodule", "mass"]].tolist() == [1, 0]
     assert rejected.set_index("image_id")["reason"]["00000002_000.png"] == "the row occurs twice; the first is kept"
 
@@ -412,7 +415,7 @@ def test_nih_row_twice_is_listed(release, tmp_path):
 def test_nih_without_lists_or_tables_uses_the_copies(tmp_path):
     """No list: no official split. No tables: those that torchxrayvision ships."""
     save(tmp_path / "nih/images/00013118_008.png", width=256, height=256)
-    store, _ = pack(cohorts.nih(size_px=SIZE, folder=str(tmp_path / "nih")), tmp_path)
+    store, _ = pack(sources.nih(size_px=SIZE, folder=str(tmp_path / "nih")), tmp_path)
     assert store.index["official_split"].isna().all() and store.index["patient_id"].tolist() == ["00013118"]
     assert store.boxes["finding"].tolist() == ["atelectasis"]
 
@@ -423,7 +426,7 @@ def test_nih_wrong_folder(tmp_path, have, says):
     for name in have:
         save(tmp_path / name)
     with pytest.raises((FileNotFoundError, ValueError), match=says):
-        cohorts.nih(size_px=SIZE, folder=str(tmp_path))
+        sources.nih(size_px=SIZE, folder=str(tmp_path))
 
 
 @pytest.mark.parametrize("size", [(300, 1024), (37, 1024), (1, 1024), (1024, 300), (1024, 1024)], ids=str)
@@ -434,12 +437,12 @@ def test_boxes_lie_on_what_is_painted_in_long_images(tmp_path, size):
     pixels[start[1] :, start[0] :] = 255
     pixels[-1, -1] = 254  # of one value it would be refused
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    read = cohorts._read_file([str(tmp_path / "a.png")], 128, 0)
-    index = pd.DataFrame([{"image_id": "a", **{c: getattr(read, c) for c in cohorts.PACKED_COLUMNS}}])
+    read = sources._read_file([str(tmp_path / "a.png")], 128, 0)
+    index = pd.DataFrame([{"image_id": "a", **{c: getattr(read, c) for c in store_module.PACKED_COLUMNS}}])
     sides = dict(zip(("x0_frac", "y0_frac"), np.divide(start, size), strict=True))
     boxes = pd.DataFrame([{"image_id": "a", "finding": "mass", **sides, "x1_frac": 1.0, "y1_frac": 1.0}])
-    source = cohorts.Source(index, None, boxes=boxes)
-    (found,) = cohorts._boxes(source, index, tmp_path)[["x0_px", "y0_px", "x1_px", "y1_px"]].to_numpy()
+    source = image_source.ImageSource(index, None, boxes=boxes)
+    (found,) = packing._boxes(source, index, tmp_path)[["x0_px", "y0_px", "x1_px", "y1_px"]].to_numpy()
     for low, high, line in ((found[0], found[2], read.square.max(0)), (found[1], found[3], read.square.max(1))):
         assert high == pytest.approx(np.nonzero(line)[0][-1] + 1, abs=0.01)
         assert high - low == pytest.approx(line.sum() / 255, abs=0.02)
@@ -448,7 +451,7 @@ def test_boxes_lie_on_what_is_painted_in_long_images(tmp_path, size):
 
 
 def within(boxes, size_px):
-    sides = boxes[list(cohorts.BOX_COLUMNS[2:])].to_numpy()
+    sides = boxes[list(store_module.BOX_COLUMNS[2:])].to_numpy()
     return (sides >= 0).all() and (sides <= size_px).all() and (sides[:, :2] < sides[:, 2:]).all()
 
 
@@ -470,9 +473,9 @@ def test_real_originals(cxr_data, tmp_path):
     release = cxr_data / "nih"
     root = tmp_path / "release"
     root.mkdir()
-    source = cohorts.nih(size_px=224, folder=str(linked(release, root)))
-    rejected = cohorts.pack(source, tmp_path / "store", tmp_path / "work", size_px=224)
-    store = cohorts.open_store(tmp_path / "store")
+    source = sources.nih(size_px=224, folder=str(linked(release, root)))
+    rejected = packing.pack(source, tmp_path / "store", tmp_path / "work", size_px=224)
+    store = open_store(tmp_path / "store")
     assert len(store.index) == 48 and set(rejected["reason"]) == {"a row without an image file"}
     rgba = []
     for k, name in enumerate(store.index["image_id"]):
@@ -482,7 +485,7 @@ def test_real_originals(cxr_data, tmp_path):
             rgba.append(name)
             bands = np.asarray(image)
         assert (bands[..., 0] == bands[..., 1]).all() and (bands[..., 0] == bands[..., 2]).all()
-        grey = images.fit(Image.fromarray(bands[..., 0].copy()), 224)[0]
+        grey = image_files.fit(Image.fromarray(bands[..., 0].copy()), 224)[0]
         np.testing.assert_array_equal(store.images[k], grey)
     assert len(rgba) == 4
     assert len(store.boxes) >= 10 and within(store.boxes, 224)
@@ -499,9 +502,9 @@ def test_real_small_images_agree_with_their_originals(cxr_data, tmp_path):
     for name, only in (("small", [*originals, *others]), ("large", None)):
         root = tmp_path / name
         root.mkdir()
-        source = cohorts.nih(size_px=64, folder=str(linked(release, root, only)))
-        cohorts.pack(source, root / "store", root / "work", size_px=64)
-        stores[name] = cohorts.open_store(root / "store")
+        source = sources.nih(size_px=64, folder=str(linked(release, root, only)))
+        packing.pack(source, root / "store", root / "work", size_px=64)
+        stores[name] = open_store(root / "store")
     small, large = stores["small"], stores["large"]
     assert len(small.index) == 60 and within(small.boxes, 64)
     rows = small.rows(large.index["image_id"])
@@ -524,7 +527,7 @@ def read_counted(folder, action, i):
         reads.write(f"{i}\n")
     action(i)
     square = np.asarray(picture(i, SIZE, SIZE))
-    return cohorts.Picture(square, hashlib.sha256(square.tobytes()).hexdigest(), SIZE, SIZE, 1.0, 0, 0)
+    return image_source.PackedImage(square, hashlib.sha256(square.tobytes()).hexdigest(), SIZE, SIZE, 1.0, 0, 0)
 
 
 def nothing(i):
@@ -536,7 +539,7 @@ def counted(folder, n, action=nothing, fingerprint="counted"):
     table = pd.DataFrame(
         {"image_id": [f"i{k:03d}" for k in range(n)], "patient_id": [f"p{k // 2}" for k in range(n)]}
     )
-    return cohorts.Source(table=table, read=partial(read_counted, folder, action), fingerprint=fingerprint)
+    return image_source.ImageSource(table=table, read=partial(read_counted, folder, action), fingerprint=fingerprint)
 
 
 def reads(folder):
@@ -565,7 +568,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def journalled(folder):
-    return sorted(cohorts._read_journal(folder / "work" / "journal.jsonl"))
+    return sorted(packing._read_journal(folder / "work" / "journal.jsonl"))
 
 
 def finish(folder, uninterrupted, done, n=N):
@@ -670,12 +673,12 @@ def test_interrupted_between_the_last_image_and_the_store(tmp_path, uninterrupte
         raise Boom
 
     with monkeypatch.context() as patch:
-        patch.setattr(cohorts, "_finish", stop)
+        patch.setattr(packing, "_finish", stop)
         with pytest.raises(Boom):
             pack(counted(tmp_path, N), tmp_path)
     assert reads(tmp_path) == list(range(N))
     with monkeypatch.context() as patch:
-        patch.setattr(cohorts.os, "replace", stop)
+        patch.setattr(packing.os, "replace", stop)
         with pytest.raises(Boom):
             pack(counted(tmp_path, N), tmp_path)
     assert reads(tmp_path) == []
@@ -704,9 +707,9 @@ def test_changed_settings_discard_old_work(tmp_path, change):
     size_px = SIZE
     if change == "size":
         size_px, source.read = 16, lambda i, read=source.read: read(i)._replace(square=np.full((16, 16), i, np.uint8))
-    cohorts.pack(source, tmp_path / "store", tmp_path / "work", size_px=size_px, workers=2)
+    packing.pack(source, tmp_path / "store", tmp_path / "work", size_px=size_px, workers=2)
     assert reads(tmp_path) == list(range(N))
-    assert cohorts.open_store(tmp_path / "store").images.shape == (N, size_px, size_px)
+    assert open_store(tmp_path / "store").images.shape == (N, size_px, size_px)
 
 
 def test_a_file_that_changed_discards_old_work_and_a_table_that_changed_does_not(three):
@@ -720,7 +723,7 @@ def test_a_file_that_changed_discards_old_work_and_a_table_that_changed_does_not
 
 def unreadable(rows, i):
     if i in rows:
-        raise images.UnreadableImageError("it is broken")
+        raise image_files.UnreadableImageError("it is broken")
 
 
 def test_gaps_are_closed(tmp_path):
@@ -764,7 +767,7 @@ def test_without_hard_links(tmp_path, uninterrupted, monkeypatch):
     def refuse(*_):
         raise PermissionError("no links here")
 
-    monkeypatch.setattr(cohorts.os, "link", refuse)
+    monkeypatch.setattr(packing.os, "link", refuse)
     finish(tmp_path, uninterrupted, [])
 
 
@@ -774,25 +777,25 @@ def test_without_hard_links(tmp_path, uninterrupted, monkeypatch):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_simulated_store(tmp_path, workers):
     settings = {"source": "simulated", "hospital": "internal", "images_n": 40, "seed": 3, "size_px": SIZE}
-    store, rejected = pack(cohorts.open_source(settings), tmp_path, workers)
+    store, rejected = pack(sources.open_source(settings), tmp_path, workers)
     assert len(rejected) == 0 and store.masks.shape == store.images.shape and store.masks.dtype == np.uint16
-    site = simulate.HOSPITALS["internal"]
-    rows = simulate.admissions(site, 40, np.random.default_rng(3)).to_dict("records")
-    painter = simulate.Painter(site, SIZE, 3)
+    site = simulation.HOSPITALS["internal"]
+    rows = simulation.admissions(site, 40, np.random.default_rng(3)).to_dict("records")
+    painter = simulation.Painter(site, SIZE, 3)
     for k in (0, 17, 39):
         square, masks = painter.draw(rows[k], k)
         np.testing.assert_array_equal(store.images[k], square)
         np.testing.assert_array_equal(store.masks[k], masks)
-    assert len(store.boxes) == store.index[list(simulate.DRAWN)].sum().sum() > 10
-    assert tuple(store.labels) == ("image_id", *simulate.FINDINGS)
+    assert len(store.boxes) == store.index[list(simulation.DRAWN)].sum().sum() > 10
+    assert tuple(store.labels) == ("image_id", *simulation.SIMULATED_FINDINGS)
     assert (store.labels.dtypes[1:] == "float32").all()
 
 
 def test_simulated_store_without_findings_has_a_table_of_boxes(tmp_path, monkeypatch):
-    healthy = simulate.Hospital(prevalence={}, pneumothorax_patients_frac=0)
-    monkeypatch.setitem(simulate.HOSPITALS, "healthy", healthy)
-    store, _ = pack(cohorts.simulated(size_px=SIZE, hospital="healthy", images_n=1, seed=7), tmp_path)
-    assert set(cohorts.BOX_COLUMNS) <= set(store.boxes)
+    healthy = simulation.Hospital(prevalence={}, pneumothorax_patients_frac=0)
+    monkeypatch.setitem(simulation.HOSPITALS, "healthy", healthy)
+    store, _ = pack(sources.simulated(size_px=SIZE, hospital="healthy", images_n=1, seed=7), tmp_path)
+    assert set(store_module.BOX_COLUMNS) <= set(store.boxes)
 
 
 # --- opening -----------------------------------------------------------------------------------------------
@@ -816,4 +819,4 @@ def test_a_store_that_is_not_whole_is_refused(tmp_path, fault):
     if fault == "absent":
         (where / "images.parquet").unlink()
     with pytest.raises((ValueError, FileNotFoundError), match=r"pack|make repro"):
-        cohorts.open_store(where)
+        open_store(where)

@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cxrlib import cases, compare, runs, stats
+from cxrlib.base import runs
+from cxrlib.statistics import accuracy, delong, intervals, resampling
+from cxrlib.studies import case_tables, comparisons, crossing
 
 SEEDS = (1, 2, 3)
 PTX = "pneumothorax"
 ARMS = {
-    t: compare.Arm(t, "resnet", label_set, PTX, SEEDS)
+    t: crossing.Arm(t, "resnet", label_set, PTX, SEEDS)
     for t, label_set in (("rad", "reader"), ("nlp", "report"), ("same", "reader"))
 }
 
@@ -35,13 +37,15 @@ def table():
     }
     split = index[["image_id", "patient_id"]].assign(split=["test"] * 300 + ["valid"] * 200)
     split = split.sample(frac=1, random_state=0)
-    out = cases.assemble(index, split, label_sets, [PTX, "mass"], ["chest_drain"])
+    out = case_tables.assemble(index, split, label_sets, [PTX, "mass"], ["chest_drain"])
     assert "kept" not in out and "label.reader.mass" not in out and len(out) == n
     for seed in SEEDS:
         base = truth + rng.normal(size=n)
         for target, scores in (("rad", base), ("nlp", base + 0.8 * rng.normal(size=n)), ("same", base)):
             said = pd.DataFrame({"image_id": index["image_id"], "finding": PTX, "probability": scores})
-            out = cases.add_predictions(out, runs.key(target, "resnet", seed), said.sample(frac=1, random_state=seed))
+            out = case_tables.add_predictions(
+                out, runs.key(target, "resnet", seed), said.sample(frac=1, random_state=seed)
+            )
     return out
 
 
@@ -52,8 +56,8 @@ def held_out(table):
 
 @pytest.fixture(scope="module")
 def cells(held_out):
-    resamples = stats.patient_resamples(held_out["patient_id"], 300, np.random.default_rng(0))
-    return compare.Cells({"home": held_out}, {"home": resamples})
+    resamples = resampling.patient_resamples(held_out["patient_id"], 300, np.random.default_rng(0))
+    return crossing.Cells({"home": held_out}, {"home": resamples})
 
 
 def by_sklearn(rows, arm, labels):
@@ -88,8 +92,8 @@ def test_difference_is_paired(cells, held_out):
     got = cells.difference(ARMS["rad"], ARMS["nlp"], "home", "reader")
     assert got["estimate"] == pytest.approx(np.mean(areas) - np.mean(other_areas))
     assert got["delong_first_seed"] == pytest.approx(areas[0] - other_areas[0])
-    assert got["delong_p"] == stats.delong_test(label, scores[0], others[0]).p
-    assert got["delong_clustered_p"] == stats.delong_test(label, scores[0], others[0], rows["patient_id"]).p
+    assert got["delong_p"] == delong.delong_test(label, scores[0], others[0]).p
+    assert got["delong_clustered_p"] == delong.delong_test(label, scores[0], others[0], rows["patient_id"]).p
     back = cells.difference(ARMS["nlp"], ARMS["rad"], "home", "reader")
     assert (back["estimate"], back["low"], back["p"]) == pytest.approx((-got["estimate"], -got["high"], got["p"]))
     alone = [cells.auc(ARMS[t], "home", "reader") for t in ("rad", "nlp")]
@@ -115,13 +119,13 @@ def test_operating_point(cells, table, held_out):
             reached = (score[label == 0].astype(float) < threshold).mean()
             assert 0.8 - 1e-9 <= reached < 0.8 + 1 / (label == 0).sum()
         _, label, scores, _ = by_sklearn(held_out, arm, "reader")
-        seeds = pd.DataFrame([stats.rates(label, s >= t) for s, t in zip(scores, thresholds, strict=True)])
+        seeds = pd.DataFrame([accuracy.rates(label, s >= t) for s, t in zip(scores, thresholds, strict=True)])
         got = {m["measure"]: m for m in cells.operating_point(arm, thresholds, "home", "reader", [0.03, 1])}
         assert set(got) == {*seeds, "ppv at prevalence 0.03", "ppv at prevalence 1"} - {"kappa"}
         for measure in set(seeds) - {"kappa"}:
             assert got[measure]["estimate"] == pytest.approx(seeds[measure].mean())
             assert got[measure]["low"] < got[measure]["estimate"] < got[measure]["high"]
-        bayes = stats.ppv_at_prevalence(seeds["sensitivity"].mean(), seeds["specificity"].mean(), 0.03)
+        bayes = accuracy.ppv_at_prevalence(seeds["sensitivity"].mean(), seeds["specificity"].mean(), 0.03)
         assert got["ppv at prevalence 0.03"]["estimate"] == pytest.approx(float(bayes))
         assert got["ppv at prevalence 1"]["estimate"] == 1
 
@@ -139,8 +143,8 @@ def test_by_drain(cells, held_out):
 
 
 def test_by_drain_where_nobody_has_one(held_out):
-    resamples = stats.patient_resamples(held_out["patient_id"], 20, np.random.default_rng(0))
-    cells = compare.Cells({"home": held_out.assign(chest_drain=0)}, {"home": resamples})
+    resamples = resampling.patient_resamples(held_out["patient_id"], 20, np.random.default_rng(0))
+    cells = crossing.Cells({"home": held_out.assign(chest_drain=0)}, {"home": resamples})
     got = cells.by_drain(ARMS["rad"], "home", "reader")
     assert got["images with a drain"]["images_n"] == 0 and np.isnan(got["images with a drain"]["estimate"])
     assert got["images without a drain"]["estimate"] == pytest.approx(
@@ -166,17 +170,17 @@ def test_arms_and_pairs():
         "few": {"targets": ["c"], "architectures": ["r"], "seeds": [2]},
     }
     settings = {"targets": targets, "runs": groups}
-    every = compare.arms(settings, ["many"])
-    assert len(every) == 6 and every[0] == compare.Arm("a", "r", "x", "mass", (1, 2))
-    assert every[0].runs() == ["a-r-1", "a-r-2"] and len(compare.arms(settings)) == 7
+    every = crossing.arms(settings, ["many"])
+    assert len(every) == 6 and every[0] == crossing.Arm("a", "r", "x", "mass", (1, 2))
+    assert every[0].runs() == ["a-r-1", "a-r-2"] and len(crossing.arms(settings)) == 7
     assert [
-        (a.target, b.target, a.architecture, a.finding, b.finding) for a, b in compare.pairs(every, "a", "b")
+        (a.target, b.target, a.architecture, a.finding, b.finding) for a, b in crossing.pairs(every, "a", "b")
     ] == [
         ("a", "b", "r", PTX, PTX),
         ("a", "b", "d", PTX, PTX),
     ]
-    assert compare.pairs(every, "a", "c") == []
-    (pair,) = compare.pairs(compare.arms(settings), "a", "c")
+    assert crossing.pairs(every, "a", "c") == []
+    (pair,) = crossing.pairs(crossing.arms(settings), "a", "c")
     assert {(arm.architecture, arm.seeds) for arm in pair} == {("r", (2,))}, "what both were run with"
 
 
@@ -192,20 +196,20 @@ SCORED = ["reader", "report", "truth", "one_class"]  # more than the study asks 
 
 def test_tables_hold_the_cells(cells, table):
     arms, places = list(ARMS.values()), {"home": "internal"}
-    areas = compare.auc_table(cells, arms, places, SCORED)
+    areas = comparisons.auc_table(cells, arms, places, SCORED)
     assert len(areas) == 3 * 3, "three arms, three label sets of both classes"
     for row in areas.itertuples():
         arm = next(a for a in arms if a.label_set == row.trained_on)  # `same` predicts as `rad` does
         assert row.estimate == cells.auc(arm, "home", row.scored_against)["estimate"] and row.test == "internal"
-    found = compare.difference_table(cells, arms, STUDY, places, SCORED)
+    found = comparisons.difference_table(cells, arms, STUDY, places, SCORED)
     assert found.groupby("role").size().to_dict() == {"comparison": 3, "control": 3}
     asked = (found["role"] == "comparison") & found["scored_against"].isin(["reader", "report"])
     assert (found["p_holm"].notna() == asked).all(), "two comparisons are corrected, not the controls, nor by truth"
-    np.testing.assert_allclose(found["p_holm"][asked], stats.holm(found["p"][asked]))
+    np.testing.assert_allclose(found["p_holm"][asked], intervals.holm(found["p"][asked]))
     assert (found["estimate"][found["role"] == "control"] == 0).all()
-    rates = compare.operating_table(cells, arms, table[table["split"] == "valid"], STUDY, places)
+    rates = comparisons.operating_table(cells, arms, table[table["split"] == "valid"], STUDY, places)
     assert len(rates) == 3 * 2 * 6 and rates["estimate"].between(0, 1).all()
-    drains = compare.drain_table(cells, arms, places, "reader")
+    drains = comparisons.drain_table(cells, arms, places, "reader")
     assert len(drains) == 3 * 4
     ids = ["network", "finding", "test", "scored_against", "trained_on"]
     assert all(list(t.columns[:5]) == ids for t in (areas, rates, drains))
@@ -226,19 +230,19 @@ def test_mean_differences_hold_patients_and_seeds(cells, held_out):
     alone = cells.difference(*pair[0], "home", "reader")
     assert (got["low_patients"], got["high_patients"]) == pytest.approx((alone["low"], alone["high"]))
     assert got["smallest"] > alone["smallest"]
-    table = compare.mean_difference_table(
+    table = comparisons.mean_difference_table(
         cells, arms, {"reader - report": ["rad", "nlp"], "again": ["rad", "same"]}, places, ["reader"], GROUPS
     )
     assert len(table) == 4 and (table["p_holm"].notna() == (table["findings"] == "all")).all()
     assert table["estimate"][2] == 0 and table["p"][2] == 1
-    means = compare.mean_table(cells, arms, places, ["reader", "one_class"], GROUPS)
+    means = comparisons.mean_table(cells, arms, places, ["reader", "one_class"], GROUPS)
     assert len(means) == 3 * 2 * 2, "every row is there"
     first = means.iloc[0]
     assert first["estimate"] == pytest.approx(np.mean(areas[0])) and first["low"] < first["low_patients"]
     empty = means[(means["scored_against"] == "one_class") | (means["findings"] == "mass alone")]
     assert empty["estimate"].isna().all() and empty["reason"].str.startswith("no finding has 10 patients").all()
     with pytest.raises(ValueError, match="no two of its targets share a network"):
-        compare.mean_difference_table(cells, arms, {}, places, ["reader"], GROUPS)
+        comparisons.mean_difference_table(cells, arms, {}, places, ["reader"], GROUPS)
 
 
 def test_a_finding_with_few_patients_is_left_out_by_name(held_out):
@@ -246,8 +250,8 @@ def test_a_finding_with_few_patients_is_left_out_by_name(held_out):
     for seed in SEEDS:
         for target in ("rad", "nlp"):
             rows[f"probability.{target}-resnet-{seed}.mass"] = 0.5
-    resamples = stats.patient_resamples(rows["patient_id"], 50, np.random.default_rng(0))
-    cells = compare.Cells({"home": rows}, {"home": resamples})
+    resamples = resampling.patient_resamples(rows["patient_id"], 50, np.random.default_rng(0))
+    cells = crossing.Cells({"home": rows}, {"home": resamples})
     both = [[replace(ARMS[t], finding=f) for t in ("rad", "nlp")] for f in (PTX, "mass")]
     got = cells.mean_difference(both, "home", "reader")
     assert (got["left_out"], got["findings_n"]) == ("mass", 1)
@@ -260,25 +264,25 @@ def test_one_seed_gets_no_interval_and_different_seeds_none_at_all(cells):
     one = [tuple(replace(ARMS[t], seeds=(1,)) for t in ("rad", "nlp"))]
     got = cells.mean_difference(one, "home", "reader")
     assert np.isfinite(got["estimate"]) and np.isnan([got["low"], got["p"], got["seed_sd"]]).all()
-    assert got["reason"] == stats.ONE_SEED and np.isfinite(got["low_patients"])
+    assert got["reason"] == intervals.ONE_SEED and np.isfinite(got["low_patients"])
     with pytest.raises(ValueError, match="Arms of different seeds"):
         cells.mean_difference([(ARMS["rad"], one[0][1])], "home", "reader")
 
 
 def test_no_drains_known_gives_an_empty_table(held_out):
     rows = held_out.drop(columns="chest_drain")
-    cells = compare.Cells(
-        {"home": rows}, {"home": stats.patient_resamples(rows["patient_id"], 5, np.random.default_rng(0))}
+    cells = crossing.Cells(
+        {"home": rows}, {"home": resampling.patient_resamples(rows["patient_id"], 5, np.random.default_rng(0))}
     )
-    empty = compare.drain_table(cells, list(ARMS.values()), {"home": "home"}, "reader")
+    empty = comparisons.drain_table(cells, list(ARMS.values()), {"home": "home"}, "reader")
     assert empty.empty and {"subset", "estimate"} <= set(empty)
 
 
 def test_headline(cells):
     arms, places = [ARMS["rad"], ARMS["nlp"]], {"home": "internal"}
-    areas = compare.auc_table(cells, arms, places, SCORED)
-    found = compare.difference_table(cells, arms, STUDY, places, SCORED)
-    rows = compare.headline(areas, found).to_dict("records")
+    areas = comparisons.auc_table(cells, arms, places, SCORED)
+    found = comparisons.difference_table(cells, arms, STUDY, places, SCORED)
+    rows = comparisons.headline(areas, found).to_dict("records")
     assert [row["scored against"] for row in rows] == ["reader", "report"]
     for row in rows:
         for target, name in (("rad", "reader"), ("nlp", "report")):
@@ -293,7 +297,7 @@ def test_seed_floor():
     rows = pd.DataFrame(
         {"network": "r", "trained_on": ["reader", "report"] * 2, "seed_range": [0.01, 0.02, 0.03, 0.08]}
     )
-    assert compare.seed_floor(rows).loc[("r", "report")].tolist() == pytest.approx([0.05, 0.08])
+    assert comparisons.seed_floor(rows).loc[("r", "report")].tolist() == pytest.approx([0.05, 0.08])
 
 
 @pytest.mark.parametrize(
@@ -306,10 +310,12 @@ def test_seed_floor():
 def test_predictions_must_be_whole(change, message):
     said = pd.DataFrame({"image_id": ["a", "b"], "finding": "mass", "probability": [0.1, 0.2]})
     rows = pd.DataFrame({"image_id": ["b", "a"]})
-    assert cases.add_predictions(rows, "t-r-1", said)["probability.t-r-1.mass"].tolist() == pytest.approx([0.2, 0.1])
-    assert cases.runs_in(cases.add_predictions(rows, "t-r-1", said)) == [("t-r-1", "mass")]
+    assert case_tables.add_predictions(rows, "t-r-1", said)["probability.t-r-1.mass"].tolist() == pytest.approx(
+        [0.2, 0.1]
+    )
+    assert case_tables.runs_in(case_tables.add_predictions(rows, "t-r-1", said)) == [("t-r-1", "mass")]
     with pytest.raises(ValueError, match=message):
-        cases.add_predictions(rows, "t-r-1", change(said))
+        case_tables.add_predictions(rows, "t-r-1", change(said))
 
 
 def test_a_split_of_other_images_is_refused():
@@ -317,7 +323,9 @@ def test_a_split_of_other_images_is_refused():
         {"image_id": ["a"], "patient_id": ["p"], "view": "PA", "sex": "F", "age": 1, "follow_up_number": 0}
     )
     with pytest.raises(ValueError, match="1 images of the split are not in the cohort"):
-        cases.assemble(index, pd.DataFrame({"image_id": ["a", "b"], "patient_id": "p", "split": "test"}), {}, [])
+        case_tables.assemble(
+            index, pd.DataFrame({"image_id": ["a", "b"], "patient_id": "p", "split": "test"}), {}, []
+        )
 
 
 def test_leak_is_the_gain_on_seen_patients_less_that_on_others():
@@ -326,19 +334,19 @@ def test_leak_is_the_gain_on_seen_patients_less_that_on_others():
     label = (rng.random(n) < 0.4).astype(float)
     seen = patient < 100
     noise = rng.normal(size=n)
-    table = pd.DataFrame({"patient_id": patient.astype(str), cases.label("reader", PTX): label})
-    arms = [compare.Arm(target, "resnet", "reader", PTX, (1, 2)) for target in ("image", "patient")]
+    table = pd.DataFrame({"patient_id": patient.astype(str), case_tables.label("reader", PTX): label})
+    arms = [crossing.Arm(target, "resnet", "reader", PTX, (1, 2)) for target in ("image", "patient")]
     for seed in (1, 2):
         known = label * (0.4 + 1.2 * seen) + noise + 0.1 * rng.normal(size=n)  # knows the patients it has seen
-        table[cases.probability(runs.key("image", "resnet", seed), PTX)] = known
-        table[cases.probability(runs.key("patient", "resnet", seed), PTX)] = 0.4 * label + noise
-    resamples = stats.patient_resamples(table["patient_id"], 300, rng)
-    got = compare.leak_table(table, *arms, "reader", seen, resamples).set_index("test_images")
+        table[case_tables.probability(runs.key("image", "resnet", seed), PTX)] = known
+        table[case_tables.probability(runs.key("patient", "resnet", seed), PTX)] = 0.4 * label + noise
+    resamples = resampling.patient_resamples(table["patient_id"], 300, rng)
+    got = comparisons.leak_table(table, *arms, "reader", seen, resamples).set_index("test_images")
     whole = got.loc["leak: seen less others"]
     inside, outside = got["estimate"]["patients trained on"], got["estimate"]["other patients"]
     assert whole["estimate"] == pytest.approx(inside - outside) and whole["low"] > 0
     assert abs(outside) < 0.02 < inside
-    few = compare.leak_table(table, *arms, "reader", patient < 5, resamples).set_index("test_images")
+    few = comparisons.leak_table(table, *arms, "reader", patient < 5, resamples).set_index("test_images")
     assert np.isnan(few["low"]["leak: seen less others"]) and "patients" in few["reason"]["leak: seen less others"]
     assert np.isfinite(few["low"]["all"])
 
@@ -349,11 +357,11 @@ def test_one_arm_by_a_part_of_a_label_set():
     label = (rng.random(n) < 0.5).astype(float)
     hard = rng.random(n) < 0.5
     score = np.where(hard, rng.normal(size=n), 2 * label + rng.normal(size=n))
-    arm = compare.Arm("t", "resnet", "reader", PTX, (1,))
-    table = pd.DataFrame({"patient_id": np.arange(n).astype(str), cases.label("reader", PTX): label})
-    table[cases.label("clear", PTX)] = np.where(hard, np.nan, label)
-    table[cases.probability(arm.runs()[0], PTX)] = score
-    cells = compare.Cells({"c": table}, {"c": stats.patient_resamples(table["patient_id"], 200, rng)})
+    arm = crossing.Arm("t", "resnet", "reader", PTX, (1,))
+    table = pd.DataFrame({"patient_id": np.arange(n).astype(str), case_tables.label("reader", PTX): label})
+    table[case_tables.label("clear", PTX)] = np.where(hard, np.nan, label)
+    table[case_tables.probability(arm.runs()[0], PTX)] = score
+    cells = crossing.Cells({"c": table}, {"c": resampling.patient_resamples(table["patient_id"], 200, rng)})
     got = cells.between_labels(arm, "c", "clear", "reader")
     assert got["low_patients"] > 0 and got["first_n"] == (~hard).sum() and got["second_n"] == n
     assert "one training seed" in got["reason"] and np.isnan(got["low"])

@@ -5,11 +5,11 @@ import tomllib
 
 import yaml
 
-from cxrlib.paths import ROOT
+from cxrlib.base import paths
 
 
 def pins():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    lines = (paths.ROOT / "requirements.txt").read_text().splitlines()
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
@@ -18,24 +18,24 @@ def canonical(name):
 
 
 def test_requirements_are_exact():
-    for line in (ROOT / "requirements.txt").read_text().splitlines():
+    for line in (paths.ROOT / "requirements.txt").read_text().splitlines():
         assert line.startswith("#") or re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+( ;.*)?", line), line
 
 
 def test_requirements_hold_every_direct_dependency_at_its_version():
     locked = {canonical(name): version for name, version in pins().items()}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
     for dependency in project["dependencies"]:
         name, version = dependency.split("==")
         assert locked.get(canonical(name)) == version, f"{dependency}: run make lock"
 
 
 def test_conda_installs_the_same_list():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    environment = yaml.safe_load((paths.ROOT / "environment.yml").read_text())
     pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
     assert pip == ["-r requirements.txt", "-e ."]
     python = next(d for d in environment["dependencies"] if isinstance(d, str) and d.startswith("python="))
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
     assert python == "python=3.11" and project["requires-python"] == ">=3.11,<3.12"
 
 

@@ -12,14 +12,16 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from cxrlib import explain, plots, training
+from cxrlib.base import figures
+from cxrlib.commands import explain
+from cxrlib.networks import architectures, map_layers, overlays, randomisation, saliency, trained_runs
 
-LAYERED = [name for name, method in explain.METHODS.items() if method.reads_layer]
+LAYERED = [name for name, method in saliency.SALIENCY_METHODS.items() if method.reads_layer]
 
 
 def make(architecture, findings_n=2, seed=0):
     torch.manual_seed(seed)
-    return training.create_network(architecture, findings_n)[0]
+    return architectures.create_network(architecture, findings_n)[0]
 
 
 def pictures(n, size_px, seed=1):
@@ -82,37 +84,37 @@ def squares(n, size_px=64, seed=3):
 )
 def test_the_layer_is_found(architecture, size_px, name, grid, channels):
     network = make(architecture).train()
-    assert explain.find_layer(network, size_px) == explain.Layer(name, grid, channels)
+    assert map_layers.find_layer(network, size_px) == map_layers.Layer(name, grid, channels)
     assert network.training and not any(module._forward_hooks for module in network.modules())
 
 
 def test_layers_can_be_named_and_are_checked():
     network = make("test_resnet")
-    assert explain.find_layer(network, 64, "layer4").grid == (2, 2)
-    assert explain.find_layer(network, 64, "layer2.0").grid == (8, 8)
+    assert map_layers.find_layer(network, 64, "layer4").grid == (2, 2)
+    assert map_layers.find_layer(network, 64, "layer2.0").grid == (8, 8)
     with pytest.raises(ValueError, match=r"no layer 'layer9'; its stages: act1, layer1, layer2"):
-        explain.find_layer(network, 64, "layer9")
+        map_layers.find_layer(network, 64, "layer9")
     with pytest.raises(ValueError, match=r"'fc' gives no map at 64 px.*usable: .*layer4 \(2 x 2\)"):
-        explain.find_layer(network, 64, "fc")
+        map_layers.find_layer(network, 64, "fc")
     with pytest.raises(ValueError, match="no logit depends on its cells"):
-        explain.find_layer(make("test_vit"), 160, "blocks.5")
+        map_layers.find_layer(make("test_vit"), 160, "blocks.5")
     with pytest.raises(ValueError, match="takes no images of 64 x 64 px"):
-        explain.find_layer(make("vit_tiny_patch16_224"), 64)
+        map_layers.find_layer(make("vit_tiny_patch16_224"), 64)
     for architecture, size_px in (("test_resnet", 2), ("densenet121", 8), ("test_convnext", 3), ("test_vit", 16)):
         with pytest.raises(ValueError, match=f"^Images of {size_px} x {size_px} px are too small for this network: "):
-            explain.find_layer(make(architecture), size_px)
+            map_layers.find_layer(make(architecture), size_px)
     with pytest.raises(ValueError, match="too small"):
-        explain.maps(make("test_resnet"), pictures(1, 1), 0, "occlusion")
+        saliency.maps(make("test_resnet"), pictures(1, 1), 0, "occlusion")
     with pytest.raises(ValueError, match="timm lists no stages"):
-        explain.find_layer(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.LazyLinear(1)), 16)
+        map_layers.find_layer(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.LazyLinear(1)), 16)
 
 
 def test_layers_are_the_stages_that_give_a_map():
-    found = explain.layers(make("test_resnet"), 64)
+    found = map_layers.layers(make("test_resnet"), 64)
     assert [layer.name for layer in found] == ["act1", "layer1", "layer2", "layer3", "layer4"]
     assert [layer.grid[0] for layer in found] == sorted((layer.grid[0] for layer in found), reverse=True)
-    assert explain.find_layer(make("test_resnet"), 64) in found
-    blocks = [layer.name for layer in explain.layers(make("test_vit"), 160)]
+    assert map_layers.find_layer(make("test_resnet"), 64) in found
+    blocks = [layer.name for layer in map_layers.layers(make("test_vit"), 160)]
     assert blocks and "blocks.5" not in blocks, "no logit depends on the last block's cells"
 
 
@@ -148,10 +150,10 @@ LAYOUTS = {
 @pytest.mark.parametrize(("architecture", "size_px"), LAYOUTS, ids=lambda v: str(v))
 def test_maps_are_those_of_the_formulas(architecture, size_px, method):
     network, pixels = make(architecture), pictures(3, size_px)
-    name = explain.find_layer(network, size_px).name
+    name = map_layers.find_layer(network, size_px).name
     layout = LAYOUTS[architecture, size_px]
     expected = recomputed(network, pixels, 1, name, layout, method == "grad_cam_plus_plus")
-    found = explain.maps(network, pixels, 1, method)
+    found = saliency.maps(network, pixels, 1, method)
     assert found.dtype == np.float32 and found.shape == pixels.shape
     assert expected.max() == 1
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -167,36 +169,36 @@ def test_a_channels_last_network_is_read_as_one():
     network = Last()
     network.turned = type("Turned", (nn.Module,), {"forward": lambda self, x: x.permute(0, 2, 3, 1)})()
     pixels, _ = squares(3)
-    assert explain.find_layer(network, 64, "turned") == explain.Layer("turned", (16, 16), 8)
+    assert map_layers.find_layer(network, 64, "turned") == map_layers.Layer("turned", (16, 16), 8)
     for method in LAYERED:
-        turned = explain.maps(network, pixels, 0, method, "turned")
-        np.testing.assert_allclose(turned, explain.maps(network, pixels, 0, method, "body"), atol=1e-6)
+        turned = saliency.maps(network, pixels, 0, method, "turned")
+        np.testing.assert_allclose(turned, saliency.maps(network, pixels, 0, method, "body"), atol=1e-6)
 
 
-@pytest.mark.parametrize("method", explain.METHODS)
+@pytest.mark.parametrize("method", saliency.SALIENCY_METHODS)
 def test_maps_point_at_what_decides(method):
     pixels, boxes = squares(6)
-    found = explain.maps(Bright(), pixels, 0, method)
+    found = saliency.maps(Bright(), pixels, 0, method)
     for map_, (x0, y0, x1, y1) in zip(found, boxes, strict=True):
         y, x = np.unravel_index(map_.argmax(), map_.shape)
         assert x0 - 2 <= x < x1 + 2 and y0 - 2 <= y < y1 + 2
         assert map_.max() == 1 and map_[y0:y1, x0:x1].sum() > 0.5 * map_.sum()
 
 
-@pytest.mark.parametrize("method", explain.METHODS)
+@pytest.mark.parametrize("method", saliency.SALIENCY_METHODS)
 def test_no_evidence_is_a_map_of_zeros(method):
     pixels, _ = squares(2)
     network = Bright()
     nn.init.constant_(network.head.weight[0], 0)
     network.head.weight.data[0, 0] = -1  # bright speaks against it
-    found = explain.maps(network, np.where(pixels == 0, 127, pixels).astype(np.uint8), 0, method)
+    found = saliency.maps(network, np.where(pixels == 0, 127, pixels).astype(np.uint8), 0, method)
     assert (found == 0).all()
     if method == "grad_cam":
-        against = explain.maps(network, pixels, 0, method, relu=False)
+        against = saliency.maps(network, pixels, 0, method, relu=False)
         assert against.min() == -1 and against.max() <= 0
 
 
-@pytest.mark.parametrize("method", explain.METHODS)
+@pytest.mark.parametrize("method", saliency.SALIENCY_METHODS)
 def test_batches_do_not_matter_and_the_network_is_left_alone(method):
     network, pixels = make("test_resnet").train(), pictures(5, 48)
     network.layer1.eval()
@@ -205,8 +207,8 @@ def test_batches_do_not_matter_and_the_network_is_left_alone(method):
     network.fc.weight.grad = torch.full_like(network.fc.weight, 3.0)
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     modes = [module.training for module in network.modules()]
-    whole = explain.maps(network, pixels, 0, method)
-    np.testing.assert_allclose(whole, explain.maps(network, pixels, 0, method, batch_size=2), atol=1e-4)
+    whole = saliency.maps(network, pixels, 0, method)
+    np.testing.assert_allclose(whole, saliency.maps(network, pixels, 0, method, batch_size=2), atol=1e-4)
     assert modes == [module.training for module in network.modules()]
     assert not any(module._forward_hooks for module in network.modules())
     assert not any(p.requires_grad for p in network.layer3.parameters()) and network.fc.weight.requires_grad
@@ -217,36 +219,36 @@ def test_batches_do_not_matter_and_the_network_is_left_alone(method):
 @pytest.mark.parametrize("method", LAYERED)
 def test_a_frozen_network_has_the_same_maps(method):
     network, pixels = make("test_efficientnet"), pictures(2, 64)
-    expected = explain.maps(network, pixels, 0, method)
+    expected = saliency.maps(network, pixels, 0, method)
     network.requires_grad_(False)
     with torch.no_grad():
-        np.testing.assert_array_equal(explain.maps(network, pixels, 0, method), expected)
+        np.testing.assert_array_equal(saliency.maps(network, pixels, 0, method), expected)
 
 
 def test_an_operation_in_place_after_the_layer_changes_nothing():
     pixels, _ = squares(3)
     network = Bright()
-    before = explain.maps(network, pixels, 0, "grad_cam", "body.0")
+    before = saliency.maps(network, pixels, 0, "grad_cam", "body.0")
     network.body[1] = nn.ReLU(inplace=False)
-    np.testing.assert_array_equal(before, explain.maps(network, pixels, 0, "grad_cam", "body.0"))
+    np.testing.assert_array_equal(before, saliency.maps(network, pixels, 0, "grad_cam", "body.0"))
 
 
 def test_no_images_no_maps():
-    assert explain.maps(Bright(), np.zeros((0, 64, 64), np.uint8), 0, "grad_cam").shape == (0, 64, 64)
+    assert saliency.maps(Bright(), np.zeros((0, 64, 64), np.uint8), 0, "grad_cam").shape == (0, 64, 64)
 
 
 def test_what_maps_refuses():
     network, pixels = make("test_resnet"), pictures(1, 64)
     with pytest.raises(ValueError, match="no saliency method; there are grad_cam, "):
-        explain.maps(network, pixels, 0, "gradcam")
+        saliency.maps(network, pixels, 0, "gradcam")
     with pytest.raises(ValueError, match="no finding 2: the network has 2"):
-        explain.maps(network, pixels, 2, "grad_cam")
+        saliency.maps(network, pixels, 2, "grad_cam")
     for wrong in (pixels / 255, pixels[0], pixels[:, :32]):
         with pytest.raises(ValueError, match="not uint8"):
-            explain.maps(network, wrong, 0, "grad_cam")
+            saliency.maps(network, wrong, 0, "grad_cam")
     network.fc.weight.data[:] = np.nan
     with pytest.raises(ValueError, match=r"image 0 is not finite|no logit depends"):
-        explain.maps(network, pixels, 0, "grad_cam")
+        saliency.maps(network, pixels, 0, "grad_cam")
 
 
 # --- sanity checks ------------------------------------------------------------------------------------------
@@ -269,10 +271,10 @@ def test_the_cascade_reaches_every_parameter_from_head_to_stem(architecture, fir
             parameter += 0.05 * torch.randn(parameter.shape)
     given = copy.deepcopy(network.state_dict())
     state = torch.get_rng_state()
-    names = list(explain.blocks(network))
+    names = list(randomisation.blocks(network))
     assert names[0] == first and names[-1] == last
     before, steps = network, 0
-    for name, changed in explain.cascade(network, 1):
+    for name, changed in randomisation.cascade(network, 1):
         assert name == names[steps]
         differs = {n for n, p in changed.named_parameters() if not torch.equal(p, dict(before.named_parameters())[n])}
         assert differs and all(any(n.startswith(part) for part in name.split(", ")) for n in differs)
@@ -285,7 +287,7 @@ def test_the_cascade_reaches_every_parameter_from_head_to_stem(architecture, fir
 
 def test_the_cascade_is_fixed_by_its_seed():
     network = make("test_resnet")
-    one, again, other = (list(explain.cascade(network, seed))[-1][1].state_dict() for seed in (1, 1, 2))
+    one, again, other = (list(randomisation.cascade(network, seed))[-1][1].state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(value, again[name]) for name, value in one.items())
     assert not torch.equal(one["fc.weight"], other["fc.weight"])
 
@@ -293,13 +295,13 @@ def test_the_cascade_is_fixed_by_its_seed():
 def test_maps_of_a_randomised_network_no_longer_agree():
     pixels, _ = squares(8)
     network = Bright()
-    maps = explain.maps(network, pixels, 0, "grad_cam", relu=False)
+    maps = saliency.maps(network, pixels, 0, "grad_cam", relu=False)
     alike = []
     for seed in range(6):
-        last = list(explain.cascade(network, seed))[-1][1]
-        alike.append(explain.similarity(maps, explain.maps(last, pixels, 0, "grad_cam", relu=False)))
+        last = list(randomisation.cascade(network, seed))[-1][1]
+        alike.append(randomisation.similarity(maps, saliency.maps(last, pixels, 0, "grad_cam", relu=False)))
     assert abs(pd.concat(alike)["rank_correlation"].mean()) < 0.5
-    same = explain.similarity(maps, maps)
+    same = randomisation.similarity(maps, maps)
     np.testing.assert_allclose(same, 1, atol=1e-9)
 
 
@@ -307,11 +309,11 @@ def test_similarity():
     rng = np.random.default_rng(0)
     one = rng.random((3, 16, 16))
     other = np.stack([one[0] ** 3, 1 - one[1], np.full((16, 16), 0.5)])
-    found = explain.similarity(one, other)
+    found = randomisation.similarity(one, other)
     np.testing.assert_allclose(found["rank_correlation"], [1, -1, np.nan])
     assert found["structural_similarity"].is_monotonic_decreasing or found["structural_similarity"].notna().all()
     with pytest.raises(ValueError, match="not twice"):
-        explain.similarity(one, other[:2])
+        randomisation.similarity(one, other[:2])
 
 
 # --- to look at ---------------------------------------------------------------------------------------------
@@ -319,28 +321,28 @@ def test_similarity():
 
 def test_overlay_without_an_image_holds_no_pixel_of_it():
     (image,), (box,) = squares(1)
-    map_ = explain.maps(Bright(), image[None], 0, "grad_cam")[0]
+    map_ = saliency.maps(Bright(), image[None], 0, "grad_cam")[0]
     drawn = []
     for one in (None, np.full_like(image, 96)):
-        fig, axis = plots.figure(width=2, height=2)
-        explain.overlay(axis, one, map_, [box])
+        fig, axis = figures.figure(width=2, height=2)
+        overlays.overlay(axis, one, map_, [box])
         fig.canvas.draw()
         drawn.append(np.asarray(fig.canvas.buffer_rgba()).copy())
         plt.close(fig)
     np.testing.assert_array_equal(*drawn)
     with pytest.raises(ValueError, match="as its map"):
-        explain.overlay(axis, image[:32], map_)
+        overlays.overlay(axis, image[:32], map_)
 
 
 def test_slider_is_whole_and_the_same_every_time():
     (image,), (box,) = squares(1)
     map_ = image / 255
-    html = explain.opacity_slider(image, map_, [box, box], 'a "<title>"')._repr_html_()
-    assert html == explain.opacity_slider(image, map_, [box, box], 'a "<title>"')._repr_html_()
+    html = overlays.opacity_slider(image, map_, [box, box], 'a "<title>"')._repr_html_()
+    assert html == overlays.opacity_slider(image, map_, [box, box], 'a "<title>"')._repr_html_()
     assert html.count("<rect") == 2 and html.count("data:image/png;base64,") == 2
     assert "&lt;title&gt;" in html and 'type="range"' in html and "<script" not in html and "http" not in html
     assert " id=" not in html
-    assert "<rect" not in explain.opacity_slider(None, map_)._repr_html_()
+    assert "<rect" not in overlays.opacity_slider(None, map_)._repr_html_()
 
 
 # --- command line -------------------------------------------------------------------------------------------
@@ -350,7 +352,7 @@ def test_slider_is_whole_and_the_same_every_time():
 def run(tmp_path_factory):
     """A run's folder as notebook 10 writes it, of a network with random weights."""
     folder = tmp_path_factory.mktemp("run")
-    training.save_network(make("test_resnet"), folder / "model.safetensors")
+    architectures.save_network(make("test_resnet"), folder / "model.safetensors")
     parameters = {"architecture": "test_resnet", "findings": ["effusion", "mass"], "cohort": "none", "size_px": 64}
     (folder / "run.json").write_text(json.dumps({"parameters": parameters, "data_sha256": {"images": "0"}}))
     return folder
@@ -379,7 +381,7 @@ def test_command_line_on_odd_images(run, tmp_path, capsys):
     assert explain.main([*names, "--run", str(run), "--out", str(out)]) == 0
     table = pd.read_csv(out / "explained.csv")
     assert len(table) == 10 and (table["run"] == str(run)).all() and (table["method"] == "grad_cam").all()
-    assert list(table) == ", ".join(explain.COLUMNS).replace("in_box_frac, ", "").split(", ") and set(
+    assert list(table) == ", ".join(explain.EXPLAINED_COLUMNS).replace("in_box_frac, ", "").split(", ") and set(
         table["finding"]
     ) == {"effusion", "mass"}
     assert (table["layer"] == "layer2").all()
@@ -438,15 +440,15 @@ def test_the_record_of_a_run_is_checked(run, tmp_path):
     del entry["parameters"]["size_px"]
     (tmp_path / "run.json").write_text(json.dumps(entry))
     with pytest.raises(ValueError, match=r"give --size-px \(size_px in editions/EDITION.yaml\)"):
-        explain.open_run(tmp_path)
-    assert explain.open_run(tmp_path, 96).size_px == 96
+        trained_runs.open_run(tmp_path)
+    assert trained_runs.open_run(tmp_path, 96).size_px == 96
     wrong = [
         {**entry["parameters"], **change} for change in ({"findings": []}, {"size_px": "64"}, {"architecture": 3})
     ]
     for content in ("{}", "[]", b"\xff\xfe{", *(json.dumps({"parameters": one}) for one in wrong)):
         (tmp_path / "run.json").write_bytes(content if isinstance(content, bytes) else content.encode())
         with pytest.raises(ValueError, match="no record of a run"):
-            explain.open_run(tmp_path)
+            trained_runs.open_run(tmp_path)
 
 
 def test_the_weights_of_a_run_are_checked(run, tmp_path):
@@ -455,7 +457,7 @@ def test_the_weights_of_a_run_are_checked(run, tmp_path):
         (tmp_path / "run.json").write_text(record)
         (tmp_path / "model.safetensors").write_bytes(content)
         with pytest.raises(ValueError, match=r"model.safetensors .*: copy it from the run again.$"):
-            explain.open_run(tmp_path)
+            trained_runs.open_run(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(weights)
     for architecture, says in (
         ("test_vit", r"weights of test_vit .*: take model.safetensors from the same run.$"),
@@ -463,7 +465,7 @@ def test_the_weights_of_a_run_are_checked(run, tmp_path):
     ):
         (tmp_path / "run.json").write_text(record.replace("test_resnet", architecture))
         with pytest.raises(ValueError, match=says) as raised:
-            explain.open_run(tmp_path)
+            trained_runs.open_run(tmp_path)
         assert "\n" not in str(raised.value)
 
 
@@ -489,14 +491,14 @@ def test_an_overlay_that_cannot_be_written_costs_only_itself(run, tmp_path, caps
 
 
 def test_what_is_done_is_written_whatever_happens(run, tmp_path, monkeypatch):
-    maps = explain.maps
+    maps = saliency.maps
 
     def fails_late(network, pixels, k, *rest):
         if k == 1:
             raise ValueError("no more")
         return maps(network, pixels, k, *rest)
 
-    monkeypatch.setattr(explain, "maps", fails_late)
+    monkeypatch.setattr(explain.saliency, "maps", fails_late)
     with pytest.raises(SystemExit, match="no more"):
         call(run, tmp_path / "out", save(tmp_path / "a.png"))
     assert pd.read_csv(tmp_path / "out" / "explained.csv")["finding"].tolist() == ["effusion"]
@@ -520,14 +522,14 @@ def test_images_of_one_name_are_told_apart(run, tmp_path):
     files = [save(tmp_path / "one" / "a.png"), save(tmp_path / "other" / "a.png"), save(tmp_path / "b.png")]
     table = call(run, tmp_path / "out", *files, "--finding", "mass")
     assert table["overlay"].tolist() == ["a-mass-grad_cam.png", "a-2-mass-grad_cam.png", "b-mass-grad_cam.png"]
-    assert explain._titles([explain.read(file, 64) for file in files]) == ["one/a.png", "other/a.png", "b.png"]
+    assert explain._titles([explain.read_fitted(file, 64) for file in files]) == ["one/a.png", "other/a.png", "b.png"]
 
 
 def test_no_evidence_has_no_peak(run, tmp_path, monkeypatch):
     titles = []
     draw = explain._draw
     monkeypatch.setattr(explain, "_draw", lambda *given: titles.append(given[-1]) or draw(*given))
-    monkeypatch.setattr(explain, "maps", lambda network, pixels, *rest: np.zeros(pixels.shape, np.float32))
+    monkeypatch.setattr(explain.saliency, "maps", lambda network, pixels, *rest: np.zeros(pixels.shape, np.float32))
     (row,) = call(run, tmp_path / "out", save(tmp_path / "a.png"), "--finding", "mass", "--box=0,0,9,9").to_dict(
         "records"
     )
@@ -542,7 +544,7 @@ def picture_of(path, size, size_px, box=None):
     pixels[y0:y1, x0:x1] = 255
     pixels[-1, -1] -= box is None
     Image.fromarray(pixels).save(path)
-    return explain.read(path, size_px)
+    return explain.read_fitted(path, size_px)
 
 
 def ends(square):
@@ -606,17 +608,19 @@ def test_help_says_what_the_table_holds(capsys):
     with pytest.raises(SystemExit):
         explain.main(["--help"])
     said = capsys.readouterr().out
-    assert all(f"\n{name}: " in said for name in explain.COLUMNS) and "laid over the source" in " ".join(said.split())
+    assert all(f"\n{name}: " in said for name in explain.EXPLAINED_COLUMNS) and "laid over the source" in " ".join(
+        said.split()
+    )
 
 
 def test_overlays_show_the_radiograph_and_not_the_square(tmp_path):
     """A fine pattern that the square cannot hold is in the overlay's image, where the square has it."""
     pixels = np.uint8(np.indices((1500, 3000)).sum(0) // 25 % 2 * 255)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    picture = explain.read(tmp_path / "a.png", 32)
+    picture = explain.read_fitted(tmp_path / "a.png", 32)
     assert picture.shown.shape == (512, 1024) and picture.shown.std() > 4 * picture.square[8:24].std()
-    fig, axis = plots.figure(width=2, height=2)
-    explain.overlay(axis, picture.shown, np.ones((32, 32)), place=picture.place)
+    fig, axis = figures.figure(width=2, height=2)
+    overlays.overlay(axis, picture.shown, np.ones((32, 32)), place=picture.place)
     image, heat = axis.get_images()
     assert image.get_extent() == [0, 32, 24, 8] and heat.get_extent() == [0, 32, 32, 0]
     assert axis.get_xlim() == (0, 32) and axis.get_ylim() == (32, 0)
@@ -632,7 +636,7 @@ def test_boxes_are_in_their_frame_of_the_source(tmp_path, size):
     inside = [round(v * s / 1024) for v, s in ((x, width), (y, height), (x + w, width), (y + h, height))]
     pixels[inside[1] : inside[3], inside[0] : inside[2]] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    picture = explain.read(tmp_path / "a.png", 128)
+    picture = explain.read_fitted(tmp_path / "a.png", 128)
     x0, y0, x1, y1 = picture.packed_box(x, y, w, h, 1024)
     rows, columns = np.nonzero(picture.square.max(1) > 127)[0], np.nonzero(picture.square.max(0) > 127)[0]
     found = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)

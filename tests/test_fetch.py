@@ -7,7 +7,9 @@ import threading
 
 import pytest
 
-from cxrlib import catalogue, fetch, paths
+from cxrlib.base import paths
+from cxrlib.commands import fetch
+from cxrlib.releases import fetching, owner_tables
 
 CONTENT = {"a.csv": b"image_id\n1\n", "b.csv": b"image_id\n2\n"}
 
@@ -47,16 +49,16 @@ def sources(monkeypatch):
 
     def put(address):
         def pinned(name):
-            return fetch.File(f"{address}/{name}", hashlib.sha256(CONTENT[name]).hexdigest())
+            return fetching.File(f"{address}/{name}", hashlib.sha256(CONTENT[name]).hexdigest())
 
         files = {
             "set/a.csv": pinned("a.csv"),
             "set/b.csv": pinned("b.csv"),
-            "hand.csv": fetch.File(None, "0" * 64, "ask the owner"),
+            "hand.csv": fetching.File(None, "0" * 64, "ask the owner"),
         }
-        monkeypatch.setattr(fetch, "FILES", files)
+        monkeypatch.setattr(fetching, "FILES", files)
         monkeypatch.setattr(
-            fetch, "WANTED", {"google_four_readers": ("set/a.csv", "set/b.csv"), "siim": ("hand.csv",)}
+            fetching, "WANTED", {"google_four_readers": ("set/a.csv", "set/b.csv"), "siim": ("hand.csv",)}
         )
         return files
 
@@ -80,7 +82,7 @@ def test_without_cxr_data_they_go_below_the_root(owner, home, sources, tmp_path,
     sources(owner)
     assert fetch.main(["google_four_readers"]) == 0
     place = tmp_path / "root" / "data" / "sources" / "labels" / "set" / "a.csv"
-    assert place.exists() and paths.source_path("labels/set/a.csv") == place == catalogue.find_labels("set/a.csv")
+    assert place.exists() and paths.source_path("labels/set/a.csv") == place == owner_tables.find_labels("set/a.csv")
     monkeypatch.setenv("CXR_DATA", str(tmp_path / "data"))  # set later: they are still found
     assert fetch.main(["google_four_readers", "--list"]) == 0
 
@@ -161,18 +163,18 @@ def test_names(home, capsys):
 
 
 def test_every_file_of_the_catalogue_is_in_the_list():
-    wanted = [path for files in fetch.WANTED.values() for path in files]
-    assert sorted(wanted) == sorted(fetch.FILES) and len(set(wanted)) == len(wanted)
-    for path, file in fetch.FILES.items():
+    wanted = [path for files in fetching.WANTED.values() for path in files]
+    assert sorted(wanted) == sorted(fetching.FILES) and len(set(wanted)) == len(wanted)
+    for path, file in fetching.FILES.items():
         assert (file.address is None) == bool(file.by_hand), path
         if file.address:
             commit = file.address.split("/")[5]
             assert file.address.startswith("https://raw.githubusercontent.com/") and len(commit) == 40, path
             assert len(file.sha256) == 64, path
-    pins = [file.sha256 for file in fetch.FILES.values() if file.sha256]
+    pins = [file.sha256 for file in fetching.FILES.values() if file.sha256]
     assert len(set(pins)) == len(pins)
 
 
 def test_the_files_here_are_the_pinned_ones(label_tables):
-    assert {path: fetch.state(path) for path in fetch.FILES} == dict.fromkeys(fetch.FILES, "here")
+    assert {path: fetching.state(path) for path in fetching.FILES} == dict.fromkeys(fetching.FILES, "here")
     assert fetch.main(["--list"]) == 0

@@ -9,12 +9,15 @@ import pytest
 import yaml
 from PIL import Image
 
-from cxrlib import cases, cohort_labels, cohorts, labelsets, paths, runs, splits
-from cxrlib.paths import ROOT
-from cxrlib.store import open_store
+from cxrlib.base import label_tables, paths, runs, vocabulary
+from cxrlib.cohorts import packing, sources, splits, store
+from cxrlib.labelers import registry
+from cxrlib.labels import kinds
+from cxrlib.labels.targets import target_table
+from cxrlib.studies.case_tables import assemble, probability
 
-NAMES = list(labelsets.CHEXPERT_FINDINGS)
-FINDINGS = list(labelsets.CHEXPERT_FINDINGS.values())
+NAMES = list(vocabulary.CHEXPERT_FINDINGS)
+FINDINGS = list(vocabulary.CHEXPERT_FINDINGS.values())
 HALVES = {"train": 0.5, "valid": 0.3, "test": 0.2}
 
 
@@ -40,27 +43,27 @@ def built(settings, size_px=16):
     """Pack every cohort, build and save its label sets, split and write targets as notebooks 01, 03 and 04 do."""
     cards, stores = {}, {}
     for cohort in settings["cohort_names"]:
-        source = cohorts.open_source({**settings["cohorts"][cohort], "size_px": size_px})
-        cohorts.pack(source, paths.cohort_dir(cohort), paths.partial_dir(cohort), size_px=size_px, workers=1)
-        stores[cohort] = open_store(cohort)
-        sets = cohort_labels.build(stores[cohort], settings["label_sets"][cohort])
-        cards[cohort] = {name: labelsets.save(table, card, cohort, name) for name, (table, card) in sets.items()}
+        source = sources.open_source({**settings["cohorts"][cohort], "size_px": size_px})
+        packing.pack(source, paths.cohort_dir(cohort), paths.partial_dir(cohort), size_px=size_px, workers=1)
+        stores[cohort] = store.open_store(cohort)
+        sets = kinds.build(stores[cohort], settings["label_sets"][cohort])
+        cards[cohort] = {name: label_tables.save(table, card, cohort, name) for name, (table, card) in sets.items()}
     train = settings["train_cohort"]
     for cohort in set(settings["test_cohorts"]) - {train}:
         splits.check_external(train, cohort, settings["cohorts"])
         splits.check_apart(stores[train].index, stores[cohort].index, train, cohort, settings["cohorts"])
     made = {name: splits.make(stores[train].index, options) for name, options in settings["splits"].items()}
-    own = {name: labelsets.load(train, name) for name in settings["label_sets"][train]}
+    own = {name: label_tables.load(train, name) for name in settings["label_sets"][train]}
     planned = dict.fromkeys(target for target, _, _ in runs.planned(settings))
     tables = {}
     for name in planned:
         options = dict(settings["targets"][name])
-        tables[name] = splits.target_table(made[options.pop("split", "main")], own, **options)
+        tables[name] = target_table(made[options.pop("split", "main")], own, **options)
     return cards, made["main"], tables
 
 
 def edition(name, **changes):
-    settings = yaml.safe_load((ROOT / "editions" / f"{name}.yaml").read_text())
+    settings = yaml.safe_load((paths.ROOT / "editions" / f"{name}.yaml").read_text())
     return {**settings, **changes}
 
 
@@ -125,13 +128,13 @@ def test_chexpert(release):
     raw = files["train_cheXbert.csv"].set_index(
         files["train_cheXbert.csv"]["Path"].str.replace("v1.0/", "v1.0-small/")
     )
-    mine = labelsets.load("chexpert", "chexbert")
-    for theirs, ours in labelsets.CHEXPERT_FINDINGS.items():
+    mine = label_tables.load("chexpert", "chexbert")
+    for theirs, ours in vocabulary.CHEXPERT_FINDINGS.items():
         np.testing.assert_array_equal(mine[ours], raw.loc[mine.index, theirs].fillna(0), theirs)
     check_targets(settings, targets)
     assert set(targets) == set(settings["targets"]) - {"visualchexbert_u_ones"}
     differ = targets["chexpert_u_ones"][FINDINGS] - targets["chexpert_u_zeros"][FINDINGS]
-    uncertain = labelsets.load("chexpert", "chexpert").loc[targets["chexpert_u_ones"]["image_id"], FINDINGS] == -1
+    uncertain = label_tables.load("chexpert", "chexpert").loc[targets["chexpert_u_ones"]["image_id"], FINDINGS] == -1
     np.testing.assert_array_equal(differ.to_numpy() == 1, uncertain.to_numpy())
 
 
@@ -139,12 +142,12 @@ def case_tables(settings, split):
     """Write the case tables as notebook 11 does, with random predictions."""
     rng = np.random.default_rng(5)
     for cohort in settings["test_cohorts"]:
-        index = open_store(cohort).index
+        index = store.open_store(cohort).index
         part = split if cohort == settings["train_cohort"] else splits.all_test(index)
-        sets = {name: labelsets.load(cohort, name) for name in settings["label_sets"][cohort]}
-        table = cases.assemble(index, part, sets, FINDINGS)
+        sets = {name: label_tables.load(cohort, name) for name in settings["label_sets"][cohort]}
+        table = assemble(index, part, sets, FINDINGS)
         said = {
-            cases.probability(runs.key(*run), f): rng.random(len(table), np.float32)
+            probability(runs.key(*run), f): rng.random(len(table), np.float32)
             for run in runs.planned(settings, ["labelers"])
             for f in FINDINGS
         }
@@ -158,9 +161,8 @@ def test_the_labeler_study_runs_on_chexpert(release, monkeypatch):
     settings = edition("chexpert", splits={"main": {"kind": "by_patient", "fractions": HALVES, "seed": 3}})
     _, split, _ = built(settings)
     case_tables(settings, split)
-    monkeypatch.setattr(runs, "ROOT", paths.ROOT)
     (paths.ROOT / "params.yaml").write_text(yaml.safe_dump(settings))
-    notebook = nbformat.read(ROOT / "notebooks" / "21_labelers.ipynb", 4)
+    notebook = nbformat.read(paths.ROOT / "notebooks" / "21_labelers.ipynb", 4)
     given = {"edition": "chexpert", "train_cohort": "chexpert", "images": "CheXpert", "resamples_n": 50}
     space = {}
     for cell in notebook.cells:
@@ -235,7 +237,7 @@ class Words:
 
 def test_mimic(release, monkeypatch):
     mimic(release, np.random.default_rng(1))
-    monkeypatch.setattr(cohort_labels, "labeler", Words)
+    monkeypatch.setattr(registry, "open_labeler", Words)
     settings = edition("mimic")
     cards, split, targets = built(settings)
     cards = cards["mimic"]
@@ -251,7 +253,7 @@ def test_mimic(release, monkeypatch):
     rules, bert = (cards[name]["counts"]["edema"] for name in ("rules", "bert"))
     assert rules["present"] == bert["present"] + bert["uncertain"] > bert["present"] > 0
     assert rules["present"] < 119, "the clinical question is not read"
-    radiologist = labelsets.load("mimic", "report_radiologist")
+    radiologist = label_tables.load("mimic", "report_radiologist")
     assert set(split.loc[split["split"] == "test", "image_id"]) == set(radiologist.index)
     assert "lung_opacity" in radiologist
     check_targets(settings, targets)

@@ -19,7 +19,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from cxrlib import images
+from cxrlib.cohorts import image_files
 
 # A ramp in both directions: the way up, the full range and both ends are told apart.
 RAMP = np.add.outer(np.arange(24) * 5, np.arange(35) * 4)
@@ -80,7 +80,7 @@ def dicom(pixels=RAMP8, *, bits=8, syntax=ExplicitVRLittleEndian, then=lambda ds
 
 
 def grey(content, suffix=".dcm"):
-    image = images.decode(content, suffix)
+    image = image_files.decode(content, suffix)
     assert image.mode == "L"
     return np.asarray(image)
 
@@ -89,8 +89,8 @@ def reason(content, suffix=".dcm"):
     """The reason for which a file is refused: one line, and nothing but UnreadableImageError is raised."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's, on broken files
-        with pytest.raises(images.UnreadableImageError) as raised:
-            images.decode(content, suffix)
+        with pytest.raises(image_files.UnreadableImageError) as raised:
+            image_files.decode(content, suffix)
     text = str(raised.value)
     assert "\n" not in text and 10 < len(text) < 250 and not text.endswith("."), text
     assert not any(word in text for word in ("Error", "Exception", "Traceback", "object has no", "<class")), text
@@ -213,7 +213,7 @@ def test_damaged_pictures_raise_nothing_else(content):
     for one in cuts + broken:
         try:
             got = grey(one, ".png")
-        except images.UnreadableImageError as error:
+        except image_files.UnreadableImageError as error:
             assert "\n" not in str(error)
             refused += 1
         else:
@@ -425,7 +425,7 @@ def test_damaged_dicom_raises_nothing_else():
     for one in broken:
         try:
             grey(one)
-        except images.UnreadableImageError as error:
+        except image_files.UnreadableImageError as error:
             assert "\n" not in str(error)
             refused += 1
     assert refused > 300
@@ -454,7 +454,7 @@ def test_fit_says_where_things_went(width, height, size_px):
     radius = max(2.5, 2 / (size_px / max(width, height)))
     yy, xx = np.ogrid[:height, :width]
     picture = np.where(np.hypot(xx + 0.5 - x, yy + 0.5 - y) < radius, 255, 60).astype(np.uint8)
-    square, scale, left, top = images.fit(Image.fromarray(picture), size_px)
+    square, scale, left, top = image_files.fit(Image.fromarray(picture), size_px)
     assert square.shape == (size_px, size_px) and square.dtype == np.uint8
     bright = np.where(square > 60, square.astype(float) - 60, 0)
     found_y, found_x = (np.indices(square.shape) + 0.5).reshape(2, -1) @ bright.ravel() / bright.sum()
@@ -469,11 +469,11 @@ def test_fit_says_where_things_went(width, height, size_px):
 
 def test_fit_leaves_a_picture_of_the_right_size_alone():
     pixels = np.uint8(np.arange(32 * 32).reshape(32, 32) % 256)
-    square, *where = images.fit(Image.fromarray(pixels), 32)
+    square, *where = image_files.fit(Image.fromarray(pixels), 32)
     np.testing.assert_array_equal(square, pixels)
     assert where == [1.0, 0, 0]
 
 
 def test_fit_a_thread():
-    square, _, left, top = images.fit(Image.new("L", (4000, 1), 200), 64)
+    square, _, left, top = image_files.fit(Image.new("L", (4000, 1), 200), 64)
     assert (square == 200).sum() == 64 and (left, top) == (0, 31)

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import label, rules
+from cxrlib.base import paths
+from cxrlib.commands import label
+from cxrlib.labelers import registry, rules
 
 TEXTS = {"a": "Cardiomegaly. No pneumothorax.", "b": "Possible pneumonia.", "c": "Clear lungs."}
 XML = (
@@ -44,7 +46,7 @@ def table():
 
 
 def check(labels):
-    assert list(labels.index) == ["a", "b", "c"] and tuple(labels.columns) == rules.FINDINGS
+    assert list(labels.index) == ["a", "b", "c"] and tuple(labels.columns) == rules.LABELED_FINDINGS
     assert labels.loc["a", ["cardiomegaly", "pneumothorax", "no_finding"]].tolist() == [1, 0, 0]
     assert labels.loc["b", "pneumonia"] == -1 and np.isnan(labels.loc["b", "cardiomegaly"])
     assert labels.loc["c", "no_finding"] == 1
@@ -309,7 +311,7 @@ def test_nothing_partial_is_left_after_an_error(table, tmp_path, monkeypatch, ca
     table.to_csv(tmp_path / "in.csv", index=False)
     (tmp_path / out).write_bytes(b"older")
     before = sorted(tmp_path.iterdir())
-    monkeypatch.setattr(f"cxrlib.label.{where}", full)
+    monkeypatch.setattr(f"cxrlib.commands.label.{where}", full)
     status = label.main([str(tmp_path / "in.csv"), "--out", str(tmp_path / out), "--workers", "1"])
     said = capsys.readouterr().err
     assert status == 1 and sorted(tmp_path.iterdir()) == before and (tmp_path / out).read_bytes() == b"older"
@@ -409,7 +411,7 @@ def test_a_labeler_of_ones_own(run, table, tmp_path, monkeypatch):
         def read_many(self, texts):
             return pd.DataFrame({"effusion": np.float32([-1] * len(texts)), "no_finding": np.float32(np.nan)})
 
-    monkeypatch.setitem(label.LABELERS, "constant", Constant)
+    monkeypatch.setitem(registry.LABELERS, "constant", Constant)
     table.to_csv(tmp_path / "in.csv", index=False)
     labels = run(tmp_path / "in.csv", "--labeler", "constant")[1]
     assert labels["effusion"].tolist() == [-1] * 3 and labels["no_finding"].isna().all()
@@ -425,7 +427,7 @@ def test_a_labeler_of_ones_own(run, table, tmp_path, monkeypatch):
     ],
 )
 def test_a_labeler_that_is_not_there(run, table, tmp_path, monkeypatch, labeler, message):
-    monkeypatch.setattr(label.paths, "labeler_dir", lambda name: tmp_path / "labelers" / name)
+    monkeypatch.setattr(paths, "labeler_dir", lambda name: tmp_path / "labelers" / name)
     table.to_csv(tmp_path / "in.csv", index=False)
     status, _, _, said = run(tmp_path / "in.csv", "--labeler", labeler)
     assert status == 1 and message in said and said.count("\n") == 1
@@ -439,7 +441,7 @@ def test_a_table_is_no_checkpoint(run, table, tmp_path):
 
 def test_as_a_command(tmp_path, table):
     table.to_csv(tmp_path / "in.csv", index=False)
-    command = [sys.executable, "-m", "cxrlib.label"]
+    command = [sys.executable, "-m", "cxrlib", "label"]
     shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
     assert "--evidence" in shown and "rejected.csv" in shown and "labelers/chexbert/chexbert.pth" in shown
     done = subprocess.run(

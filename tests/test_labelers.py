@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import labelers, stats
+from cxrlib.statistics import accuracy, resampling
+from cxrlib.studies import labeler_agreement
 
 N = 200
 
@@ -24,23 +25,27 @@ def table():
 
 
 def against(table, decided=None, label_sets=("rules", "bert", "nobody")):
-    said = labelers.opinions(table, label_sets, ["effusion", "mass"], decided)
+    said = labeler_agreement.opinions(table, label_sets, ["effusion", "mass"], decided)
     truth = pd.DataFrame({f: table[f"label.panel.{f}"] for f in ("effusion", "mass")})
-    return labelers.Against(truth, said, stats.patient_resamples(table["patient_id"], 200, np.random.default_rng(0)))
+    return labeler_agreement.Against(
+        truth, said, resampling.patient_resamples(table["patient_id"], 200, np.random.default_rng(0))
+    )
 
 
 def test_f1_by_policy_and_the_mean_of_the_better(table):
     found = against(table).table().set_index(["labeler", "finding", "policy", "measure"])
     truth, rules = table["label.panel.effusion"], table["label.rules.effusion"]
-    by_policy = [stats.f1(truth, rules.replace(-1, value)) for value in (0, 1)]
-    for policy, value in zip(labelers.POLICIES, by_policy, strict=True):
+    by_policy = [accuracy.f1(truth, rules.replace(-1, value)) for value in (0, 1)]
+    for policy, value in zip(labeler_agreement.COMPARED_POLICIES, by_policy, strict=True):
         row = found.loc["rules", "effusion", policy, "f1"]
         assert row["estimate"] == value and row["low"] < value < row["high"] and row["images_n"] == N
-    best = found.loc["rules", "mean", labelers.BEST, "f1"]
+    best = found.loc["rules", "mean", labeler_agreement.BEST, "f1"]
     assert best["estimate"] == max(by_policy) and (best["findings_n"], best["left_out"]) == (1, "mass")
     mass = found.loc["rules", "mass", "u_zeros", "f1"]
     assert np.isnan(mass["low"]) and "rests on 4 patients" in mass["reason"]
-    assert found.loc["rules", "effusion", "u_zeros", "kappa"]["estimate"] == stats.kappa(truth, rules.replace(-1, 0))
+    assert found.loc["rules", "effusion", "u_zeros", "kappa"]["estimate"] == accuracy.kappa(
+        truth, rules.replace(-1, 0)
+    )
 
 
 def test_differences_are_paired(table):

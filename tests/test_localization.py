@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import localization as loc
+from cxrlib.networks import localization
+from cxrlib.releases import nih
 
 RNG = np.random.default_rng(7)
 SCORES = ("pointing", "energy", "iou", "iobb")
@@ -19,7 +20,7 @@ def blob(shape, y, x, spread=2.0):
 
 
 def test_coverage_of_partial_pixels_is_exact():
-    share = loc.coverage((0.5, 1.25, 2.25, 2.0), (3, 4))
+    share = localization.coverage((0.5, 1.25, 2.25, 2.0), (3, 4))
     np.testing.assert_allclose(share, [[0, 0, 0, 0], [0.375, 0.75, 0.1875, 0], [0, 0, 0, 0]])
 
 
@@ -28,11 +29,13 @@ def test_coverage_adds_up_to_the_area(shape):
     for _ in range(20):
         x0, y0 = RNG.uniform(0, shape[1] - 0.5), RNG.uniform(0, shape[0] - 0.5)
         x1, y1 = RNG.uniform(x0 + 0.1, shape[1]), RNG.uniform(y0 + 0.1, shape[0])
-        assert loc.coverage((x0, y0, x1, y1), shape).sum() == pytest.approx((x1 - x0) * (y1 - y0))
+        assert localization.coverage((x0, y0, x1, y1), shape).sum() == pytest.approx((x1 - x0) * (y1 - y0))
 
 
 def test_what_lies_outside_the_map_is_cut_off():
-    np.testing.assert_array_equal(loc.coverage((-5, -5, 2, 1), (3, 4)), loc.coverage((0, 0, 2, 1), (3, 4)))
+    np.testing.assert_array_equal(
+        localization.coverage((-5, -5, 2, 1), (3, 4)), localization.coverage((0, 0, 2, 1), (3, 4))
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,14 +52,17 @@ def test_what_lies_outside_the_map_is_cut_off():
     ],
 )
 def test_boxes_that_are_none(box, says):
-    for function in (lambda: loc.coverage(box, (20, 30)), lambda: loc.score(np.ones((20, 30)), box)):
+    for function in (
+        lambda: localization.coverage(box, (20, 30)),
+        lambda: localization.score(np.ones((20, 30)), box),
+    ):
         with pytest.raises(ValueError, match=says):
             function()
 
 
 def test_a_box_smaller_than_half_a_pixel_still_has_a_region():
-    assert np.argwhere(loc.region((2.1, 1.1, 2.4, 1.3), (4, 5))).tolist() == [[1, 2]]
-    assert loc.region((0, 0, 2.5, 1), (3, 4)).sum() == 2  # half a pixel is not more than half
+    assert np.argwhere(localization.region((2.1, 1.1, 2.4, 1.3), (4, 5))).tolist() == [[1, 2]]
+    assert localization.region((0, 0, 2.5, 1), (3, 4)).sum() == 2  # half a pixel is not more than half
 
 
 # --- scores -------------------------------------------------------------------------------------------------
@@ -66,23 +72,25 @@ def test_pointing():
     map_ = np.zeros((3, 4))
     inside = np.zeros((3, 4), bool)
     inside[1, 1:3] = True
-    assert loc.pointing(map_, inside) == pytest.approx(2 / 12)  # it points nowhere
+    assert localization.pointing(map_, inside) == pytest.approx(2 / 12)  # it points nowhere
     map_[1, 2] = 0.3
-    assert loc.pointing(map_, inside) == 1
+    assert localization.pointing(map_, inside) == 1
     map_[0, 0] = 0.3
-    assert loc.pointing(map_, inside) == 0.5
+    assert localization.pointing(map_, inside) == 0.5
     map_[0, 0] = 0.3 * (1 + 5e-7)  # rounding
-    assert loc.pointing(map_, inside) == 0.5
-    assert np.argwhere(loc.highest(map_)).tolist() == [[0, 0], [1, 2]]
+    assert localization.pointing(map_, inside) == 0.5
+    assert np.argwhere(localization.highest(map_)).tolist() == [[0, 0], [1, 2]]
     map_[0, 0] = 0.3 * (1 + 2e-6)
-    assert loc.pointing(map_, inside) == 0
+    assert localization.pointing(map_, inside) == 0
 
 
 def test_energy():
     map_ = np.array([[1.0, 0, 0], [0, 2, 1]])
-    assert loc.energy(map_, np.array([[0, 0, 0], [0, 1, 1]], bool)) == 0.75
-    assert loc.energy(map_, loc.coverage((1.5, 1, 3, 2), (2, 3))) == pytest.approx((0.5 * 2 + 1) / 4)
-    assert loc.energy(np.zeros((2, 3)), np.array([[1, 0, 0], [0, 0, 0]], bool)) == pytest.approx(1 / 6)
+    assert localization.energy(map_, np.array([[0, 0, 0], [0, 1, 1]], bool)) == 0.75
+    assert localization.energy(map_, localization.coverage((1.5, 1, 3, 2), (2, 3))) == pytest.approx(
+        (0.5 * 2 + 1) / 4
+    )
+    assert localization.energy(np.zeros((2, 3)), np.array([[1, 0, 0], [0, 0, 0]], bool)) == pytest.approx(1 / 6)
 
 
 def test_proposals_box_the_isolated_regions_of_each_threshold():
@@ -90,16 +98,21 @@ def test_proposals_box_the_isolated_regions_of_each_threshold():
     map_[0:2, 1:4] = 100 / 255
     map_[1, 2] = 200 / 255
     map_[4, 6], map_[5, 7] = 1, 61 / 255  # touch by a corner: one region at 60, one pixel at 180
-    assert sorted(map(tuple, loc.proposals(map_))) == [(1, 0, 4, 2), (2, 1, 3, 2), (6, 4, 7, 5), (6, 4, 8, 6)]
-    assert loc.proposals(np.zeros((6, 8))).shape == (0, 4)
+    assert sorted(map(tuple, localization.proposals(map_))) == [
+        (1, 0, 4, 2),
+        (2, 1, 3, 2),
+        (6, 4, 7, 5),
+        (6, 4, 8, 6),
+    ]
+    assert localization.proposals(np.zeros((6, 8))).shape == (0, 4)
 
 
 def test_best_overlap():
     proposed = [(0, 0, 4, 4), (1, 1, 2, 2), (10, 10, 12, 12)]
-    iou, iobb = loc.best_overlap(proposed, (0, 0, 2, 4))
+    iou, iobb = localization.best_overlap(proposed, (0, 0, 2, 4))
     assert (iou, iobb) == (0.5, 1.0)  # the large one is best by IoU, the small one by IoBB
-    assert loc.best_overlap(proposed, (5, 5, 6, 6)) == (0, 0)
-    assert loc.best_overlap(np.zeros((0, 4)), (0, 0, 1, 1)) == (0, 0)
+    assert localization.best_overlap(proposed, (5, 5, 6, 6)) == (0, 0)
+    assert localization.best_overlap(np.zeros((0, 4)), (0, 0, 1, 1)) == (0, 0)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (33, 50), (9, 7)])
@@ -107,26 +120,26 @@ def test_a_map_times_a_number_gets_the_same_scores(shape):
     map_ = RNG.random(shape) * blob(shape, shape[0] / 3, shape[1] / 2, 4)
     box = (shape[1] / 4, 1.3, shape[1] / 2 + 2.2, shape[0] / 2)
     for factor in (1e-6, 1 / 3, 255):
-        assert loc.score(factor * map_, box) == pytest.approx(loc.score(map_, box))
+        assert localization.score(factor * map_, box) == pytest.approx(localization.score(map_, box))
 
 
 def test_a_box_over_the_whole_image():
     map_ = blob((33, 21), 8, 6)
-    found = loc.score(map_, (-3, -3, 21, 40))
+    found = localization.score(map_, (-3, -3, 21, 40))
     assert found["pointing"] == 1 and found["energy"] == pytest.approx(1) and found["iobb"] == 1
 
 
 def test_a_perfect_map():
     box = (5, 8, 20, 30)
-    perfect = loc.coverage(box, (64, 64))
-    assert loc.score(perfect, box) == pytest.approx(dict.fromkeys(SCORES, 1))
-    assert loc.score(perfect, mask=perfect > 0) == pytest.approx(dict.fromkeys(SCORES, 1))
-    assert loc.score(perfect, (40, 40, 50, 50)) == dict.fromkeys(SCORES, 0)
+    perfect = localization.coverage(box, (64, 64))
+    assert localization.score(perfect, box) == pytest.approx(dict.fromkeys(SCORES, 1))
+    assert localization.score(perfect, mask=perfect > 0) == pytest.approx(dict.fromkeys(SCORES, 1))
+    assert localization.score(perfect, (40, 40, 50, 50)) == dict.fromkeys(SCORES, 0)
 
 
 def test_a_mask_is_not_its_box():
     mask = np.eye(10, dtype=bool)
-    found = loc.score(np.ones((10, 10)), mask=mask)
+    found = localization.score(np.ones((10, 10)), mask=mask)
     assert found == pytest.approx({"pointing": 0.1, "energy": 0.1, "iou": 1, "iobb": 1})
 
 
@@ -134,13 +147,13 @@ def test_score_needs_one_target_that_fits():
     map_ = np.ones((8, 8))
     for wrong in ({}, {"box": (0, 0, 1, 1), "mask": map_ > 0}):
         with pytest.raises(ValueError, match="either a box or a mask"):
-            loc.score(map_, **wrong)
+            localization.score(map_, **wrong)
     with pytest.raises(ValueError, match="mask is empty"):
-        loc.score(map_, mask=map_ > 1)
+        localization.score(map_, mask=map_ > 1)
     with pytest.raises(ValueError, match="shape"):
-        loc.score(map_, mask=np.ones((9, 8), bool))
+        localization.score(map_, mask=np.ones((9, 8), bool))
     with pytest.raises(ValueError, match="0 or more"):
-        loc.score(-map_, (0, 0, 2, 2))
+        localization.score(-map_, (0, 0, 2, 2))
 
 
 # --- chance -------------------------------------------------------------------------------------------------
@@ -148,15 +161,15 @@ def test_score_needs_one_target_that_fits():
 
 @pytest.mark.parametrize("shape", [(64, 64), (65, 65), (20, 33)])
 def test_centre_map_points_at_the_middle(shape):
-    map_ = loc.centre_map(shape)
+    map_ = localization.centre_map(shape)
     assert map_.dtype == np.float32 and map_.max() == 1
     middle = (shape[1] / 2 - 1, shape[0] / 2 - 1, shape[1] / 2 + 1, shape[0] / 2 + 1)
-    assert loc.score(map_, middle)["pointing"] == 1
+    assert localization.score(map_, middle)["pointing"] == 1
     np.testing.assert_allclose(map_, map_[::-1, ::-1], atol=1e-7)
 
 
 def boxes_of(*rows):
-    return pd.DataFrame(rows, columns=["patient_id", "finding", *loc.BOX])
+    return pd.DataFrame(rows, columns=["patient_id", "finding", *localization.BOX])
 
 
 def test_mean_box_map_leaves_the_own_patient_out():
@@ -169,33 +182,33 @@ def test_mean_box_map_leaves_the_own_patient_out():
         ("b", "nodule", 5, 5, 7.5, 7),
         ("d", "effusion", 0, 0, 1, 1),
     )
-    found = loc.mean_box_map(table, (8, 8))
+    found = localization.mean_box_map(table, (8, 8))
     assert found.shape == (7, 8, 8) and found.dtype == np.float32
-    expected = loc.coverage((6, 0, 8, 2), (8, 8)) + loc.coverage((6, 0, 8, 1), (8, 8))
+    expected = localization.coverage((6, 0, 8, 2), (8, 8)) + localization.coverage((6, 0, 8, 1), (8, 8))
     np.testing.assert_allclose(found[0], expected / 2)
     np.testing.assert_array_equal(found[0], found[1])
-    np.testing.assert_allclose(found[4], loc.coverage((5, 5, 7.5, 7), (8, 8)))
+    np.testing.assert_allclose(found[4], localization.coverage((5, 5, 7.5, 7), (8, 8)))
     assert (found[6] == 1).all()  # nobody else has one
 
 
 def test_mean_box_map_is_the_mean_of_coverages():
     corners = RNG.uniform(0, 20, (12, 2))
     table = boxes_of(*((f"p{k // 2}", "mass", *c, *(c + RNG.uniform(1, 9, 2))) for k, c in enumerate(corners)))
-    found = loc.mean_box_map(table, (32, 32))
+    found = localization.mean_box_map(table, (32, 32))
     for k in (0, 5):
         others = table[table["patient_id"] != table["patient_id"][k]]
-        mean = np.mean([loc.coverage(box, (32, 32)) for box in others[loc.BOX].to_numpy()], 0)
+        mean = np.mean([localization.coverage(box, (32, 32)) for box in others[localization.BOX].to_numpy()], 0)
         np.testing.assert_allclose(found[k], mean / mean.max(), atol=1e-6)
 
 
 def test_mean_box_map_names_the_row_of_a_bad_box():
     with pytest.raises(ValueError, match=r"Row 1 of the boxes: Box .* not numbers"):
-        loc.mean_box_map(boxes_of(("a", "mass", 0, 0, 1, 1), ("b", "mass", *(np.nan,) * 4)), (8, 8))
+        localization.mean_box_map(boxes_of(("a", "mass", 0, 0, 1, 1), ("b", "mass", *(np.nan,) * 4)), (8, 8))
 
 
 @pytest.mark.parametrize("size_px", [64, 101])
 def test_lung_map_has_two_lungs(size_px):
-    map_ = loc.lung_map((size_px, size_px))
+    map_ = localization.lung_map((size_px, size_px))
     assert map_.max() == 1 and map_.min() == 0
     row = map_[int(0.45 * size_px)]
     half = size_px // 2
@@ -219,8 +232,8 @@ BOXES_N = {
 
 def test_published_accuracies_are_whole_boxes_of_those_released():
     """984 boxes: each accuracy must be a number of them over all of its finding, cut off after four digits."""
-    table = loc.PUBLISHED
-    assert len(table) == 8 * (len(loc.IOBB_THRESHOLDS) + len(loc.IOU_THRESHOLDS))
+    table = localization.PUBLISHED
+    assert len(table) == 8 * (len(localization.IOBB_THRESHOLDS) + len(localization.IOU_THRESHOLDS))
     for row in table.itertuples():
         boxes_n = BOXES_N[row.finding]
         hits = np.ceil(row.accuracy * boxes_n - 1e-9)
@@ -230,6 +243,5 @@ def test_published_accuracies_are_whole_boxes_of_those_released():
 
 
 def test_published_boxes_are_those_of_the_release():
-    from cxrlib import catalogue
 
-    assert catalogue.read_nih_boxes()["finding"].value_counts().to_dict() == BOXES_N
+    assert nih.read_nih_boxes()["finding"].value_counts().to_dict() == BOXES_N

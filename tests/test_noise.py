@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import catalogue, noise
+from cxrlib.releases import nih
+from cxrlib.releases.google import read_google_four
+from cxrlib.statistics import noise
 
 NAN = float("nan")
 CALIBRATION = pd.DataFrame(
@@ -133,8 +135,8 @@ def test_scale_out_of_range(scale):
 
 def test_pneumothorax_calibration_of_real_report_labels():
     """On Google's 1,962 test images; the strata are those of notebook 02."""
-    google = catalogue.read_google_four("test")
-    reports = catalogue.read_nih_entries().set_index("image_id")["pneumothorax"].loc[google["image_id"]]
+    google = read_google_four("test")
+    reports = nih.read_nih_entries().set_index("image_id")["pneumothorax"].loc[google["image_id"]]
     table = noise.calibrate(google["pneumothorax"], reports.to_numpy(), google["patient_id"]).set_index("stratum")
     assert table.loc["all"].to_dict() == {"tp": 97, "fp": 103, "fn": 98, "tn": 1664}
     pd.testing.assert_frame_equal(

@@ -9,12 +9,12 @@ import nbformat
 import pytest
 import yaml
 
-from cxrlib import replay, site
-from cxrlib.paths import ROOT
+from cxrlib.base import paths
+from cxrlib.commands import replay, site
 
-TEMPLATES = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-COMMITTED = sorted((ROOT / "paper").rglob("*.ipynb"))
+TEMPLATES = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
+PIPELINE = yaml.safe_load((paths.ROOT / "dvc.yaml").read_text())
+COMMITTED = sorted((paths.ROOT / "paper").rglob("*.ipynb"))
 
 # Re-run strictly: their outputs are the same on every machine, because they are computed from committed case
 # tables or from label tables in a pinned package.
@@ -59,7 +59,7 @@ def test_template_is_clean(path):
 
 @pytest.mark.parametrize(("stage", "command"), list(commands()), ids=lambda v: v[:24])
 def test_every_parameter_is_declared(stage, command):
-    template = ROOT / re.search(r"notebooks/\w+\.ipynb", command).group()
+    template = paths.ROOT / re.search(r"notebooks/\w+\.ipynb", command).group()
     given = set(re.findall(r"-p (\w+) ", command))
     assert given <= parameters(template), (
         f"stage {stage} passes {given - parameters(template)}, unknown to {template.name}"
@@ -76,21 +76,24 @@ def test_stage_depends_on_what_its_notebook_imports(stage):
     entry = PIPELINE["stages"][stage]
     assert entry["desc"]
     template = next(d for d in entry["deps"] if d.startswith("notebooks/"))
-    code = "\n".join(c.source for c in nbformat.read(ROOT / template, 4).cells if c.cell_type == "code")
+    code = "\n".join(c.source for c in nbformat.read(paths.ROOT / template, 4).cells if c.cell_type == "code")
     lines = re.findall(r"^ *from cxrlib import (.+)$", code, re.M)
     imported = {module.split(" as ")[0].strip() for line in lines for module in line.split(",")}
     imported |= set(re.findall(r"^ *from cxrlib\.(\w+) import", code, re.M))
     looks = {"runs", "paths", "plots"}  # what a page looks like and where it lies, not what it says
     declared = {d.removeprefix("cxrlib/").removesuffix(".py") for d in entry["deps"] if d.startswith("cxrlib/")}
     assert imported - looks <= declared, f"add to the deps of {stage}: {imported - looks - declared}"
-    assert all((ROOT / "cxrlib" / f"{name}.py").exists() or (ROOT / "cxrlib" / name).is_dir() for name in declared)
+    assert all(
+        (paths.ROOT / "cxrlib" / f"{name}.py").exists() or (paths.ROOT / "cxrlib" / name).is_dir()
+        for name in declared
+    )
 
 
-@pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.relative_to(ROOT / "paper").as_posix())
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.relative_to(paths.ROOT / "paper").as_posix())
 def test_committed_notebook_is_publishable(path):
     notebook = nbformat.read(path, 4)
     text = path.read_text()
-    assert str(ROOT) not in text and not re.search(r'"/(home|root|Users|work|tmp)/', text), "an absolute path"
+    assert str(paths.ROOT) not in text and not re.search(r'"/(home|root|Users|work|tmp)/', text), "an absolute path"
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
@@ -103,7 +106,7 @@ def test_committed_notebook_is_publishable(path):
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory):
-    return replay.scratch_copy(ROOT, tmp_path_factory.mktemp("checkout"))
+    return replay.scratch_copy(paths.ROOT, tmp_path_factory.mktemp("checkout"))
 
 
 def nbval(scratch, *notebooks):
@@ -126,7 +129,7 @@ def test_committed_notebook_gives_its_outputs_again(scratch, notebook):
 @pytest.mark.xdist_group("readers")
 @pytest.mark.parametrize("notebook", FETCHED)
 def test_notebook_on_fetched_tables_gives_its_outputs_again(tmp_path, label_tables, notebook):
-    done = nbval(replay.scratch_copy(ROOT, tmp_path), notebook)
+    done = nbval(replay.scratch_copy(paths.ROOT, tmp_path), notebook)
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -147,21 +150,21 @@ def test_an_altered_number_fails(scratch):
 def test_tables_replay_from_the_published_predictions(scratch):
     """No image and no network in the scratch copy, and every table comes out the same to the byte."""
     assert not (scratch / "data" / "cohorts").exists() and not (scratch / "results" / "quick" / "runs").exists()
-    assert replay.replay(ROOT, scratch) == []
+    assert replay.replay(paths.ROOT, scratch) == []
 
 
 @pytest.mark.parametrize("notebook", replay.STUDIES)
 def test_a_replay_gives_a_notebook_what_its_stage_gives_it(notebook):
     study, _ = replay.STUDIES[notebook]
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
-    words = replay.arguments(ROOT / "notebooks" / f"{notebook}.ipynb", settings, study)
+    settings = yaml.safe_load((paths.ROOT / "params.yaml").read_text())
+    words = replay.arguments(paths.ROOT / "notebooks" / f"{notebook}.ipynb", settings, study)
     (command,) = [c for _, c in commands() if f"{notebook}.ipynb" in c]
     assert set(words[1::3]) == set(re.findall(r"-p (\w+) ", command))
     assert words[words.index("edition") + 1] == settings["edition"]
 
 
 def test_site_renders_every_committed_notebook(tmp_path):
-    pages = site.render(ROOT / "paper", tmp_path)
+    pages = site.render(paths.ROOT / "paper", tmp_path)
     index = (tmp_path / "index.html").read_text()
     assert pages == len(COMMITTED) and index.count("<li>") == pages
     for link in re.findall(r'href="([^"]+)"', index):

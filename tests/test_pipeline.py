@@ -11,8 +11,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from cxrlib import bert, catalogue, replay
-from cxrlib.paths import ROOT
+from cxrlib.base import paths
+from cxrlib.commands import replay
+from cxrlib.labelers import report_network
+from cxrlib.releases import nih
+from cxrlib.releases.google import read_google_four
 
 # isort: split
 from transformers import AutoTokenizer, BertConfig, BertModel
@@ -24,7 +27,7 @@ ENCODER = "tiny_encoder"  # which `checkout` makes: to read 3,955 reports with M
 
 
 def tiny(seeds=(1,)):
-    settings = yaml.safe_load((ROOT / "editions" / "quick.yaml").read_text())
+    settings = yaml.safe_load((paths.ROOT / "editions" / "quick.yaml").read_text())
     settings |= {"edition": "tiny", "size_px": 32}
     settings["cohorts"]["simulated"]["images_n"] = 400
     settings["cohorts"]["simulated_external"]["images_n"] = 120
@@ -48,12 +51,12 @@ def tiny(seeds=(1,)):
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     """A git checkout of this tree with the tiny edition in force, run once from nothing."""
-    root = replay.scratch_copy(ROOT, tmp_path_factory.mktemp("pipeline"))
-    for edition in (ROOT / "editions").glob("*.yaml"):  # the audits stay: their tables may not be here
+    root = replay.scratch_copy(paths.ROOT, tmp_path_factory.mktemp("pipeline"))
+    for edition in (paths.ROOT / "editions").glob("*.yaml"):  # the audits stay: their tables may not be here
         shutil.rmtree(root / "paper" / edition.stem, ignore_errors=True)
         shutil.rmtree(root / "results" / edition.stem, ignore_errors=True)
     (root / "dvc.lock").unlink(missing_ok=True)
-    tokenizer = AutoTokenizer.from_pretrained(bert.encoder_path("minilm"))
+    tokenizer = AutoTokenizer.from_pretrained(report_network.encoder_path("minilm"))
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
     )
@@ -149,8 +152,8 @@ def test_images_label_sets_and_splits_are_versioned(checkout, first_run):
 def tiny_release(folder):
     """Write a folder laid out as the NIH release, with real ids and grey noise; return the image ids."""
     rng = np.random.default_rng(0)
-    entries = catalogue.read_nih_entries().drop_duplicates("patient_id")
-    google = catalogue.read_google_four("test").drop_duplicates("patient_id")
+    entries = nih.read_nih_entries().drop_duplicates("patient_id")
+    google = read_google_four("test").drop_duplicates("patient_id")
     test = pd.concat([google[google["pneumothorax"] == value].head(25) for value in (0, 1)])["image_id"]
     rest = entries[~entries["patient_id"].isin(google["patient_id"])]
     train_val = pd.concat([rest[rest["pneumothorax"] == value].head(60) for value in (0, 1)])["image_id"]
@@ -169,7 +172,7 @@ def tiny_release(folder):
 
 def test_edition_nih_runs_on_a_tiny_folder_of_the_releases_layout(checkout, first_run, tmp_path):
     chosen = tiny_release(tmp_path)
-    settings = yaml.safe_load((ROOT / "editions" / "nih.yaml").read_text())
+    settings = yaml.safe_load((paths.ROOT / "editions" / "nih.yaml").read_text())
     settings |= {"edition": "tiny_nih", "size_px": 32}
     settings["cohorts"]["nih"]["images_n"] = len(chosen)
     settings["splits"]["main"]["valid_frac"] = 0.3
@@ -198,7 +201,7 @@ def test_edition_nih_runs_on_a_tiny_folder_of_the_releases_layout(checkout, firs
 
 def test_finding_or_no_finding_runs_to_its_end(checkout, first_run):
     """Last: its cohorts have the names of the tiny edition's, so coming back to that one would pack them again."""
-    whole = yaml.safe_load((ROOT / "editions" / "quick.yaml").read_text())
+    whole = yaml.safe_load((paths.ROOT / "editions" / "quick.yaml").read_text())
     settings = tiny() | {"edition": "tiny_finding"}
     settings["pneumothorax"] |= {"comparisons": {}}
     settings["runs"] = {group: {**run, "targets": []} for group, run in settings["runs"].items()}

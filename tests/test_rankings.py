@@ -5,15 +5,16 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
-from cxrlib import catalogue, rankings, stats
-from cxrlib.rankings import Scored
+from cxrlib.releases import chexpert
+from cxrlib.statistics import accuracy, resampling
+from cxrlib.studies import rankings
 
 MODELS = ["a", "b", "c", "d"]
 
 
 def scored(areas, replicates=None, b=20):
     areas = np.array(areas, float)
-    return Scored(areas, np.tile(areas, (b, 1)) if replicates is None else np.array(replicates, float))
+    return rankings.Scored(areas, np.tile(areas, (b, 1)) if replicates is None else np.array(replicates, float))
 
 
 # --- two rankings ---------------------------------------------------------------------------------------------
@@ -59,7 +60,7 @@ def test_best_and_what_choosing_by_another_truth_costs():
 def test_pairs_of_the_same_scores_are_no_comparison():
     rng = np.random.default_rng(1)
     x = 0.8 + 0.01 * rng.standard_normal(999)
-    one = Scored(np.array([0.8, 0.8, 0.6]), np.stack([x, x, x - 0.2], axis=1))
+    one = rankings.Scored(np.array([0.8, 0.8, 0.6]), np.stack([x, x, x - 0.2], axis=1))
     table = rankings.pair_tests(one, ["a", "b", "c"])
     assert table[["first", "second"]].to_numpy().tolist() == [["a", "b"], ["a", "c"], ["b", "c"]]
     assert np.isnan(table["p"][0]) and np.isnan(table["p_holm"][0]) and table["estimate"][0] == 0
@@ -73,8 +74,8 @@ def test_changes_by_hand():
     truth = [0.9, 0.8, 0.7, 0.6]
     other = [0.8, 0.9, 0.7, 0.6]
     given = {
-        ("x", "panel"): Scored(np.array(truth), np.array(truth) + noise),
-        ("x", "labeler"): Scored(np.array(other), np.array(other) + noise),
+        ("x", "panel"): rankings.Scored(np.array(truth), np.array(truth) + noise),
+        ("x", "labeler"): rankings.Scored(np.array(other), np.array(other) + noise),
     }
     table = rankings.changes(given, MODELS, "panel").set_index("truth")
     own, row = table.loc["panel, resampled"], table.loc["labeler"]
@@ -120,7 +121,7 @@ def test_set():
         good = truth[finding] + rng.normal(0, 0.7, 300)
         poor = truth[finding] + rng.normal(0, 3, 300)
         scores[finding] = pd.DataFrame({"good": good, "twin": good, "poor": poor})
-    resamples = stats.patient_resamples(images, 200, rng)
+    resamples = resampling.patient_resamples(images, 200, rng)
     return truth, said, scores, resamples
 
 
@@ -129,8 +130,8 @@ def test_score_gives_the_aucs_and_their_mean(test_set):
     found = rankings.score({"panel": truth, "labeler": said}, scores, resamples)
     assert list(found) == [(f, t) for t in ("panel", "labeler") for f in ("x", "y", "mean")]
     one = found["y", "labeler"]
-    assert one.areas[2] == stats.auc(said["y"], scores["y"]["poor"])
-    assert one.replicates[:, 2] == pytest.approx(stats.auc(said["y"], scores["y"]["poor"], resamples))
+    assert one.areas[2] == accuracy.auc(said["y"], scores["y"]["poor"])
+    assert one.replicates[:, 2] == pytest.approx(accuracy.auc(said["y"], scores["y"]["poor"], resamples))
     mean = found["mean", "panel"]
     assert mean.areas == pytest.approx((found["x", "panel"].areas + found["y", "panel"].areas) / 2)
     assert (mean.replicates[:, 0] == mean.replicates[:, 1]).all()
@@ -151,11 +152,11 @@ def test_points_lie_where_the_rates_say(test_set):
     table = table.set_index(["finding", "opinion"])
     perfect, labeler = table.loc[("x", "perfect")], table.loc[("x", "labeler")]
     assert (perfect["sensitivity"], perfect["specificity"], perfect["models_above_n"]) == (1, 1, 0)
-    rates = stats.rates(truth["x"], said["x"])
+    rates = accuracy.rates(truth["x"], said["x"])
     assert labeler["sensitivity"] == rates["sensitivity"] and labeler["specificity_low"] < rates["specificity"]
     assert labeler["models_n"] == 2, "models of the same scores count once"
     above = [
-        stats.sensitivity_at_specificity(truth["x"], scores["x"][m], rates["specificity"]) > rates["sensitivity"]
+        accuracy.sensitivity_at_specificity(truth["x"], scores["x"][m], rates["specificity"]) > rates["sensitivity"]
         for m in ("good", "poor")
     ]
     assert labeler["models_above_n"] == sum(above)
@@ -163,6 +164,6 @@ def test_points_lie_where_the_rates_say(test_set):
 
 def test_the_published_models_share_scores(label_tables):
     """What the catalogue's notes say, and why ties must be counted."""
-    scores = catalogue.chexpert_test_models().pivot(index="image_id", columns=["finding", "model"], values="score")
+    scores = chexpert.chexpert_test_models().pivot(index="image_id", columns=["finding", "model"], values="score")
     distinct = {finding: scores[finding].T.drop_duplicates().shape[0] for finding in scores.columns.levels[0]}
     assert distinct == {"atelectasis": 7, "cardiomegaly": 10, "consolidation": 7, "edema": 8, "effusion": 7}

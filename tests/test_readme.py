@@ -2,10 +2,10 @@
 
 import re
 
-from cxrlib import readme
-from cxrlib.paths import ROOT
+from cxrlib.base import paths
+from cxrlib.commands import readme
 
-TEXT = (ROOT / "README.md").read_text()
+TEXT = (paths.ROOT / "README.md").read_text()
 
 
 def test_tables_are_those_of_the_result_files():
@@ -23,9 +23,9 @@ def test_every_link_leads_somewhere():
     targets = [t.split("#")[0] for t in re.findall(r"\]\(([^)]+)\)", TEXT)]
     assert len(targets) > 8
     for target in targets:
-        assert (ROOT / target).exists(), target
+        assert (paths.ROOT / target).exists(), target
 
 
 def test_every_make_command_exists():
-    rules = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+    rules = set(re.findall(r"^(\w+):", (paths.ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"`make (\w+)", TEXT)) <= rules

@@ -7,7 +7,7 @@ import tarfile
 import pandas as pd
 import pytest
 
-from cxrlib import report_sources
+from cxrlib.reports import image_reports
 
 REPORT = """                                 FINAL REPORT
  EXAMINATION:  CHEST (PA AND LAT)
@@ -40,7 +40,7 @@ def write(path, text, encoding="utf-8"):
 
 
 def test_sections_leave_the_clinical_question_out():
-    assert report_sources.sections(REPORT) == {
+    assert image_reports.sections(REPORT) == {
         "findings": "The lungs are clear. No effusion.",
         "impression": "No acute process.",
         "last": "No acute process.",
@@ -64,7 +64,7 @@ def test_what_is_read(report, impression, both, root):
     write(root / "meta.csv", "dicom_id,subject_id,study_id\nx,10,1\n")
     settings = {"source": "mimic", "folder": "r", "metadata": "meta.csv"}
     for which, expected in (("impression", impression), ("both", both)):
-        assert report_sources.read({**settings, "sections": which})["text"].fillna("none").item() == expected
+        assert image_reports.read_linked({**settings, "sections": which})["text"].fillna("none").item() == expected
 
 
 # --- MIMIC-CXR ----------------------------------------------------------------------------------------------------
@@ -83,8 +83,8 @@ def mimic(root, files="reports/files", zipped=True):
 
 @pytest.mark.parametrize(("files", "zipped"), [("reports/files", True), ("reports", False)])
 def test_mimic(root, files, zipped):
-    table = report_sources.read(mimic(root, files, zipped))
-    assert table.columns.tolist() == list(report_sources.COLUMNS)
+    table = image_reports.read_linked(mimic(root, files, zipped))
+    assert table.columns.tolist() == list(image_reports.LINKED_COLUMNS)
     rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
     assert rows == [
         ["s50414267", "a", "10000032", "No acute process."],
@@ -92,7 +92,7 @@ def test_mimic(root, files, zipped):
         ["s6", "c", "10000033", None],
         ["s7", None, "11000000", "Of no image."],
     ]
-    found = report_sources.of_images(table, ["c", "a", "elsewhere"])
+    found = image_reports.of_images(table, ["c", "a", "elsewhere"])
     assert found.table["image_id"].tolist() == ["a"]
     assert (found.without_report, found.without_image) == (["c", "elsewhere"], ["s7"])
     assert found.notes() == [
@@ -105,19 +105,19 @@ def test_mimic_says_what_is_wrong(root):
     settings = mimic(root)
     write(root / "reports/files/p10/p10000032/s50414267.txt", "IMPRESSION: Erguß", "latin-1")
     with pytest.raises(ValueError, match=r"s50414267.txt is not UTF-8 text \(byte 16\)"):
-        report_sources.read(settings)
+        image_reports.read_linked(settings)
     (root / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"empty holds no report files/p10/p10000032/s50414267.txt: unpack"):
-        report_sources.read({**settings, "folder": "empty"})
+        image_reports.read_linked({**settings, "folder": "empty"})
     with pytest.raises(FileNotFoundError, match="nowhere was not found"):
-        report_sources.read({**settings, "folder": "nowhere"})
+        image_reports.read_linked({**settings, "folder": "nowhere"})
     mimic(root)
     write(root / "meta.csv", "dicom_id,study_id\na,1\n")
     with pytest.raises(ValueError, match=r"meta.csv has no column subject_id; it has dicom_id, study_id"):
-        report_sources.read({**settings, "metadata": "meta.csv"})
+        image_reports.read_linked({**settings, "metadata": "meta.csv"})
     write(root / "meta.csv", "dicom_id,subject_id,study_id\na,1,1\na,1,2\n")
     with pytest.raises(ValueError, match=r"meta.csv: image 'a' occurs twice"):
-        report_sources.read({**settings, "metadata": "meta.csv"})
+        image_reports.read_linked({**settings, "metadata": "meta.csv"})
 
 
 # --- CheXpert Plus --------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ valid/patient4/study1/view1_frontal.jpg,x,patient4,,,
 def test_chexpert_plus(root):
     write(root / "plus.csv", PLUS)
     settings = {"source": "chexpert_plus", "path": "plus.csv"}
-    table = report_sources.read(settings)
+    table = image_reports.read_linked(settings)
     assert table["report_id"].tolist() == [
         "train/patient1/study1",
         "train/patient1/study1",
@@ -145,15 +145,15 @@ def test_chexpert_plus(root):
         "val/patient4/study1",
     ]
     assert table["text"].fillna("none").tolist() == ["Edema.", "Edema.", "Clear.", "Narrated.", "none"]
-    both = report_sources.read({**settings, "sections": "both"})
+    both = image_reports.read_linked({**settings, "sections": "both"})
     assert both["text"][0] == "Two lines, quoted. Edema." and both["patient_id"][0] == "patient1"
 
 
 def test_chexpert_plus_meets_chexperts_own_ids(root):
     write(root / "plus.csv", PLUS)
-    table = report_sources.read({"source": "chexpert_plus", "path": "plus.csv"})
+    table = image_reports.read_linked({"source": "chexpert_plus", "path": "plus.csv"})
     ids = [f"CheXpert-v1.0-small/train/patient{p}/study1/view1_frontal.jpg" for p in (2, 1, 9)]
-    found = report_sources.of_images(table, ids)
+    found = image_reports.of_images(table, ids)
     assert dict(zip(found.table["image_id"], found.table["text"], strict=True)) == {
         ids[0]: "Clear.",
         ids[1]: "Edema.",
@@ -161,17 +161,17 @@ def test_chexpert_plus_meets_chexperts_own_ids(root):
     assert found.without_report == [ids[2]]
     assert found.without_image == ["train/patient3/study4"]
     with pytest.raises(ValueError, match=r"None of 1 images \(the first: x.png\) is among the 4 that have a report"):
-        report_sources.of_images(table, ["x.png"])
+        image_reports.of_images(table, ["x.png"])
 
 
 def test_a_study_with_two_texts_is_refused(root):
     write(root / "plus.csv", PLUS.replace('lines, quoted.",Edema.', 'lines, quoted.",Other.', 1))
     with pytest.raises(ValueError, match="report 'train/patient1/study1' has two texts"):
-        report_sources.read({"source": "chexpert_plus", "path": "plus.csv"})
+        image_reports.read_linked({"source": "chexpert_plus", "path": "plus.csv"})
 
 
 def test_image_key():
-    keys = report_sources.image_key(
+    keys = image_reports.image_key(
         pd.Series(
             [
                 "CheXpert-v1.0/valid/patient64541/study1/view1_frontal.jpg",
@@ -196,10 +196,10 @@ def test_image_key():
 
 def test_folder(root):
     write(root / "r.csv", 'image_id,text,report_id,patient_id\na,"One\nreport.",1,p\nb,"One report.",1,p\nc, ,2,q\n')
-    table = report_sources.read({"source": "folder", "path": "r.csv"})
+    table = image_reports.read_linked({"source": "folder", "path": "r.csv"})
     assert table["text"].fillna("none").tolist() == ["One report.", "One report.", "none"]
     write(root / "r.csv", "image_id,text\na,Clear.\n")
-    assert report_sources.read({"source": "folder", "path": "r.csv"})["report_id"].tolist() == ["a"]
+    assert image_reports.read_linked({"source": "folder", "path": "r.csv"})["report_id"].tolist() == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_folder(root):
 def test_folder_says_what_is_wrong(root, text, encoding, message):
     write(root / "r.csv", text, encoding)
     with pytest.raises(ValueError, match=message):
-        report_sources.read({"source": "folder", "path": "r.csv"})
+        image_reports.read_linked({"source": "folder", "path": "r.csv"})
 
 
 def openi_tar(path, *reports):
@@ -231,16 +231,16 @@ def test_openi(root):
     abstract = '<AbstractText Label="FINDINGS">Clear.</AbstractText><AbstractText Label="IMPRESSION"> </AbstractText>'
     first = f'<r><uId id="CXR1"/>{abstract}<parentImage id="CXR1_1"/><parentImage id="CXR1_2"/></r>'
     openi_tar(root / "o.tgz", first, '<r><uId id="CXR2"/></r>')
-    table = report_sources.read({"source": "openi", "archive": "o.tgz"})
+    table = image_reports.read_linked({"source": "openi", "archive": "o.tgz"})
     assert table["image_id"].fillna("none").tolist() == ["CXR1_1", "CXR1_2", "none"]
     assert table["text"].fillna("none").tolist() == ["Clear.", "Clear.", "none"]
     openi_tar(root / "o.tgz", "<r>")
     with pytest.raises(ValueError, match=r"0.xml is not XML"):
-        report_sources.read({"source": "openi", "archive": "o.tgz"})
+        image_reports.read_linked({"source": "openi", "archive": "o.tgz"})
 
 
 def test_openi_whole():
-    table = report_sources.read({"source": "openi"})
+    table = image_reports.read_linked({"source": "openi"})
     assert table["report_id"].nunique() == 3955 and table["image_id"].dropna().is_unique
 
 
@@ -255,4 +255,4 @@ def test_openi_whole():
 )
 def test_settings_that_are_wrong(settings, message):
     with pytest.raises(ValueError, match=message):
-        report_sources.read(settings)
+        image_reports.read_linked(settings)

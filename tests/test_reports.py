@@ -4,13 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import noise, reports, simulate
+from cxrlib.cohorts import simulation
+from cxrlib.reports import simulated_reports
+from cxrlib.statistics import noise
 
 
 @pytest.fixture(scope="module")
 def cohort():
-    index = simulate.admissions(simulate.HOSPITALS["internal"], 3000, np.random.default_rng(3))
-    truth = index[list(reports.FINDINGS)].astype(float)
+    index = simulation.admissions(simulation.HOSPITALS["internal"], 3000, np.random.default_rng(3))
+    truth = index[list(simulated_reports.REPORTED_FINDINGS)].astype(float)
     rows = []
     for finding in ("pneumothorax", "airspace_opacity", "nodule_or_mass"):
         for stratum in noise.STRATA:
@@ -21,8 +23,8 @@ def cohort():
 
 def test_omissions_and_false_alarms_are_those_measured(cohort):
     index, truth, measured = cohort
-    _, said = reports.simulated(index, truth, measured, 1)
-    for finding in reports.FINDINGS:
+    _, said = simulated_reports.simulated(index, truth, measured, 1)
+    for finding in simulated_reports.REPORTED_FINDINGS:
         there = truth[finding] == 1
         assert 1 - said[finding][there].mean() == pytest.approx(0.5, abs=0.1), finding
         assert said[finding][~there].mean() == pytest.approx(0.06, abs=0.02), finding
@@ -33,21 +35,21 @@ def test_omissions_and_false_alarms_are_those_measured(cohort):
 
 def test_same_seed_same_reports(cohort):
     index, truth, measured = cohort
-    first, _ = reports.simulated(index[:50], truth[:50], measured, 5)
-    again, _ = reports.simulated(index[:50], truth[:50], measured, 5)
-    other, _ = reports.simulated(index[:50], truth[:50], measured, 6)
+    first, _ = simulated_reports.simulated(index[:50], truth[:50], measured, 5)
+    again, _ = simulated_reports.simulated(index[:50], truth[:50], measured, 5)
+    other, _ = simulated_reports.simulated(index[:50], truth[:50], measured, 6)
     assert first == again != other
 
 
 def test_without_errors_typos_and_doubt_the_text_says_the_truth(cohort):
     index, truth, _ = cohort
-    plain = reports.Style(hedged=0, followed=0, denied=1, typo=0)
+    plain = simulated_reports.Style(hedged=0, followed=0, denied=1, typo=0)
     rng = np.random.default_rng(0)
     for k in range(200):
         row, said = index.iloc[k].to_dict(), truth.iloc[k].to_dict()
-        text = reports.compose(row, said, rng, plain)
+        text = simulated_reports.compose(row, said, rng, plain)
         assert text.startswith("INDICATION: ") and "\nFINDINGS: " in text and "\nIMPRESSION: " in text
-        denied = [n for f, n in reports.NAMES.items() if not said[f]]
+        denied = [n for f, n in simulated_reports.NAMES.items() if not said[f]]
         body = text.split("FINDINGS: ")[1].lower()
         assert all(name in body for name in denied)
         if not any(said.values()):
@@ -58,7 +60,7 @@ def test_without_errors_typos_and_doubt_the_text_says_the_truth(cohort):
 
 def test_every_habit_occurs(cohort):
     index, truth, measured = cohort
-    texts, _ = reports.simulated(index, truth, measured, 2)
+    texts, _ = simulated_reports.simulated(index, truth, measured, 2)
     whole = "\n".join(texts)
     for words in ("cannot be excluded", "is unchanged", "No evidence of", "chest tube in place", "rule out", "or "):
         assert words.lower() in whole.lower(), words

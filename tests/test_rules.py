@@ -10,7 +10,9 @@ import tracemalloc
 
 import pytest
 
-from cxrlib import catalogue, labelsets, openi, rules
+from cxrlib.base import vocabulary
+from cxrlib.labelers import evidence, lexicon, rules
+from cxrlib.releases import catalogue, openi_reports
 
 # A sentence, and what it says: + present, - absent, ? uncertain, ~ not mentioned (or kept out).
 SENTENCES = [
@@ -475,7 +477,7 @@ SIGNS = {"+": 1.0, "-": 0.0, "?": -1.0, "~": math.nan}
 
 @pytest.fixture(scope="module")
 def labeler():
-    return rules.Labeler()
+    return rules.RuleLabeler()
 
 
 def equal(a, b):
@@ -550,8 +552,10 @@ def test_evidence_says_which_words_and_which_rule(labeler):
 def test_every_finding_has_a_label_and_labels_alone_are_the_same(labeler):
     for text in [REPORT, "", "INDICATION: cough.", *(text for text, _ in SENTENCES)]:
         labels = labeler.read(text).labels
-        assert tuple(labels) == rules.FINDINGS and all(equal(labels[f], v) for f, v in labeler.labels(text).items())
-    assert set(rules.FINDINGS) == {*labelsets.NIH_FINDINGS.values(), *labelsets.CHEXPERT_FINDINGS.values()}
+        assert tuple(labels) == rules.LABELED_FINDINGS and all(
+            equal(labels[f], v) for f, v in labeler.labels(text).items()
+        )
+    assert set(rules.LABELED_FINDINGS) == {*vocabulary.NIH_FINDINGS.values(), *vocabulary.CHEXPERT_FINDINGS.values()}
 
 
 def test_offsets_hold_with_letters_that_change_length_in_lower_case(labeler):
@@ -563,12 +567,12 @@ def test_offsets_hold_with_letters_that_change_length_in_lower_case(labeler):
 
 def test_html_marks_mentions_and_escapes(labeler):
     text = "No <b>pneumothorax</b> & small effusion."
-    shown = rules.html(text, labeler.read(text))
+    shown = evidence.html(text, labeler.read(text))
     assert "<b>" not in shown and "&lt;b&gt;" in shown and "<u>No</u>" in shown
     assert "pneumothorax: absent (negation before: No)" in shown
     assert shown._repr_html_() == shown
     with pytest.raises(ValueError, match="another text"):
-        rules.html("Other words than those.", labeler.read(text))
+        evidence.html("Other words than those.", labeler.read(text))
 
 
 @pytest.mark.parametrize(
@@ -643,10 +647,10 @@ def test_heart_failure_makes_cardiomegaly_uncertain(labeler):
 
 
 def test_nih_aggregation():
-    labels = rules.Labeler(aggregation="nih").read("Possible nodule. No effusion.").labels
+    labels = rules.RuleLabeler(aggregation="nih").read("Possible nodule. No effusion.").labels
     assert labels["nodule"] == labels["effusion"] == labels["mass"] == 0.0 and labels["no_finding"] == 1.0
     with pytest.raises(ValueError, match="chexpert, nih"):
-        rules.Labeler(aggregation="mimic")
+        rules.RuleLabeler(aggregation="mimic")
 
 
 # --- phrase files -------------------------------------------------------------------------------------------
@@ -654,7 +658,7 @@ def test_nih_aggregation():
 
 @pytest.fixture
 def folder(tmp_path):
-    shutil.copytree(rules.PHRASES, tmp_path / "phrases")
+    shutil.copytree(lexicon.PHRASES, tmp_path / "phrases")
     return tmp_path / "phrases"
 
 
@@ -662,8 +666,8 @@ def test_an_edited_phrase_counts(folder):
     file = folder / "findings" / "pneumothorax.txt"
     file.write_text(file.read_text() + "\n[present]\nair where (no|little) air should be*  # ours\n")
     text = "Air where no air should be."
-    assert rules.Labeler(folder).read(text).labels["pneumothorax"] == 1.0
-    assert math.isnan(rules.Labeler().read(text).labels["pneumothorax"])
+    assert rules.RuleLabeler(folder).read(text).labels["pneumothorax"] == 1.0
+    assert math.isnan(rules.RuleLabeler().read(text).labels["pneumothorax"])
 
 
 @pytest.mark.parametrize(
@@ -685,23 +689,23 @@ def test_an_edited_phrase_counts(folder):
 def test_a_broken_phrase_file_is_named_with_its_line(folder, lines, message):
     (folder / "findings" / "pneumothorax.txt").write_text(lines)
     with pytest.raises(ValueError, match=message):
-        rules.Labeler(folder)
+        rules.RuleLabeler(folder)
 
 
 def test_a_missing_or_undecodable_phrase_file_is_named(folder):
     file = folder / "rules" / "negation.txt"
     file.write_bytes("[before]\nkein Erguß\n".encode("latin-1"))
     with pytest.raises(ValueError, match=r"negation.txt is not UTF-8 text \(byte"):
-        rules.Labeler(folder)
+        rules.RuleLabeler(folder)
     file.unlink()
     with pytest.raises(FileNotFoundError, match=r"negation.txt is missing"):
-        rules.Labeler(folder)
+        rules.RuleLabeler(folder)
 
 
 def test_a_gap_is_for_findings_only(folder):
     (folder / "rules" / "negation.txt").write_text("[before]\nno ... sign\n")
     with pytest.raises(ValueError, match=r"negation.txt: 'no ... sign'"):
-        rules.Labeler(folder)
+        rules.RuleLabeler(folder)
 
 
 # --- many reports -------------------------------------------------------------------------------------------
@@ -746,7 +750,7 @@ def test_memory_does_not_grow_with_the_number_of_reports(labeler):
 
 def test_remembered_sentences_are_bounded(monkeypatch):
     monkeypatch.setattr(rules, "REMEMBERED", 10)
-    fresh = rules.Labeler()
+    fresh = rules.RuleLabeler()
     for k in range(100):
         fresh.read(f"Nodule of {k} mm.")
     assert len(fresh._remembered) <= 10
@@ -754,7 +758,7 @@ def test_remembered_sentences_are_bounded(monkeypatch):
 
 # --- Open-i -------------------------------------------------------------------------------------------------
 
-NIH = tuple(labelsets.NIH_FINDINGS.values())
+NIH = tuple(vocabulary.NIH_FINDINGS.values())
 
 
 def development(report_id):
@@ -771,7 +775,7 @@ def f1(pairs):
 
 @pytest.fixture(scope="module")
 def read_openi(labeler):
-    return {report.report_id: labeler.labels(report.text) for report in openi.read()}
+    return {report.report_id: labeler.labels(report.text) for report in openi_reports.read_reports()}
 
 
 def agreement(table, read, findings):
@@ -787,7 +791,7 @@ def agreement(table, read, findings):
 def gold():
     if not catalogue.available("openi_gold"):
         pytest.skip(f"the human codes of Open-i are not here: {catalogue.where('openi_gold')}")
-    return catalogue.read("openi_gold").table
+    return catalogue.read_release("openi_gold").table
 
 
 @pytest.mark.parametrize("part", ["all", "development", "unseen"])
@@ -804,20 +808,20 @@ def test_openi_gold(gold, read_openi, part):
 
 def test_the_gold_table_codes_no_hernia_though_reports_and_codes_have_them(gold, read_openi):
     assert gold["hernia"].sum() == 0
-    codes = catalogue.read("openi_codes").table
+    codes = catalogue.read_release("openi_codes").table
     score, positives_n = f1(agreement(codes, read_openi, ["hernia"])["hernia"])
     assert positives_n >= 40 and score >= 0.85
 
 
 def test_openi_codes(read_openi):
     """As `test_openi_gold`, against the codes in the torchxrayvision package, hernia and devices included."""
-    pairs = agreement(catalogue.read("openi_codes").table, read_openi, [*NIH, "fracture"])
+    pairs = agreement(catalogue.read_release("openi_codes").table, read_openi, [*NIH, "fracture"])
     assert f1(list(itertools.chain(*pairs.values())))[0] >= 0.88
     for finding in ("atelectasis", "cardiomegaly", "effusion", "emphysema", "nodule", "hernia", "pneumothorax"):
         assert f1(pairs[finding])[0] >= 0.75, finding
 
 
 def test_normal_reports_have_no_finding(read_openi):
-    codes = catalogue.read("openi_codes").table.set_index("image_id")["no_finding"]
+    codes = catalogue.read_release("openi_codes").table.set_index("image_id")["no_finding"]
     normal = [read_openi[i]["no_finding"] for i, value in codes.items() if value == 1]
     assert sum(value == 1 for value in normal) / len(normal) >= 0.95

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cxrlib import cohorts, simulate
+from cxrlib.cohorts import simulation, sources
 
 N, SEED = 400, 5
-PNEUMOTHORAX = np.uint16(1 << simulate.DRAWN.index("pneumothorax"))
+PNEUMOTHORAX = np.uint16(1 << simulation.DRAWN.index("pneumothorax"))
 
 
 def admitted(name, n=N, seed=SEED):
-    hospital = simulate.HOSPITALS[name]
-    return simulate.admissions(hospital, n, np.random.default_rng(seed))
+    hospital = simulation.HOSPITALS[name]
+    return simulation.admissions(hospital, n, np.random.default_rng(seed))
 
 
 @pytest.fixture(scope="module", params=[64, 128])
@@ -22,17 +22,17 @@ def painted(request):
     """Images that show everything several times, at one size: rows, images, masks."""
     size_px = request.param
     table = admitted("internal")
-    chosen = sorted({i for name in simulate.DRAWN for i in table.index[table[name] == 1][:5]})
-    painter = simulate.Painter(simulate.HOSPITALS["internal"], size_px, SEED)
+    chosen = sorted({i for name in simulation.DRAWN for i in table.index[table[name] == 1][:5]})
+    painter = simulation.Painter(simulation.HOSPITALS["internal"], size_px, SEED)
     rows = table.loc[chosen].to_dict("records")
     drawn = [painter.draw(row, i) for i, row in zip(chosen, rows, strict=True)]
-    assert table.loc[chosen, list(simulate.DRAWN)].sum().min() >= 3
+    assert table.loc[chosen, list(simulation.DRAWN)].sum().min() >= 3
     return rows, np.stack([d[0] for d in drawn]), np.stack([d[1] for d in drawn])
 
 
 def seen(masks):
     """Which things have a mask, (n, len(DRAWN)) bool."""
-    bits = masks[..., None] >> np.arange(len(simulate.DRAWN)) & 1
+    bits = masks[..., None] >> np.arange(len(simulation.DRAWN)) & 1
     return bits.any((1, 2)).astype(bool)
 
 
@@ -45,7 +45,7 @@ def test_admissions_follow_from_the_seed():
     assert first.iloc[:100].equals(admitted("internal", n=100))  # a longer cohort begins with the shorter one
 
 
-@pytest.mark.parametrize("name", simulate.HOSPITALS)
+@pytest.mark.parametrize("name", simulation.HOSPITALS)
 def test_admissions(name):
     table = admitted(name)
     assert len(table) == N and table["image_id"].is_unique and table["patient_id"].nunique() > N / 6
@@ -54,7 +54,7 @@ def test_admissions(name):
         assert course["sex"].nunique() == course["age"].nunique() == 1
     assert set(table["view"]) == {"PA", "AP"} and set(table["sex"]) == {"F", "M"}
     assert not (table["supine"] & (table["view"] == "PA")).any()
-    for finding in simulate.FINDINGS:
+    for finding in simulation.SIMULATED_FINDINGS:
         present = table[finding] == 1
         for extent in (table[f"{finding}_size"], table[f"{finding}_conspicuity"]):
             assert (extent[present] > 0).all() and (extent <= 1).all() and (extent[~present] == 0).all()
@@ -63,7 +63,7 @@ def test_admissions(name):
 def test_hospitals_differ_as_they_say():
     internal, external = (admitted(name, 3000) for name in ("internal", "external"))
     for table, name in ((internal, "internal"), (external, "external")):
-        assert (table["view"] == "AP").mean() == pytest.approx(simulate.HOSPITALS[name].ap_frac, abs=0.06)
+        assert (table["view"] == "AP").mean() == pytest.approx(simulation.HOSPITALS[name].ap_frac, abs=0.06)
     assert (external["view"] == "AP").mean() > (internal["view"] == "AP").mean() + 0.2
     for finding in ("cardiomegaly", "airspace_opacity", "edema"):
         assert external[finding].mean() > internal[finding].mean() + 0.02
@@ -95,7 +95,7 @@ def draw(task):
 def test_an_image_is_fixed_by_seed_and_row_alone():
     """Not by which process draws it, nor by what was drawn before."""
     rows = admitted("external", 12).to_dict("records")
-    painter = simulate.Painter(simulate.HOSPITALS["external"], 64, SEED)
+    painter = simulation.Painter(simulation.HOSPITALS["external"], 64, SEED)
     forward = [painter.draw(row, i) for i, row in enumerate(rows)]
     backward = [painter.draw(rows[i], i) for i in reversed(range(12))][::-1]
     with multiprocessing.get_context("fork").Pool(3) as pool:
@@ -104,13 +104,13 @@ def test_an_image_is_fixed_by_seed_and_row_alone():
         for (image, masks), (image_too, masks_too) in zip(forward, other, strict=True):
             assert np.array_equal(image, image_too) and np.array_equal(masks, masks_too)
     assert not np.array_equal(forward[0][0], painter.draw(rows[0], 1)[0])
-    other_seed = simulate.Painter(simulate.HOSPITALS["external"], 64, SEED + 1)
+    other_seed = simulation.Painter(simulation.HOSPITALS["external"], 64, SEED + 1)
     assert not np.array_equal(forward[0][0], other_seed.draw(rows[0], 0)[0])
 
 
 def test_a_row_of_a_source_is_that_image():
-    source = cohorts.simulated(size_px=64, hospital="internal", images_n=N, seed=SEED)
-    image, masks = simulate.Painter(simulate.HOSPITALS["internal"], 64, SEED).draw(
+    source = sources.simulated(size_px=64, hospital="internal", images_n=N, seed=SEED)
+    image, masks = simulation.Painter(simulation.HOSPITALS["internal"], 64, SEED).draw(
         admitted("internal").to_dict("records")[7], 7
     )
     read = source.read(7)
@@ -130,12 +130,12 @@ def test_images_look_like_something(painted):
 def test_masks_show_what_the_row_says(painted):
     """Nothing that is not in the row, and nearly everything that is; the rest is too small to be seen."""
     rows, _, masks = painted
-    said = np.array([[row[name] for name in simulate.DRAWN] for row in rows], bool)
+    said = np.array([[row[name] for name in simulation.DRAWN] for row in rows], bool)
     shown = seen(masks)
     assert not (shown & ~said).any()
     assert shown[said].mean() > 0.9
     small = {"pneumothorax", "atelectasis", "airspace_opacity", "effusion"}
-    for k, name in enumerate(simulate.DRAWN):
+    for k, name in enumerate(simulation.DRAWN):
         assert name in small or shown[said[:, k], k].all(), name
 
 
@@ -145,7 +145,7 @@ def test_findings_leave_the_rest_of_the_image_alone(painted):
     size_px = images.shape[1]
     table = admitted("internal")
     numbers = {row: i for i, row in enumerate(table["image_id"])}
-    painter = simulate.Painter(simulate.HOSPITALS["internal"], size_px, SEED)
+    painter = simulation.Painter(simulation.HOSPITALS["internal"], size_px, SEED)
     tried = 0
     for row, image, mask in zip(rows, images, masks, strict=True):
         if not row["pneumothorax"] or not (mask & PNEUMOTHORAX).any():
@@ -167,9 +167,9 @@ def test_a_pneumothorax_lies_inside_one_lung_at_the_top_or_supine_at_the_base(si
         lungs.append(sample(*arguments, **keywords))
         return lungs[-1]
 
-    monkeypatch.setattr(simulate.ndimage, "map_coordinates", spy)
+    monkeypatch.setattr(simulation.ndimage, "map_coordinates", spy)
     table = admitted("internal")
-    painter = simulate.Painter(simulate.HOSPITALS["internal"], size_px, SEED)
+    painter = simulation.Painter(simulation.HOSPITALS["internal"], size_px, SEED)
     heights = {False: [], True: []}
     for i in table.index[(table["pneumothorax"] == 1) & (table["pneumothorax_size"] > 0.15)][:12]:
         for supine in heights:
@@ -189,10 +189,10 @@ def test_boxes_hold_the_masks_exactly(painted):
     rows, images, masks = painted
     size_px = images.shape[1]
     for row, mask in zip(rows, masks, strict=True):
-        boxes = simulate.boxes(mask, row)
-        assert [b["finding"] for b in boxes] == [name for name in simulate.DRAWN if row[name]]
+        boxes = simulation.boxes(mask, row)
+        assert [b["finding"] for b in boxes] == [name for name in simulation.DRAWN if row[name]]
         for box in boxes:
-            bit = (mask >> simulate.DRAWN.index(box["finding"])) & 1
+            bit = (mask >> simulation.DRAWN.index(box["finding"])) & 1
             assert box["area_frac"] == bit.mean()
             sides = [box[k] for k in ("x0_px", "y0_px", "x1_px", "y1_px")]
             if not bit.any():
@@ -208,7 +208,7 @@ def test_boxes_hold_the_masks_exactly(painted):
 def test_the_same_patient_at_two_sizes():
     """A larger image shows the same, only finer: sizes can be compared."""
     rows = admitted("internal", 30).to_dict("records")
-    small, large = (simulate.Painter(simulate.HOSPITALS["internal"], size, SEED) for size in (64, 128))
+    small, large = (simulation.Painter(simulation.HOSPITALS["internal"], size, SEED) for size in (64, 128))
     alike = []
     for i, row in enumerate(rows):
         if any(row[name] for name in ("airspace_opacity", "nodule", "mass")):  # these draw per pixel
@@ -219,7 +219,7 @@ def test_the_same_patient_at_two_sizes():
 
 
 def test_lung_shapes_are_a_left_and_a_right_lung():
-    shapes = simulate.lung_shapes()
+    shapes = simulation.lung_shapes()
     assert len(shapes) > 300 and shapes.shape[1:] == (2, 96, 96)
     assert shapes.min() == 0 and shapes.max() == 1
     centre = (shapes * np.arange(96)).sum((2, 3)) / shapes.sum((2, 3))

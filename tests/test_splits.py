@@ -7,7 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import catalogue, labelsets, splits
+from cxrlib.base import label_tables
+from cxrlib.cohorts import splits
+from cxrlib.labels import targets
+from cxrlib.releases import nih
+from cxrlib.releases.google import read_google_four
 
 NAN = float("nan")
 FRACTIONS = {"train": 0.6, "valid": 0.15, "test": 0.25}
@@ -112,13 +116,13 @@ def test_unknown_kind_and_all_test():
 def test_nihs_own_lists():
     """86,524 + 25,596 images, 28,008 + 2,797 patients, none in both; Google's sets lie inside them."""
     where = {i: name for name in ("train_val", "test") for i in (NIH / f"{name}_list.txt").read_text().split()}
-    entries = catalogue.read_nih_entries()[["image_id", "patient_id"]]
+    entries = nih.read_nih_entries()[["image_id", "patient_id"]]
     index = entries.assign(official_split=entries["image_id"].map(where).astype("string"))
     assert index["official_split"].value_counts().to_dict() == {"train_val": 86524, "test": 25596}
     assert index.groupby("official_split")["patient_id"].nunique().to_dict() == {"train_val": 28008, "test": 2797}
     split = splits.official(index, 0.1, 3)
     assert disjoint(split) and (split["split"] == "test").sum() == 25596 and split["split"].notna().all()
-    google = catalogue.read_google_four()
+    google = read_google_four()
     assert google["image_id"].map(where).groupby(google["set"]).unique().map(list).to_dict() == {
         "test": ["test"],
         "val": ["train_val"],
@@ -251,7 +255,7 @@ LABELS = {
     ],
 )
 def test_target_by_policy(policy, expected):
-    got = splits.target_table(SPLIT, LABELS, ["mass"], "report", policy)
+    got = targets.target_table(SPLIT, LABELS, ["mass"], "report", policy)
     assert got.set_index("image_id")["mass"].to_dict() == expected and got["mass"].dtype == np.float32
     assert got.set_index("image_id")["split"].to_dict() == {i: "train" if i < "f" else "valid" for i in expected}
 
@@ -260,14 +264,14 @@ def test_target_by_policy(policy, expected):
 def test_targets_on_the_same_images(policy, images):
     """Either way round the images are the same: what one label set leaves out, the other does without."""
     for one, other in (("report", "reader"), ("reader", "report")):
-        got = splits.target_table(SPLIT, LABELS, ["mass"], one, policy, same_images_as=[other])
+        got = targets.target_table(SPLIT, LABELS, ["mass"], one, policy, same_images_as=[other])
         assert "".join(got["image_id"]) == images
-        own = labelsets.apply_policy(LABELS[one]["mass"].loc[list(images)], policy)
+        own = label_tables.apply_policy(LABELS[one]["mass"].loc[list(images)], policy)
         assert (got["mass"] == own).all()
 
 
 def test_two_findings_keep_what_either_has():
-    got = splits.target_table(SPLIT, LABELS, ["mass", "edema"], "report", "u_ignore").set_index("image_id")
+    got = targets.target_table(SPLIT, LABELS, ["mass", "edema"], "report", "u_ignore").set_index("image_id")
     assert "".join(got.index) == "abcdefghi" and np.isnan(got.loc["d", "mass"]) and got.loc["d", "edema"] == 1
 
 
@@ -282,7 +286,7 @@ def test_two_findings_keep_what_either_has():
 def test_targets_that_cannot_be_learned(findings, label_set, same, message):
     sets = {**LABELS, "one": pd.DataFrame({"mass": [1.0, 0] + [0] * 8}, index=IDS)}
     with pytest.raises(ValueError, match=message):
-        splits.target_table(SPLIT, sets, findings, label_set, "u_zeros", same)
+        targets.target_table(SPLIT, sets, findings, label_set, "u_zeros", same)
 
 
 # --- the twins by image and by patient -----------------------------------------------------------------------

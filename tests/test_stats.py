@@ -23,7 +23,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from cxrlib import stats
+from cxrlib.statistics import accuracy, calibration, delong, intervals, planning, resampling
 
 NAN = float("nan")
 
@@ -46,18 +46,18 @@ def sample(n=120, seed=0, levels=None, patients=25):
 @pytest.mark.parametrize("seed", range(4))
 def test_auc_is_sklearns(seed, levels):
     label, (score, _), _ = sample(seed=seed, levels=levels)
-    assert stats.auc(label, score) == pytest.approx(roc_auc_score(label, score), abs=1e-14)
-    assert stats.auc(label, -score) == pytest.approx(1 - stats.auc(label, score), abs=1e-14)
+    assert accuracy.auc(label, score) == pytest.approx(roc_auc_score(label, score), abs=1e-14)
+    assert accuracy.auc(label, -score) == pytest.approx(1 - accuracy.auc(label, score), abs=1e-14)
 
 
 def test_auc_by_hand():
     # of the 2 x 3 pairs: 0.8 beats all three; 0.4 beats one, ties one, loses one
-    assert stats.auc([1, 1, 0, 0, 0], [0.8, 0.4, 0.1, 0.4, 0.5]) == pytest.approx(4.5 / 6)
+    assert accuracy.auc([1, 1, 0, 0, 0], [0.8, 0.4, 0.1, 0.4, 0.5]) == pytest.approx(4.5 / 6)
 
 
 @pytest.mark.parametrize("label", [[], [0, 0, 0], [1, 1]])
 def test_auc_of_one_class_is_undefined(label):
-    assert np.isnan(stats.auc(label, np.arange(len(label))))
+    assert np.isnan(accuracy.auc(label, np.arange(len(label))))
 
 
 @pytest.mark.parametrize("levels", [None, 1])
@@ -65,30 +65,30 @@ def test_a_replicate_is_what_repeated_rows_give(levels):
     """A bootstrap resample, row by row: the AUC, every rate and the ROC curve."""
     label, (score, _), patient = sample(levels=levels)
     called = score > 0.6
-    resamples = stats.patient_resamples(patient, 40, np.random.default_rng(1))
-    areas = stats.auc(label, score, resamples)
-    rates = stats.rates(label, called, resamples)
+    resamples = resampling.patient_resamples(patient, 40, np.random.default_rng(1))
+    areas = accuracy.auc(label, score, resamples)
+    rates = accuracy.rates(label, called, resamples)
     grid = np.linspace(0, 1, 21)
-    curves = stats.roc_on_grid(label, score, resamples, grid)
+    curves = accuracy.roc_on_grid(label, score, resamples, grid)
     for b, weights in enumerate(resamples.weights()):
         rows = np.repeat(np.arange(len(label)), weights.astype(int))
         assert areas[b] == pytest.approx(roc_auc_score(label[rows], score[rows]), abs=1e-13)
-        for name, value in stats.rates(label[rows], called[rows]).items():
+        for name, value in accuracy.rates(label[rows], called[rows]).items():
             assert rates[name][b] == pytest.approx(value, abs=1e-13)
-        plain = stats.roc_on_grid(label[rows], score[rows], stats.whole(len(rows)), grid)
+        plain = accuracy.roc_on_grid(label[rows], score[rows], resampling.whole(len(rows)), grid)
         np.testing.assert_allclose(curves[b], plain[0], atol=1e-12)
 
 
 def test_resamples_draw_whole_patients():
     _, _, patient = sample()
-    resamples = stats.patient_resamples(patient, 300, np.random.default_rng(0))
+    resamples = resampling.patient_resamples(patient, 300, np.random.default_rng(0))
     _, first, which = np.unique(patient, return_index=True, return_inverse=True)
     drawn = resamples.weights()[:, first]
     assert (resamples.weights() == drawn[:, which]).all() and (drawn == drawn.astype(int)).all()
     assert (drawn.sum(1) == len(first)).all()
     assert drawn.var() == pytest.approx(1 - 1 / len(first), abs=0.05)  # multinomial
-    again = stats.patient_resamples([f"p{p:02d}" for p in patient], 300, np.random.default_rng(0))
-    in_order = stats.patient_resamples(np.char.zfill(patient.astype(str), 2), 300, np.random.default_rng(0))
+    again = resampling.patient_resamples([f"p{p:02d}" for p in patient], 300, np.random.default_rng(0))
+    in_order = resampling.patient_resamples(np.char.zfill(patient.astype(str), 2), 300, np.random.default_rng(0))
     assert (again.weights() == in_order.weights()).all()
     chosen = patient < 5
     assert (resamples.of(chosen).weights() == resamples.weights()[:, chosen]).all()
@@ -98,7 +98,7 @@ def test_resamples_draw_whole_patients():
 def test_rates_are_sklearns(seed):
     label, (score, _), _ = sample(seed=seed)
     called = (score > 0.7).astype(int)
-    got = stats.rates(label, called)
+    got = accuracy.rates(label, called)
     assert got == pytest.approx(
         {
             "sensitivity": recall_score(label, called),
@@ -121,7 +121,7 @@ def test_rates_are_sklearns(seed):
     ],
 )
 def test_rates_without_a_denominator_are_undefined(label, called, undefined):
-    assert {name for name, value in stats.rates(label, called).items() if np.isnan(value)} == undefined
+    assert {name for name, value in accuracy.rates(label, called).items() if np.isnan(value)} == undefined
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -131,7 +131,7 @@ def test_threshold_reaches_the_specificity_and_is_the_lowest_that_does(specifici
     for n in (10, 11, 137):
         label = np.r_[np.zeros(n, int), np.ones(20, int)]
         score = sample(n + 20, seed=n, levels=levels)[1][0].astype(dtype)
-        threshold = stats.threshold_at_specificity(label, score, specificity)
+        threshold = accuracy.threshold_at_specificity(label, score, specificity)
         below = (score[label == 0] < threshold).sum()
         assert below >= specificity * n - 1e-6
         lower = np.nextafter(threshold, -np.inf)
@@ -143,9 +143,9 @@ def test_threshold_reaches_the_specificity_and_is_the_lowest_that_does(specifici
 
 def test_threshold_counts_negatives_not_rounding():
     label, score = np.r_[np.zeros(10, int), 1], np.r_[np.arange(10.0), 5]
-    threshold = stats.threshold_at_specificity(label, score, 0.9)  # 1 - 0.9 is a little less than 1/10
+    threshold = accuracy.threshold_at_specificity(label, score, 0.9)  # 1 - 0.9 is a little less than 1/10
     assert 8 < threshold < 8.001
-    assert np.isnan(stats.threshold_at_specificity([1, 1], [0.2, 0.3], 0.9))
+    assert np.isnan(accuracy.threshold_at_specificity([1, 1], [0.2, 0.3], 0.9))
 
 
 @pytest.mark.parametrize(
@@ -159,13 +159,13 @@ def test_threshold_counts_negatives_not_rounding():
     ],
 )
 def test_ppv_at_prevalence_is_bayes(sensitivity, specificity, prevalence, expected):
-    assert stats.ppv_at_prevalence(sensitivity, specificity, prevalence) == pytest.approx(expected, nan_ok=True)
+    assert accuracy.ppv_at_prevalence(sensitivity, specificity, prevalence) == pytest.approx(expected, nan_ok=True)
 
 
 def test_ppv_at_its_own_prevalence_is_the_ppv():
     label, (score, _), _ = sample()
-    rates = stats.rates(label, score > 0.5)
-    at_home = stats.ppv_at_prevalence(rates["sensitivity"], rates["specificity"], label.mean())
+    rates = accuracy.rates(label, score > 0.5)
+    at_home = accuracy.ppv_at_prevalence(rates["sensitivity"], rates["specificity"], label.mean())
     assert at_home == pytest.approx(rates["ppv"])
 
 
@@ -176,13 +176,13 @@ def test_roc_on_grid_is_sklearns_curve(levels, dtype):
     score = score.astype(dtype)
     fpr, tpr, _ = roc_curve(label, score, drop_intermediate=False)
     reached = {f: tpr[fpr == f].max() for f in fpr}  # the upper end of each step
-    got = stats.roc_on_grid(label, score, stats.whole(len(label)), 1 - np.array(list(reached)))[0]
+    got = accuracy.roc_on_grid(label, score, resampling.whole(len(label)), 1 - np.array(list(reached)))[0]
     np.testing.assert_allclose(got, list(reached.values()), atol=1e-9)
     grid = np.linspace(0, 1, 4001)
-    curve = stats.roc_on_grid(label, score, stats.whole(len(label)), grid)[0]
+    curve = accuracy.roc_on_grid(label, score, resampling.whole(len(label)), grid)[0]
     assert (np.diff(curve) <= 0).all() and curve[0] == 1
     area = ((curve[1:] + curve[:-1]) / 2 * np.diff(grid)).sum()
-    assert area == pytest.approx(stats.auc(label, score), abs=5e-4)
+    assert area == pytest.approx(accuracy.auc(label, score), abs=5e-4)
 
 
 @pytest.mark.parametrize("negatives_n", [10, 100, 700])
@@ -192,12 +192,12 @@ def test_roc_on_grid_takes_the_step_that_lies_on_the_grid(negatives_n, dtype):
     grid = np.linspace(0, 1, 11)
     label = np.r_[np.zeros(negatives_n, int), np.ones(negatives_n, int)]
     score = np.r_[np.arange(negatives_n), np.arange(negatives_n) - 0.5].astype(dtype)
-    got = stats.roc_on_grid(label, score, stats.whole(len(label)), grid)[0]
+    got = accuracy.roc_on_grid(label, score, resampling.whole(len(label)), grid)[0]
     # a score of k - 0.5 is above the k lowest negatives, so specificity and sensitivity add up to 1
     expected = [(np.arange(negatives_n) - 0.5 > round(s * negatives_n) - 1).mean() for s in grid]
     np.testing.assert_allclose(got, expected, atol=1e-12)
-    no_negatives = stats.Resamples(np.array([[0, 1]]), label)
-    assert np.isnan(stats.roc_on_grid(label, score, no_negatives, grid)).all()
+    no_negatives = resampling.Resamples(np.array([[0, 1]]), label)
+    assert np.isnan(accuracy.roc_on_grid(label, score, no_negatives, grid)).all()
 
 
 # --- probabilities ------------------------------------------------------------------------------------------
@@ -217,10 +217,10 @@ def probabilities(seed=0, n=400, patients=60, levels=None):
 @pytest.mark.parametrize("seed", range(3))
 def test_average_precision_and_brier_are_sklearns(seed, levels):
     label, probability, _ = probabilities(seed, levels=levels)
-    assert stats.average_precision(label, probability) == pytest.approx(
+    assert accuracy.average_precision(label, probability) == pytest.approx(
         average_precision_score(label, probability), abs=1e-13
     )
-    assert stats.brier(label, probability) == pytest.approx(brier_score_loss(label, probability), abs=1e-14)
+    assert calibration.brier(label, probability) == pytest.approx(brier_score_loss(label, probability), abs=1e-14)
 
 
 def slow_calibration_error(label, probability):
@@ -240,7 +240,7 @@ def slow_sensitivity(label, score, specificity):
 
 def glm(label, probability, slope):
     """Return statsmodels' logistic recalibration."""
-    x = logit(np.clip(probability, stats.LOGIT_BOUND, 1 - stats.LOGIT_BOUND))
+    x = logit(np.clip(probability, calibration.LOGIT_BOUND, 1 - calibration.LOGIT_BOUND))
     design, offset = (sm.add_constant(x), None) if slope else (np.ones((len(x), 1)), x)
     return sm.GLM(label, design, family=sm.families.Binomial(), offset=offset).fit(tol=1e-12).params[-1]
 
@@ -249,11 +249,15 @@ def glm(label, probability, slope):
 @pytest.mark.parametrize("seed", range(3))
 def test_calibration_is_that_of_slow_references(seed, levels):
     label, probability, _ = probabilities(seed, levels=levels)
-    assert stats.calibration_intercept(label, probability) == pytest.approx(glm(label, probability, False), abs=1e-7)
-    assert stats.calibration_slope(label, probability) == pytest.approx(glm(label, probability, True), abs=1e-7)
-    assert stats.calibration_error(label, probability) == pytest.approx(slow_calibration_error(label, probability))
+    assert calibration.calibration_intercept(label, probability) == pytest.approx(
+        glm(label, probability, False), abs=1e-7
+    )
+    assert calibration.calibration_slope(label, probability) == pytest.approx(glm(label, probability, True), abs=1e-7)
+    assert calibration.calibration_error(label, probability) == pytest.approx(
+        slow_calibration_error(label, probability)
+    )
     for specificity in (0, 0.5, 0.8, 0.95, 1):
-        assert stats.sensitivity_at_specificity(label, probability, specificity) == pytest.approx(
+        assert accuracy.sensitivity_at_specificity(label, probability, specificity) == pytest.approx(
             slow_sensitivity(label, probability, specificity)
         ), specificity
 
@@ -262,19 +266,23 @@ def test_calibration_of_a_calibrated_model():
     rng = np.random.default_rng(0)
     probability = rng.random(200_000)
     label = (rng.random(200_000) < probability).astype(int)
-    assert abs(stats.calibration_intercept(label, probability)) < 0.02
-    assert stats.calibration_slope(label, probability) == pytest.approx(1, abs=0.02)
-    assert stats.calibration_error(label, probability) < 0.004 < stats.calibration_error(label, probability**2)
+    assert abs(calibration.calibration_intercept(label, probability)) < 0.02
+    assert calibration.calibration_slope(label, probability) == pytest.approx(1, abs=0.02)
+    assert (
+        calibration.calibration_error(label, probability)
+        < 0.004
+        < calibration.calibration_error(label, probability**2)
+    )
 
 
 MEASURES = [
-    stats.auc,
-    stats.average_precision,
-    stats.brier,
-    stats.calibration_intercept,
-    stats.calibration_slope,
-    stats.calibration_error,
-    lambda *a, **k: stats.sensitivity_at_specificity(*a[:2], 0.8, *a[2:], **k),
+    accuracy.auc,
+    accuracy.average_precision,
+    calibration.brier,
+    calibration.calibration_intercept,
+    calibration.calibration_slope,
+    calibration.calibration_error,
+    lambda *a, **k: accuracy.sensitivity_at_specificity(*a[:2], 0.8, *a[2:], **k),
 ]
 
 
@@ -282,7 +290,7 @@ MEASURES = [
 @pytest.mark.parametrize("levels", [None, 20])
 def test_a_replicate_of_every_measure_is_what_repeated_rows_give(measure, levels):
     label, probability, patient = probabilities(levels=levels)
-    resamples = stats.patient_resamples(patient, 25, np.random.default_rng(2))
+    resamples = resampling.patient_resamples(patient, 25, np.random.default_rng(2))
     got = measure(label, probability, resamples)
     for b, weights in enumerate(resamples.weights()):
         rows = np.repeat(np.arange(len(label)), weights.astype(int))
@@ -290,31 +298,33 @@ def test_a_replicate_of_every_measure_is_what_repeated_rows_give(measure, levels
 
 
 @pytest.mark.parametrize(
-    "measure", [m for m in MEASURES if m is not stats.brier and m is not stats.calibration_error]
+    "measure", [m for m in MEASURES if m is not calibration.brier and m is not calibration.calibration_error]
 )
 def test_one_class_is_undefined(measure):
-    for label in (np.zeros(4), np.ones(4)) if measure is not stats.average_precision else (np.zeros(4),):
+    for label in (np.zeros(4), np.ones(4)) if measure is not accuracy.average_precision else (np.zeros(4),):
         assert np.isnan(measure(label, np.array([0.1, 0.2, 0.2, 0.9])))
-    resamples = stats.patient_resamples(np.arange(4), 30, np.random.default_rng(0))
+    resamples = resampling.patient_resamples(np.arange(4), 30, np.random.default_rng(0))
     replicates = measure(np.array([0, 0, 0, 1]), np.array([0.1, 0.2, 0.2, 0.9]), resamples)
     drawn = resamples.weights()[:, 3] > 0
     assert np.isnan(replicates[~drawn]).all()
 
 
-@pytest.mark.parametrize("measure", [stats.brier, stats.calibration_intercept, stats.calibration_error])
+@pytest.mark.parametrize(
+    "measure", [calibration.brier, calibration.calibration_intercept, calibration.calibration_error]
+)
 def test_a_probability_lies_in_0_1(measure):
     with pytest.raises(ValueError, match=r"score 1 is 1\.2: a probability lies in \[0, 1\]"):
         measure([0, 1], [0.3, 1.2])
-    assert stats.auc([0, 1], [0.3, 1.2]) == 1
+    assert accuracy.auc([0, 1], [0.3, 1.2]) == 1
 
 
 def test_the_result_does_not_depend_on_how_resamples_are_parted(monkeypatch):
     label, probability, patient = probabilities()
-    resamples = stats.patient_resamples(patient, 700, np.random.default_rng(2))
-    many = stats.auc(label, probability, resamples)
-    monkeypatch.setattr(stats.os, "sched_getaffinity", lambda _: {0})
-    assert (stats.auc(label, probability, resamples) == many).all()
-    assert (stats.auc(label, probability, resamples.first(40)) == many[:40]).all()
+    resamples = resampling.patient_resamples(patient, 700, np.random.default_rng(2))
+    many = accuracy.auc(label, probability, resamples)
+    monkeypatch.setattr(resampling.os, "sched_getaffinity", lambda _: {0})
+    assert (accuracy.auc(label, probability, resamples) == many).all()
+    assert (accuracy.auc(label, probability, resamples.first(40)) == many[:40]).all()
 
 
 # --- intervals and p-values --------------------------------------------------------------------------------
@@ -322,17 +332,20 @@ def test_the_result_does_not_depend_on_how_resamples_are_parted(monkeypatch):
 
 def test_intervals_are_percentiles_and_say_when_there_is_none():
     replicates = np.arange(1001) / 1000
-    assert stats.interval(0.5, replicates) == pytest.approx((0.5, 0.025, 0.975, ""))
+    assert intervals.interval(0.5, replicates) == pytest.approx((0.5, 0.025, 0.975, ""))
     some = np.r_[replicates, np.full(900, NAN)]
-    assert stats.interval(0.5, some)[:3] == pytest.approx((0.5, 0.025, 0.975))
-    for nothing in (stats.interval(0.5, np.r_[replicates, np.full(1100, NAN)]), stats.interval(NAN, replicates)):
+    assert intervals.interval(0.5, some)[:3] == pytest.approx((0.5, 0.025, 0.975))
+    for nothing in (
+        intervals.interval(0.5, np.r_[replicates, np.full(1100, NAN)]),
+        intervals.interval(NAN, replicates),
+    ):
         assert np.isnan(nothing[:3]).all() and nothing.reason
     label, (score, _), patient = sample()
-    resamples = stats.patient_resamples(patient, 500, np.random.default_rng(0))
-    whole = stats.estimate(stats.auc, label, score, resamples)
-    assert whole.low < whole.estimate == stats.auc(label, score) < whole.high
-    kappa = stats.rate_intervals(label, score > 0.5, resamples)["kappa"]
-    assert kappa.low < kappa.estimate == stats.rates(label, score > 0.5)["kappa"] < kappa.high
+    resamples = resampling.patient_resamples(patient, 500, np.random.default_rng(0))
+    whole = intervals.estimate(accuracy.auc, label, score, resamples)
+    assert whole.low < whole.estimate == accuracy.auc(label, score) < whole.high
+    kappa = intervals.rate_intervals(label, score > 0.5, resamples)["kappa"]
+    assert kappa.low < kappa.estimate == accuracy.rates(label, score > 0.5)["kappa"] < kappa.high
 
 
 @pytest.mark.parametrize(
@@ -349,62 +362,65 @@ def test_intervals_are_percentiles_and_say_when_there_is_none():
     ],
 )
 def test_difference_p(replicates, p):
-    got = stats.difference(np.nanmean(replicates), replicates)
+    got = intervals.difference(np.nanmean(replicates), replicates)
     assert got.p == pytest.approx(p) and got.low <= got.estimate <= got.high
 
 
 def test_difference_of_nothing_is_undefined():
-    got = stats.difference(NAN, np.zeros(10))
+    got = intervals.difference(NAN, np.zeros(10))
     assert np.isnan(got[:4]).all() and got.reason
 
 
 def test_holm_by_hand():
     # sorted: 0.005 x 4, 0.01 x 3, 0.03 x 2, then 0.04 x 1, raised to the one before it
-    got = stats.holm([0.01, 0.04, NAN, 0.03, 0.005])
+    got = intervals.holm([0.01, 0.04, NAN, 0.03, 0.005])
     np.testing.assert_allclose(got, [0.03, 0.06, NAN, 0.06, 0.02])
-    assert np.isnan(stats.holm([NAN, NAN])).all() and stats.holm([0.7, 0.9]).tolist() == [1, 1]
+    assert np.isnan(intervals.holm([NAN, NAN])).all() and intervals.holm([0.7, 0.9]).tolist() == [1, 1]
 
 
 def test_bca_is_scipys():
     x = np.random.default_rng(3).gamma(1, size=40)
     theirs = scipy.stats.bootstrap((x,), np.mean, n_resamples=1999, method="BCa", rng=np.random.default_rng(0))
     left_out = np.array([np.delete(x, k).mean() for k in range(len(x))])
-    ours = stats.bca_interval(x.mean(), theirs.bootstrap_distribution, left_out)
+    ours = intervals.bca_interval(x.mean(), theirs.bootstrap_distribution, left_out)
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval))
-    plain = stats.interval(x.mean(), theirs.bootstrap_distribution)
+    plain = intervals.interval(x.mean(), theirs.bootstrap_distribution)
     assert ours.low > plain.low and ours.high > plain.high, "a skewed mean's interval moves up"
 
 
 def test_bca_leaves_out_whole_patients():
     label, probability, patient = probabilities()
-    resamples = stats.patient_resamples([f"{p:02d}" for p in patient], 400, np.random.default_rng(0))
+    resamples = resampling.patient_resamples([f"{p:02d}" for p in patient], 400, np.random.default_rng(0))
     left = resamples.jackknife()
     assert len(left) == len(np.unique(patient))
     for k, w in enumerate(left.weights()[:5]):
         assert (w == (patient != k)).all()
     assert len(resamples.jackknife(groups_n=10)) == 10
-    got = stats.estimate(stats.auc, label, probability, resamples, "bca")
-    by_hand = stats.bca_interval(
-        stats.auc(label, probability),
-        stats.auc(label, probability, resamples),
-        np.array([stats.auc(label[patient != k], probability[patient != k]) for k in range(60)]),
+    got = intervals.estimate(accuracy.auc, label, probability, resamples, "bca")
+    by_hand = intervals.bca_interval(
+        accuracy.auc(label, probability),
+        accuracy.auc(label, probability, resamples),
+        np.array([accuracy.auc(label[patient != k], probability[patient != k]) for k in range(60)]),
     )
-    assert got == pytest.approx(by_hand) and got.low != stats.estimate(stats.auc, label, probability, resamples).low
+    assert (
+        got == pytest.approx(by_hand)
+        and got.low != intervals.estimate(accuracy.auc, label, probability, resamples).low
+    )
 
 
 def test_paired_is_the_difference_on_the_same_resamples():
     label, (a, b), patient = sample(300)
-    resamples = stats.patient_resamples(patient, 200, np.random.default_rng(0))
-    got = stats.paired(stats.auc, label, a, b, resamples)
-    each = stats.auc(label, a, resamples) - stats.auc(label, b, resamples)
-    assert got == stats.difference(stats.auc(label, a) - stats.auc(label, b), each)
-    assert stats.paired(stats.auc, label, a, a, resamples)[:4] == (0, 0, 0, 1)
-    bca = stats.paired(stats.auc, label, a, b, resamples, "bca")
+    resamples = resampling.patient_resamples(patient, 200, np.random.default_rng(0))
+    got = intervals.paired(accuracy.auc, label, a, b, resamples)
+    each = accuracy.auc(label, a, resamples) - accuracy.auc(label, b, resamples)
+    assert got == intervals.difference(accuracy.auc(label, a) - accuracy.auc(label, b), each)
+    assert intervals.paired(accuracy.auc, label, a, a, resamples)[:4] == (0, 0, 0, 1)
+    bca = intervals.paired(accuracy.auc, label, a, b, resamples, "bca")
     assert bca.estimate == got.estimate and bca.p == got.p and bca.low != got.low
 
 
 def test_benjamini_hochberg_by_hand():
-    got = stats.benjamini_hochberg([0.01, 0.04, NAN, 0.03, 0.005])
+    got = intervals.benjamini_hochberg([0.01, 0.04, NAN, 0.03, 0.005])
     np.testing.assert_allclose(got, [0.02, 0.04, NAN, 0.04, 0.02])
 
 
@@ -412,8 +428,8 @@ def test_subgroups():
     label, (score, _), patient = sample(600, patients=80)
     group = np.where(patient % 3 == 0, "F", "M").astype(object)
     group[::50] = None
-    resamples = stats.patient_resamples(patient, 200, np.random.default_rng(0))
-    table = stats.by_subgroup(stats.auc, label, score, group, resamples).set_index("group")
+    resamples = resampling.patient_resamples(patient, 200, np.random.default_rng(0))
+    table = intervals.by_subgroup(accuracy.auc, label, score, group, resamples).set_index("group")
     assert list(table.index) == ["M", "F", "not stated"] and table["images_n"].sum() == 600
     inside = group == "F"
     assert table.loc["F", "estimate"] == pytest.approx(roc_auc_score(label[inside], score[inside]))
@@ -424,7 +440,7 @@ def test_subgroups():
     assert table.loc["F", "difference_low"] < gap < table.loc["F", "difference_high"]
     assert np.isnan(table.loc["M", ["difference", "p", "p_holm"]].astype(float)).all()
     called = score > 0.8
-    missed = stats.by_subgroup(stats.missed, label, called, group, resamples).set_index("group")
+    missed = intervals.by_subgroup(accuracy.missed, label, called, group, resamples).set_index("group")
     assert missed.loc["F", "estimate"] == pytest.approx(1 - recall_score(label[inside], called[inside]))
 
 
@@ -434,8 +450,8 @@ def test_a_subgroup_that_differs_is_found_and_one_that_does_not_is_not():
     patient, label = np.arange(n), rng.random(n) < 0.4
     group = rng.choice(["a", "b", "c"], n, p=[0.4, 0.3, 0.3])
     score = label * np.where(group == "c", 0.3, 1.5) + rng.normal(size=n)
-    resamples = stats.patient_resamples(patient, 400, rng)
-    table = stats.by_subgroup(stats.auc, label, score, group, resamples).set_index("group")
+    resamples = resampling.patient_resamples(patient, 400, rng)
+    table = intervals.by_subgroup(accuracy.auc, label, score, group, resamples).set_index("group")
     assert table.loc["c", "p_holm"] < 0.02 and table.loc["c", "difference"] < -0.2 and table.loc["b", "p_holm"] > 0.05
 
 
@@ -456,28 +472,30 @@ def test_the_smallest_difference_is_found_four_times_in_five():
         return common + noise + label * norm.ppf([[area_a], [area_b]]) * np.sqrt(2)
 
     for _ in range(100):
-        covariance = stats.delong(label, scores(area, area))[1]
+        covariance = delong.delong(label, scores(area, area))[1]
         correlations.append(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
         errors.append(np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
-    planned = stats.planned_standard_error(area, positives_n, negatives_n, np.mean(correlations))
+    planned = planning.planned_standard_error(area, positives_n, negatives_n, np.mean(correlations))
     assert planned == pytest.approx(np.mean(errors), rel=0.05)
-    gap = stats.smallest_difference(planned)
+    gap = planning.smallest_difference(planned)
     for _ in range(300):
-        found.append(stats.delong_test(label, *scores(area + gap / 2, area - gap / 2)).p < 0.05)
+        found.append(delong.delong_test(label, *scores(area + gap / 2, area - gap / 2)).p < 0.05)
     assert 0.7 < np.mean(found) < 0.9
 
 
 def test_power_by_hand():
-    assert stats.smallest_difference(1) == pytest.approx(1.959964 + 0.841621, abs=1e-5)
-    assert stats.design_effect(list("aaabbbccc"), 0.5) == pytest.approx(2)
-    assert stats.design_effect(list("abc"), 0.9) == 1 and stats.design_effect(list("aaab"), 1) == pytest.approx(2.5)
-    single = stats.planned_standard_error(0.8, 100, 200, 0.5)
-    assert stats.planned_standard_error(0.8, 100, 200, 0.5, 4) == pytest.approx(2 * single)
+    assert planning.smallest_difference(1) == pytest.approx(1.959964 + 0.841621, abs=1e-5)
+    assert planning.design_effect(list("aaabbbccc"), 0.5) == pytest.approx(2)
+    assert planning.design_effect(list("abc"), 0.9) == 1 and planning.design_effect(list("aaab"), 1) == pytest.approx(
+        2.5
+    )
+    single = planning.planned_standard_error(0.8, 100, 200, 0.5)
+    assert planning.planned_standard_error(0.8, 100, 200, 0.5, 4) == pytest.approx(2 * single)
 
 
 def test_normal_theory_by_hand():
-    assert stats.two_sided_p(-1.959963985) == pytest.approx(0.05)
-    assert stats.standard_error_from_interval(0.830, 0.846) == pytest.approx(0.00408, abs=5e-6)
+    assert intervals.two_sided_p(-1.959963985) == pytest.approx(0.05)
+    assert intervals.standard_error_from_interval(0.830, 0.846) == pytest.approx(0.00408, abs=5e-6)
 
 
 # --- DeLong ------------------------------------------------------------------------------------------------
@@ -539,14 +557,14 @@ def slow_obuchowski(label, scores, patient):
 def test_delong_is_the_slow_one(seed, levels):
     label, scores, patient = sample(n=70, seed=seed, levels=levels, patients=12)
     for got, expected in (
-        (stats.delong(label, scores), slow_delong(label, scores)),
-        (stats.delong(label, scores, patient), slow_obuchowski(label, scores, patient)),
+        (delong.delong(label, scores), slow_delong(label, scores)),
+        (delong.delong(label, scores, patient), slow_obuchowski(label, scores, patient)),
     ):
         np.testing.assert_allclose(got[0], expected[0], atol=1e-13)
         np.testing.assert_allclose(got[1], expected[1], atol=1e-13)
         assert got[1][0, 1] > 0 and (got[1] == got[1].T).all()
     alone = np.random.default_rng(seed).permutation(len(label))  # one image per patient, in any order
-    np.testing.assert_allclose(stats.delong(label, scores, alone)[1], stats.delong(label, scores)[1], atol=1e-12)
+    np.testing.assert_allclose(delong.delong(label, scores, alone)[1], delong.delong(label, scores)[1], atol=1e-12)
 
 
 PROC = [
@@ -565,8 +583,8 @@ def test_delong_is_procs():
     k = np.arange(60)
     y = (k * 7 % 3 == 0).astype(int)
     a, b = k * 37 % 60 + 15 * y, k * 11 % 60 // 4 + 7 * y
-    areas, covariance = stats.delong(y, [a, b])
-    got = stats.delong_test(y, a, b)
+    areas, covariance = delong.delong(y, [a, b])
+    got = delong.delong_test(y, a, b)
     reach = 1.959963984540054 * np.sqrt(covariance[0, 0])
     assert [*areas, got.p, got.low, got.high, areas[0] - reach, areas[0] + reach] == pytest.approx(PROC, abs=1e-11)
 
@@ -580,7 +598,7 @@ def test_delong_on_procs_own_data():
     if done.returncode:
         pytest.skip("needs R's package pROC (apt-get install r-cran-proc)")
     table = pd.read_csv(io.StringIO(done.stdout))
-    got = stats.delong_test(table["y"], table["s"], table["w"])
+    got = delong.delong_test(table["y"], table["s"], table["w"])
     assert (got.low, got.high) == pytest.approx((-0.17421442, -0.01040618), abs=5e-9)
 
 
@@ -589,8 +607,8 @@ def test_doubling_every_image_changes_only_the_unclustered_error():
     label, scores, _ = sample(n=200)
     patient = np.arange(len(label))
     twice = np.repeat(patient, 2)
-    before, after = stats.delong(label, scores), stats.delong(label[twice], scores[:, twice])
-    clustered = stats.delong(label[twice], scores[:, twice], twice)
+    before, after = delong.delong(label, scores), delong.delong(label[twice], scores[:, twice])
+    clustered = delong.delong(label[twice], scores[:, twice], twice)
     np.testing.assert_allclose(after[1], before[1] / 2, rtol=0.02)
     np.testing.assert_allclose(clustered[1], before[1], rtol=1e-9)
 
@@ -601,14 +619,14 @@ def test_delong_test(clustered):
     patient = patient if clustered else None
     areas, covariance = slow_delong(label, [a, b]) if patient is None else slow_obuchowski(label, [a, b], patient)
     error = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    got = stats.delong_test(label, a, b, patient)
+    got = delong.delong_test(label, a, b, patient)
     assert got.estimate == pytest.approx(areas[0] - areas[1])
     assert (got.high - got.low) / 2 == pytest.approx(1.959964 * error)
     assert got.p == pytest.approx(2 * (1 - norm.cdf(abs(got.estimate) / error)))
-    back = stats.delong_test(label, b, a, patient)
+    back = delong.delong_test(label, b, a, patient)
     assert (back.estimate, back.low, back.p) == pytest.approx((-got.estimate, -got.high, got.p))
     for same in (a, 2 * a + 1, np.exp(a)):
-        assert stats.delong_test(label, a, same, patient) == (0, 0, 0, 1, "")
+        assert delong.delong_test(label, a, same, patient) == (0, 0, 0, 1, "")
 
 
 @pytest.mark.parametrize(
@@ -620,7 +638,7 @@ def test_delong_test(clustered):
     ],
 )
 def test_delong_test_says_when_it_cannot_tell(label, a, b, patient):
-    got = stats.delong_test(label, a, b, patient)
+    got = delong.delong_test(label, a, b, patient)
     assert np.isnan([got.low, got.high, got.p]).all() and got.reason.startswith("undefined")
 
 
@@ -637,17 +655,17 @@ def test_delong_test_says_when_it_cannot_tell(label, a, b, patient):
 @pytest.mark.parametrize(
     "call",
     [
-        stats.auc,
-        stats.rates,
-        stats.delong,
-        lambda label, score: stats.delong_test(label, [0.1, 0.2, 0.3][: len(score)], score),
-        lambda label, score: stats.threshold_at_specificity(label, score, 0.9),
-        lambda label, score: stats.roc_on_grid(label, score, stats.whole(len(score)), [0.9]),
-        stats.average_precision,
-        stats.brier,
-        stats.calibration_slope,
-        stats.calibration_error,
-        lambda label, score: stats.sensitivity_at_specificity(label, score, 0.9),
+        accuracy.auc,
+        accuracy.rates,
+        delong.delong,
+        lambda label, score: delong.delong_test(label, [0.1, 0.2, 0.3][: len(score)], score),
+        lambda label, score: accuracy.threshold_at_specificity(label, score, 0.9),
+        lambda label, score: accuracy.roc_on_grid(label, score, resampling.whole(len(score)), [0.9]),
+        accuracy.average_precision,
+        calibration.brier,
+        calibration.calibration_slope,
+        calibration.calibration_error,
+        lambda label, score: accuracy.sensitivity_at_specificity(label, score, 0.9),
     ],
 )
 def test_bad_input_is_named(call, label, score, message):
@@ -657,7 +675,7 @@ def test_bad_input_is_named(call, label, score, message):
 
 def test_a_decision_is_0_or_1():
     with pytest.raises(ValueError, match=r"decision 1 is 0\.4"):
-        stats.rates([0, 1], [1, 0.4])
+        accuracy.rates([0, 1], [1, 0.4])
 
 
 # --- coverage ----------------------------------------------------------------------------------------------
@@ -677,14 +695,14 @@ def test_coverage_with_nine_correlated_images_a_patient():
         ) > 0.5
         own = rng.normal(size=(2, patients_n))[:, patient] * np.sqrt(0.6)  # what a patient's images share
         a, b = ill + own + rng.normal(size=(2, patient.size)) * np.sqrt(0.4)
-        resamples = stats.patient_resamples(patient, 300, rng)
-        low, high = stats.estimate(stats.auc, ill, a, resamples)[1:3]
+        resamples = resampling.patient_resamples(patient, 300, rng)
+        low, high = intervals.estimate(accuracy.auc, ill, a, resamples)[1:3]
         covered["bootstrap"] += low <= truth <= high
-        rejected["bootstrap"] += stats.paired(stats.auc, ill, a, b, resamples).p <= 0.05
+        rejected["bootstrap"] += intervals.paired(accuracy.auc, ill, a, b, resamples).p <= 0.05
         for name, clusters in (("clustered", patient), ("by image", None)):
-            areas, covariance = stats.delong(ill, a, clusters)
+            areas, covariance = delong.delong(ill, a, clusters)
             covered[name] += abs(areas[0] - truth) <= 1.96 * np.sqrt(covariance[0, 0])
-            rejected[name] += stats.delong_test(ill, a, b, clusters).p <= 0.05
+            rejected[name] += delong.delong_test(ill, a, b, clusters).p <= 0.05
     covered, rejected = ({k: v / repetitions for k, v in d.items()} for d in (covered, rejected))
     assert min(covered["bootstrap"], covered["clustered"]) >= 0.9 and covered["by image"] < 0.85, covered
     assert max(rejected["bootstrap"], rejected["clustered"]) <= 0.1 and rejected["by image"] > 0.15, rejected
@@ -697,7 +715,7 @@ def test_mean_of_values_is_by_patient():
     rng = np.random.default_rng(0)
     patient = np.repeat(np.arange(60), 5)
     values = np.repeat(rng.normal(size=60), 5)  # what a patient has once says no more five times
-    got = stats.mean(values, stats.patient_resamples(patient, 4000, np.random.default_rng(1)))
+    got = intervals.mean(values, resampling.patient_resamples(patient, 4000, np.random.default_rng(1)))
     single = values[::5]
     assert got.estimate == pytest.approx(values.mean())
     expected = 1.96 * single.std() / np.sqrt(60)
@@ -705,12 +723,14 @@ def test_mean_of_values_is_by_patient():
 
 
 def test_mean_of_few_and_of_all_alike():
-    few = stats.mean([0.1, 0.2], stats.patient_resamples([1, 2], 10, np.random.default_rng(1)))
+    few = intervals.mean([0.1, 0.2], resampling.patient_resamples([1, 2], 10, np.random.default_rng(1)))
     assert few.estimate == pytest.approx(0.15) and np.isnan(few.low) and "fewer than" in few.reason
-    hits = stats.mean(np.ones(50), stats.patient_resamples(np.arange(50), 10, np.random.default_rng(1)))
+    hits = intervals.mean(np.ones(50), resampling.patient_resamples(np.arange(50), 10, np.random.default_rng(1)))
     assert hits.low == pytest.approx(0.025 ** (1 / 50)) and hits.high == 1 and "exact" in hits.reason
-    assert np.isnan(stats.mean([], stats.whole(0)).estimate)
-    same = stats.mean(np.full(50, -1.0), stats.patient_resamples(np.arange(50), 10, np.random.default_rng(1)))
+    assert np.isnan(intervals.mean([], resampling.whole(0)).estimate)
+    same = intervals.mean(
+        np.full(50, -1.0), resampling.patient_resamples(np.arange(50), 10, np.random.default_rng(1))
+    )
     assert same.estimate == -1 and np.isnan(same.low) and "every value is the same" in same.reason
 
 
@@ -718,10 +738,10 @@ def test_reliability_bins_hold_all_images_and_ties_stay_together():
     rng = np.random.default_rng(0)
     p = rng.random(20_000)
     label = (rng.random(20_000) < p).astype(float)
-    predicted, observed = stats.reliability(label, p)
+    predicted, observed = calibration.reliability(label, p)
     assert len(predicted) == 10 and np.abs(predicted - observed).max() < 0.03
     assert predicted.mean() == pytest.approx(p.mean(), abs=1e-3)
-    predicted, observed = stats.reliability([0, 1, 0, 1], [0.3, 0.3, 0.3, 0.8])
+    predicted, observed = calibration.reliability([0, 1, 0, 1], [0.3, 0.3, 0.3, 0.8])
     assert predicted.tolist() == pytest.approx([0.3, 0.8]) and observed.tolist() == pytest.approx([1 / 3, 1])
 
 
@@ -736,7 +756,7 @@ def test_interval_over_seeds_covers_with_three(of_seeds):
     for _ in range(n):
         each = rng.normal() + of_seeds * rng.normal(size=3)
         replicates = each.mean() + rng.normal(size=300)
-        got = stats.over_seeds(each, replicates)
+        got = intervals.over_seeds(each, replicates)
         inside += got["low"] <= 0 <= got["high"]
         assert (got["p"] < 0.05) == (not got["low"] <= 0 <= got["high"])
         low, high = np.quantile(replicates, (0.025, 0.975))
@@ -747,37 +767,37 @@ def test_interval_over_seeds_covers_with_three(of_seeds):
 
 def test_interval_over_seeds_by_hand():
     replicates = np.random.default_rng(0).normal(0.2, 0.03, 5000)
-    got = stats.over_seeds([0.1, 0.2, 0.3], replicates)
+    got = intervals.over_seeds([0.1, 0.2, 0.3], replicates)
     of_patients, of_seeds = np.var(replicates, ddof=1), 0.01 / 3
     error = np.sqrt(of_patients + of_seeds)
     t = scipy.stats.t(2 * (of_patients + of_seeds) ** 2 / of_seeds**2)
     assert got["estimate"] == pytest.approx(0.2) and got["high"] - 0.2 == pytest.approx(t.ppf(0.975) * error)
     assert got["p"] == pytest.approx(2 * t.sf(0.2 / error))
     assert got["smallest"] == pytest.approx((t.ppf(0.975) + t.ppf(0.8)) * error)
-    same = stats.over_seeds([0.2] * 3, replicates)  # seeds move nothing: the patients' normal interval
+    same = intervals.over_seeds([0.2] * 3, replicates)  # seeds move nothing: the patients' normal interval
     assert same["high"] - 0.2 == pytest.approx(1.959964 * np.sqrt(of_patients))
-    assert same["smallest"] == pytest.approx(stats.smallest_difference(np.sqrt(of_patients)))
+    assert same["smallest"] == pytest.approx(planning.smallest_difference(np.sqrt(of_patients)))
 
 
 def test_interval_over_seeds_that_cannot_be_given():
-    one = stats.over_seeds([0.2], np.random.default_rng(0).normal(size=50))
+    one = intervals.over_seeds([0.2], np.random.default_rng(0).normal(size=50))
     assert one["estimate"] == 0.2 and np.isnan([one[k] for k in ("low", "high", "p", "smallest")]).all()
     assert one["reason"] == "one training seed: what training moves is not known"
-    none = stats.over_seeds([0.2, 0.1], np.full(50, np.nan))
+    none = intervals.over_seeds([0.2, 0.1], np.full(50, np.nan))
     assert np.isnan(none["estimate"]) and none["reason"].startswith("undefined")
-    zero = stats.over_seeds([0.0, 0.0], np.zeros(50))
+    zero = intervals.over_seeds([0.0, 0.0], np.zeros(50))
     assert [zero[k] for k in ("estimate", "low", "high", "p", "smallest")] == [0, 0, 0, 1, 0]
 
 
 def test_compared_is_a_difference_with_its_smallest():
     replicates = np.random.default_rng(0).normal(0.1, 0.02, 500)
-    row = stats.compared(0.1, replicates)
-    assert row["p"] == stats.difference(0.1, replicates).p
-    assert row["smallest"] == stats.smallest_difference(np.std(replicates, ddof=1))
-    few = stats.compared(0.1, replicates, "too few")
+    row = intervals.compared(0.1, replicates)
+    assert row["p"] == intervals.difference(0.1, replicates).p
+    assert row["smallest"] == planning.smallest_difference(np.std(replicates, ddof=1))
+    few = intervals.compared(0.1, replicates, "too few")
     assert few["estimate"] == 0.1 and np.isnan(few["p"]) and few["reason"] == "too few"
-    resamples = stats.patient_resamples(np.arange(40), 5, np.random.default_rng(0))
+    resamples = resampling.patient_resamples(np.arange(40), 5, np.random.default_rng(0))
     label = np.r_[np.ones(9), np.zeros(31)]
-    assert "rests on 9 patients" in stats.too_few_of_either(label, resamples)
-    assert "rests on 9 patients" in stats.too_few_of_either(1 - label, resamples)
-    assert not stats.too_few_of_either(np.tile([0, 1], 20), resamples)
+    assert "rests on 9 patients" in intervals.too_few_of_either(label, resamples)
+    assert "rests on 9 patients" in intervals.too_few_of_either(1 - label, resamples)
+    assert not intervals.too_few_of_either(np.tile([0, 1], 20), resamples)

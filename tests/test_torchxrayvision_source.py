@@ -15,13 +15,14 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLosslessSV1, SecondaryCaptureImageStorage
 
-from cxrlib import cohorts, labelsets
-from cxrlib.torchxrayvision_source import torchxrayvision
+from cxrlib.base import vocabulary
+from cxrlib.cohorts import packing, torchxrayvision_source
+from cxrlib.cohorts.store import open_store
 
 NAN = float("nan")
 HEIGHT, WIDTH = 24, 32
-CHEXPERT = sorted(set(labelsets.CHEXPERT_FINDINGS.values()) - {"no_finding"})  # the classes leave it out
-CHEXPERT_CSV = [name for name in labelsets.CHEXPERT_FINDINGS if name != "No Finding"]
+CHEXPERT = sorted(set(vocabulary.CHEXPERT_FINDINGS.values()) - {"no_finding"})  # the classes leave it out
+CHEXPERT_CSV = [name for name in vocabulary.CHEXPERT_FINDINGS if name != "No Finding"]
 
 
 class Case(NamedTuple):
@@ -107,7 +108,7 @@ def nih(root):
         "NIH_Dataset",
         {"imgpath": "images", "csvpath": "entry.csv"},
         {"1_0.png": ("1", "PA", "M", 57), "1_1.png": ("1", "AP", "M", 58), "2_0.png": ("2", "PA", "F", 33)},
-        sorted(labelsets.NIH_FINDINGS.values()),
+        sorted(vocabulary.NIH_FINDINGS.values()),
         {"1_0.png": {"mass": 1, "pleural_thickening": 1}, "2_0.png": {"effusion": 1}},
         ("3_0.png", "truncated"),
     )
@@ -196,7 +197,7 @@ def padchest(root):
         "PC_Dataset",
         {"imgpath": "images", "csvpath": "padchest.csv", "views": ["PA", "AP", "AP Supine"]},
         {"a.png": ("77", "PA", "F", 84), "b.png": ("77", "AP", "F", 80), "c.png": ("78", "AP", None, 20)},
-        sorted([*labelsets.NIH_FINDINGS.values(), "fracture", "support_devices"]),
+        sorted([*vocabulary.NIH_FINDINGS.values(), "fracture", "support_devices"]),
         {
             "a.png": {"effusion": 1},
             "b.png": {"cardiomegaly": 1, "consolidation": 1, "infiltration": 1, "support_devices": 1},
@@ -340,7 +341,7 @@ def openi(root):
         {"imgpath": "images", "xmlpath": "reports.tgz", "dicomcsv_path": "headers.csv", "tsnepacsv_path": "tsne.csv"},
         {"x1": ("CXR1", "PA", None, None), "x3": ("CXR2", "AP", None, None)},
         sorted(
-            {*labelsets.NIH_FINDINGS.values(), "fracture", "lung_lesion", "lung_opacity"} - {"consolidation"},
+            {*vocabulary.NIH_FINDINGS.values(), "fracture", "lung_lesion", "lung_opacity"} - {"consolidation"},
         ),
         {"x1": {"lung_opacity": 1, "effusion": 1}},
         ("x4", "higher than expected"),
@@ -470,7 +471,9 @@ def root(tmp_path, monkeypatch):
 
 
 def open_case(case, **arguments):
-    return torchxrayvision(size_px=WIDTH, dataset=case.dataset, arguments=case.arguments | arguments)
+    return torchxrayvision_source.torchxrayvision(
+        size_px=WIDTH, dataset=case.dataset, arguments=case.arguments | arguments
+    )
 
 
 @pytest.mark.parametrize("fake", FAKES)
@@ -478,8 +481,8 @@ def test_a_release_packs(fake, root, tmp_path):
     case = fake(root)
     source = open_case(case)
     assert case.dataset in source.fingerprint and str(root) in source.fingerprint
-    rejected = cohorts.pack(source, tmp_path / "store", tmp_path / "work", size_px=WIDTH, workers=2)
-    store = cohorts.open_store(tmp_path / "store")
+    rejected = packing.pack(source, tmp_path / "store", tmp_path / "work", size_px=WIDTH, workers=2)
+    store = open_store(tmp_path / "store")
     index = store.index.set_index("image_id")
     assert set(index.index) == set(case.rows)
     got = index[["patient_id", "view", "sex", "age"]].astype(object).where(lambda t: t.notna(), None)
@@ -572,7 +575,7 @@ def test_scores_are_no_labels(root):
     row = "1,1,2,3,20200101_1,7"
     (root / "ralo.csv").write_text(f"a line above the header\n{','.join(names)}\n{row}\n")
     with pytest.raises(ValueError, match=r"row 0: Lung Opacity is 2\.5; labels are 1, 0, -1 or missing"):
-        torchxrayvision(
+        torchxrayvision_source.torchxrayvision(
             size_px=WIDTH, dataset="StonyBrookCOVID_Dataset", arguments={"imgpath": ".", "csvpath": "ralo.csv"}
         )
 
@@ -598,5 +601,5 @@ def test_scores_are_no_labels(root):
 def test_wrong_settings_are_told(dataset, changes, kind, message, root):
     arguments = nih(root).arguments | changes
     with pytest.raises(kind, match=message) as raised:
-        torchxrayvision(size_px=WIDTH, dataset=dataset, arguments=arguments)
+        torchxrayvision_source.torchxrayvision(size_px=WIDTH, dataset=dataset, arguments=arguments)
     assert "\n" not in str(raised.value)

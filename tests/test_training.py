@@ -12,8 +12,11 @@ import pandas as pd
 import pytest
 import torch
 
-from cxrlib import cohorts, splits, training
-from cxrlib.store import open_store
+from cxrlib.cohorts import packing, sources, splits
+from cxrlib.cohorts.store import open_store
+from cxrlib.labels.targets import target_table
+from cxrlib.networks import architectures, training
+from cxrlib.networks.batches import PIXEL_MEAN, PIXEL_STD, StoreLoader
 
 FINDINGS = ["pneumothorax", "effusion"]
 
@@ -22,10 +25,10 @@ FINDINGS = ["pneumothorax", "effusion"]
 def packed(tmp_path_factory):
     """A cohort of 240 simulated images at 32 px."""
     folder = tmp_path_factory.mktemp("cohort")
-    source = cohorts.open_source(
+    source = sources.open_source(
         {"source": "simulated", "hospital": "internal", "images_n": 240, "seed": 5, "size_px": 32}
     )
-    cohorts.pack(source, folder / "store", folder / "work", size_px=32, workers=1)
+    packing.pack(source, folder / "store", folder / "work", size_px=32, workers=1)
     return folder / "store"
 
 
@@ -36,13 +39,13 @@ def store(packed):
 
 def make_targets(store):
     split = splits.by_patient(store.index, {"train": 0.7, "valid": 0.3}, 1)
-    return splits.target_table(split, {"drawn": store.labels.set_index("image_id")}, FINDINGS, "drawn", "u_zeros")
+    return target_table(split, {"drawn": store.labels.set_index("image_id")}, FINDINGS, "drawn", "u_zeros")
 
 
 def make_settings(**changes):
     base = {"architecture": "test_resnet", "pretrained": "none", "epochs": 3, "batch_size": 16, "learning_rate": 2e-3}
     base |= {"weight_decay": 0.05, "positive_weight": "sqrt", "flip": True, "seed": 1}
-    return training.Settings(**base | changes)
+    return training.TrainingSettings(**base | changes)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,7 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 import test_training as t
 from cxrlib import training
-from cxrlib.store import open_store
+from cxrlib.cohorts.store import open_store
 store = open_store(Path(sys.argv[1]))
 slow = training.StoreLoader.create_batches
 def crawl(self, samples):
@@ -149,14 +152,14 @@ def test_positive_weight_must_be_known():
 def test_batches_hold_every_image_once_and_shuffle_by_epoch(store):
     rows = np.arange(50)
     labels = np.arange(50, dtype=np.float32)[:, None]
-    plain = training.StoreLoader(store.images, rows, labels, 16)
+    plain = StoreLoader(store.images, rows, labels, 16)
     assert len(plain) == 4
     batches = list(plain)
     assert torch.cat([y for _, y in batches]).ravel().tolist() == rows.tolist()
     first = batches[0][0]
-    expected = (store.images[0] / 255 - training.PIXEL_MEAN) / training.PIXEL_STD
+    expected = (store.images[0] / 255 - PIXEL_MEAN) / PIXEL_STD
     np.testing.assert_allclose(first[0, 0].cpu().numpy(), expected, atol=1e-5)
-    shuffled = training.StoreLoader(store.images, rows, labels, 10, shuffle_seed=3, flip=True)
+    shuffled = StoreLoader(store.images, rows, labels, 10, shuffle_seed=3, flip=True)
     orders = []
     for epoch in (0, 1, 0):
         shuffled.epoch = epoch
@@ -166,16 +169,16 @@ def test_batches_hold_every_image_once_and_shuffle_by_epoch(store):
 
 def test_networks_of_the_three_editions_take_one_channel_and_give_a_logit_each():
     for name in ("test_resnet", "test_efficientnet", "tf_efficientnet_lite0"):
-        network, origin = training.create_network(name, 3)
+        network, origin = architectures.create_network(name, 3)
         assert origin == "from scratch"
         assert network.eval()(torch.zeros(2, 1, 64, 64)).shape == (2, 3)
 
 
 def test_imagenet_weights_from_the_package_are_the_real_ones():
     """The packaged weights, put through timm's network, tell their first filters apart as ImageNet's do."""
-    network, origin = training.create_network("tf_efficientnet_lite0", 1, "auto")
+    network, origin = architectures.create_network("tf_efficientnet_lite0", 1, "auto")
     assert "package" in origin
-    scratch, _ = training.create_network("tf_efficientnet_lite0", 1)
+    scratch, _ = architectures.create_network("tf_efficientnet_lite0", 1)
     assert network.bn1.running_mean.abs().sum() > 0 and scratch.bn1.running_mean.abs().sum() == 0
     assert network.eval()(torch.randn(1, 1, 64, 64)).isfinite().all()
 
@@ -186,21 +189,21 @@ def test_without_a_hub_the_record_says_from_scratch(monkeypatch):
             raise OSError("the hub cannot be reached")
         return original(*args, **keywords)
 
-    original = training.timm.create_model
-    monkeypatch.setattr(training.timm, "create_model", unreachable)
-    _, origin = training.create_network("test_resnet", 1, "auto")
+    original = architectures.timm.create_model
+    monkeypatch.setattr(architectures.timm, "create_model", unreachable)
+    _, origin = architectures.create_network("test_resnet", 1, "auto")
     assert origin.startswith("from scratch") and "hub cannot be reached" in origin
 
 
 def test_unknown_network_names_near_ones():
     with pytest.raises(ValueError, match="resnet50"):
-        training.create_network("resnet5", 1)
+        architectures.create_network("resnet5", 1)
 
 
 def test_weights_of_another_network_are_refused(trained, tmp_path):
-    training.save_network(trained.network, tmp_path / "model.safetensors")
-    loaded = training.load_network(tmp_path / "model.safetensors", "test_resnet", 2)
+    architectures.save_network(trained.network, tmp_path / "model.safetensors")
+    loaded = architectures.load_network(tmp_path / "model.safetensors", "test_resnet", 2)
     for name, value in trained.network.state_dict().items():
         assert torch.equal(value.cpu(), loaded.state_dict()[name])
     with pytest.raises(ValueError, match="does not hold weights of test_efficientnet"):
-        training.load_network(tmp_path / "model.safetensors", "test_efficientnet", 2)
+        architectures.load_network(tmp_path / "model.safetensors", "test_efficientnet", 2)

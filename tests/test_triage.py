@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cxrlib import stats, triage
+from cxrlib.statistics import accuracy, resampling
+from cxrlib.studies import triage
 
 DESK = triage.Desk(images_n=20, abnormal_frac=0.4, critical_frac=0.1, minutes=2.0, lists_n=20_000)
 
@@ -84,9 +85,9 @@ def test_threshold_reaches_the_sensitivity_and_no_higher_one_does(wanted):
     label = (rng.random(300) < 0.3).astype(float)
     score = np.round(rng.random(300), 2)  # with ties
     at = triage.threshold_at_sensitivity(label, score, wanted)
-    assert stats.sensitivity(label, (score >= at).astype(float)) >= wanted - 1e-9
+    assert accuracy.sensitivity(label, (score >= at).astype(float)) >= wanted - 1e-9
     higher = np.nextafter(at, 2)
-    assert stats.sensitivity(label, (score >= higher).astype(float)) < wanted
+    assert accuracy.sensitivity(label, (score >= higher).astype(float)) < wanted
 
 
 def test_no_finding_no_threshold():
@@ -98,7 +99,7 @@ def test_rule_out_rates_and_where_too_few_are_ruled_out():
     rng = np.random.default_rng(0)
     label = (np.arange(400) < 160).astype(float)
     score = label + rng.normal(0, 0.7, 400)
-    resamples = stats.patient_resamples(np.arange(400), 200, rng)
+    resamples = resampling.patient_resamples(np.arange(400), 200, rng)
     at = triage.threshold_at_sensitivity(label, score, 0.95)
     got = triage.rule_out(label, score, at, [0.1], resamples).set_index("measure")
     assert got.at["sensitivity", "estimate"] == pytest.approx(0.95, abs=0.005)

@@ -1,0 +1,49 @@
+"""Tables from files that people made: a CSV, or one sentence that says why it cannot be used."""
+
+import pandas as pd
+
+
+def read_csv(path, required):
+    """Return a CSV as text columns, or say in one sentence why it cannot be used.
+
+    Blank lines are left out; the row with index k stands on line k + 2.
+
+    Parameters
+    ----------
+    path : Path
+    required : sequence of str
+        Columns that must be there.
+
+    Raises
+    ------
+    ValueError
+        If the file is empty, not UTF-8, not a table, or lacks a column.
+    """
+    try:
+        table = pd.read_csv(
+            path,
+            dtype="string",
+            encoding="utf-8-sig",
+            skipinitialspace=True,
+            skip_blank_lines=False,  # so that a row's index tells its line
+            keep_default_na=False,
+            na_values=[""],
+        )
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {path}.") from None
+    except pd.errors.EmptyDataError:
+        raise ValueError(f"{path} is empty: it needs a header with {', '.join(required)}.") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8.") from None
+    except pd.errors.ParserError as error:
+        raise ValueError(f"{path} is not a table: {str(error).strip()}.") from None
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError(f"{path}: its rows have more fields than its header; remove commas at the ends of lines.")
+    table.columns = [str(c).strip() for c in table.columns]
+    missing = [c for c in required if c not in table]
+    if missing:
+        hint = " Separate columns by commas." if len(table.columns) == 1 else ""
+        raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(table.columns)}.{hint}")
+    if table.columns.duplicated().any():
+        raise ValueError(f"{path} has the column {table.columns[table.columns.duplicated()][0]!r} twice.")
+    return table.dropna(how="all")

@@ -1,0 +1,102 @@
+"""The packed store: a cohort's images in one memory-mapped array, with a row each.
+
+- `images.npy`: uint8 (n, size_px, size_px)
+- `images.parquet`: a row per image, in that order: `IMAGE_COLUMNS`, `PACKED_COLUMNS`, what else the source knows
+- `boxes.parquet`: boxes of findings in packed pixels, `x0_px, y0_px, x1_px, y1_px`, end exclusive
+- `labels.parquet`: labels that came with the images, `image_id` and one column per finding, if any
+- `rejected.csv`: everything that was not taken, and why
+- `masks.npy`: uint16 (n, size_px, size_px), bits as `simulate.DRAWN`, of simulated images
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxrlib.base import paths
+
+IMAGE_COLUMNS = ("image_id", "patient_id", "follow_up_number", "view", "sex", "age", "official_split")
+
+
+PACKED_COLUMNS = ("sha256", "source_height_px", "source_width_px", "scale", "left_px", "top_px")
+
+
+BOX_COLUMNS = ("image_id", "finding", "x0_px", "y0_px", "x1_px", "y1_px")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A packed cohort, opened for reading.
+
+    Attributes
+    ----------
+    index : pandas.DataFrame
+        `images.parquet`: a row per image, in the order of `images`.
+    images : (n, size_px, size_px) uint8, memory-mapped
+    boxes : pandas.DataFrame
+    masks : (n, size_px, size_px) uint16, memory-mapped, or None
+    labels : pandas.DataFrame
+        `image_id` and a column per finding that came with the images.
+    """
+
+    name: str
+    index: pd.DataFrame
+    images: np.ndarray
+    boxes: pd.DataFrame
+    masks: np.ndarray | None
+    labels: pd.DataFrame
+
+    def rows(self, image_ids):
+        """Return the row number of each image id, (len(image_ids),) int64.
+
+        Raises
+        ------
+        KeyError
+            Naming the first id that is not in the cohort.
+        """
+        at = pd.Index(self.index["image_id"]).get_indexer(image_ids)
+        if (at < 0).any():
+            missing = np.asarray(image_ids, object)[at < 0]
+            raise KeyError(f"{len(missing)} image ids are not in cohort {self.name!r}, the first: {missing[0]!r}")
+        return at
+
+
+def open_store(cohort):
+    """Open a packed cohort and check what it promises.
+
+    Parameters
+    ----------
+    cohort : str or Path
+        A cohort's name, or its folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not packed yet.
+    ValueError
+        If files disagree; the message names the file.
+    """
+    where = Path(cohort) if isinstance(cohort, Path) else paths.cohort_dir(cohort)
+    if not (where / "images.parquet").exists():
+        raise FileNotFoundError(f"Cohort {where.name!r} is not packed at {where}: run `make repro` first.")
+    index = pd.read_parquet(where / "images.parquet")
+    pixels = np.load(where / "images.npy", mmap_mode="r")
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or len(pixels) != len(index):
+        raise ValueError(
+            f"{where}/images.npy is {pixels.dtype} {pixels.shape}, not uint8 with the {len(index)} rows of "
+            "images.parquet: pack the cohort again."
+        )
+    missing = [c for c in (*IMAGE_COLUMNS, *PACKED_COLUMNS) if c not in index]
+    if missing or index["image_id"].duplicated().any() or index["patient_id"].isna().any():
+        raise ValueError(
+            f"{where}/images.parquet lacks {missing or 'unique image ids with patients'}: pack it again."
+        )
+    return Store(
+        name=where.name,
+        index=index,
+        images=pixels,
+        boxes=pd.read_parquet(where / "boxes.parquet"),
+        masks=np.load(where / "masks.npy", mmap_mode="r") if (where / "masks.npy").exists() else None,
+        labels=pd.read_parquet(where / "labels.parquet"),
+    )

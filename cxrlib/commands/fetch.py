@@ -1,0 +1,30 @@
+"""Fetch the label tables that are in no package."""
+
+import argparse
+import sys
+
+import pooch
+
+from cxrlib.releases import catalogue, fetching
+
+
+def main(arguments=None):
+    """Run the command line; return its exit status."""
+    parser = argparse.ArgumentParser(prog="cxr fetch", description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(fetching.WANTED)}")
+    parser.add_argument("--list", action="store_true", help="say what is there and what is missing; fetch nothing")
+    given = parser.parse_args(arguments)
+    known = (*fetching.WANTED, *catalogue.names())
+    unknown = [name for name in given.names if name not in known]
+    if unknown:
+        parser.error(f"there is no label set {unknown[0]!r}; there are {', '.join(dict.fromkeys(known))}")
+    for name in given.names:
+        if name not in fetching.WANTED:
+            print(f"{name}: its table is in the torchxrayvision package; nothing to fetch.")
+    pooch.get_logger().setLevel("WARNING")
+    names = [name for name in given.names if name in fetching.WANTED] if given.names else list(fetching.WANTED)
+    return 0 if fetching.fetch(names, given.list) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

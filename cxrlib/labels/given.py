@@ -1,0 +1,74 @@
+"""Label sets that exist: published, shipped with the images, or one's own."""
+
+import numpy as np
+import pandas as pd
+
+from cxrlib.base import label_tables, paths, tables
+from cxrlib.releases import catalogue
+
+
+def published(store, name, readers=None):
+    """Return a published label set (`cxrlib.releases.catalogue`) on the images of the cohort that it has.
+
+    Parameters
+    ----------
+    store : cohorts.Store
+    name : str
+        A key of `catalogue.ENTRIES`.
+    readers : {"unanimous"}, optional
+        What becomes of several readers an image: only what all of them say is a label.
+
+    Raises
+    ------
+    ValueError
+        If several readers label each image and `readers` is not given, or no image of the cohort is in the set.
+    """
+    found = catalogue.read_release(name)
+    table = found.table
+    if "reader_id" in table:
+        if readers != "unanimous":
+            single = ", ".join(n for n in catalogue.names() if not catalogue.ENTRIES[n].readers)
+            raise ValueError(
+                f"{name!r} has several readers an image: say readers: unanimous, or take one with one label an image "
+                f"({single})."
+            )
+        by_image = table.drop(columns="reader_id").groupby("image_id")
+        table = by_image.min().where(by_image.min() == by_image.max()).reset_index()
+    inside = table["image_id"].isin(store.index["image_id"])
+    if not inside.any():
+        raise ValueError(
+            f"None of the {len(inside)} images of {name!r} is in cohort {store.name!r}: it labels "
+            f"{found.card['pixels']} images under the owner's ids."
+        )
+    card = {field: found.card[field] for field in (*label_tables.CARD_FIELDS, "pixels")}
+    if "reader_id" in found.table:
+        card["how"] = f"{card['how']}; here only what all readers of an image say alike"
+    return table[inside].reset_index(drop=True), {**card, "published": name, "notes": list(found.notes)}
+
+
+def shipped(store, **card):
+    """Return the labels that came with the images (`folder`, torchxrayvision), with the user's card."""
+    if len(store.labels.columns) < 2:
+        raise ValueError(f"Cohort {store.name!r} came without labels: its source has no column of the vocabulary.")
+    return store.labels.copy(), card
+
+
+def own(store, path, **card):
+    """Return a label set of one's own: one CSV with `image_id` and a column per finding.
+
+    Rows of images that the cohort lacks are counted in the card and left out.
+    """
+    csv = paths.source_path(path)
+    rows = tables.read_csv(csv, ("image_id",))
+    if rows["image_id"].duplicated().any():
+        at = int(np.flatnonzero(rows["image_id"].duplicated())[0])
+        raise ValueError(
+            f"{csv} line {rows.index[at] + 2}: image_id {rows['image_id'].iloc[at]!r} occurs twice; keep one row."
+        )
+    labels = label_tables.check_label_columns(rows, [c for c in rows.columns if c != "image_id"], csv)
+    table = pd.concat([rows["image_id"], labels], axis=1)
+    inside = table["image_id"].isin(store.index["image_id"])
+    if not inside.any():
+        raise ValueError(f"None of the {len(table)} image ids in {csv} is in cohort {store.name!r}.")
+    card["how"] = f"{card.get('how', '')} {int((~inside).sum())} rows of images not in the cohort left out.".strip()
+    return table[inside].reset_index(drop=True), card

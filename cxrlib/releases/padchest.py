@@ -1,0 +1,95 @@
+"""PadChest's terms, listed by physicians or by a network."""
+
+import numpy as np
+import pandas as pd
+
+from cxrlib.base import vocabulary
+from cxrlib.releases import owner_tables
+
+PADCHEST = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz"
+
+
+_PADCHEST_COLUMNS = (
+    "ImageID",
+    "PatientID",
+    "PatientBirth",
+    "PatientSex_DICOM",
+    "StudyDate_DICOM",
+    "Projection",
+    "MethodLabel",
+    "Labels",
+)
+
+
+_PADCHEST_VIEWS = {"PA": "PA", "L": "L", "AP": "AP", "AP_horizontal": "AP", "COSTAL": "COSTAL", "UNK": pd.NA}
+
+
+# Terms that say how the report was made rather than what is there: after them, what is not listed is not absent.
+_PADCHEST_INCOMPLETE = ("unchanged", "suboptimal study")
+
+
+def _padchest_terms(rows):
+    """Return a row per row of the table and distinct term of its list: `row, term`."""
+    terms = rows["Labels"].str.findall("'([^']*)'").explode().str.strip()
+    terms = pd.DataFrame({"row": terms.index, "term": terms.astype("string").to_numpy()}).drop_duplicates()
+    return terms[terms["term"].fillna("") != ""]
+
+
+def padchest_labels_by(method):
+    """Return the rows of PadChest that one method labelled: `Physician` or `RNN_model`."""
+    raw = owner_tables.package_table(PADCHEST, _PADCHEST_COLUMNS, dtype="string")
+    owner_tables.check_words(raw["MethodLabel"], ("Physician", "RNN_model"), PADCHEST, "MethodLabel")
+    owner_tables.check_words(raw["Projection"], (*_PADCHEST_VIEWS, "EXCLUDE"), PADCHEST, "Projection")
+    rows = raw[raw["MethodLabel"] == method]
+    terms = _padchest_terms(rows)
+    drops = {
+        "list nothing": ~rows.index.isin(terms["row"]),
+        "are to be excluded, as PadChest says of the report": rows.index.isin(
+            terms["row"][terms["term"] == "exclude"]
+        ),
+        "are to be excluded, as PadChest says of the projection": (rows["Projection"] == "EXCLUDE").to_numpy(),
+    }
+    dropped = np.zeros(len(rows), bool)
+    notes = []
+    for why, these in drops.items():
+        notes.append(f"{int((these & ~dropped).sum()):,} of {len(rows):,} images are dropped: they {why}.")
+        dropped |= these
+    kept = rows[~dropped]
+    labels, more = _padchest_labels(kept.index, terms[terms["row"].isin(kept.index)])
+    born, taken = (pd.to_numeric(kept[c], errors="coerce") for c in ("PatientBirth", "StudyDate_DICOM"))
+    images = owner_tables.release_images(
+        image_id=kept["ImageID"],
+        patient_id=kept["PatientID"],
+        view=kept["Projection"].map(_PADCHEST_VIEWS),
+        sex=kept["PatientSex_DICOM"].where(kept["PatientSex_DICOM"].isin(["M", "F"])),
+        age=taken // 10000 - born,
+    )
+    notes += [*more, f"{int((images['view'] == 'L').sum()):,} images are lateral; labels are of the study's report."]
+    return owner_tables.release_table(kept["ImageID"], labels), images, notes
+
+
+def _padchest_labels(index, terms):
+    """Return float32 findings for rows `index` from their terms, and notes."""
+
+    def listed(*these):
+        return index.isin(terms["row"][terms["term"].isin(these)])
+
+    labels = pd.DataFrame({f: listed(*these) for f, these in vocabulary.PADCHEST_TERMS.items()}, index=index).astype(
+        "float32"
+    )
+    about = ("normal", *_PADCHEST_INCOMPLETE)
+    normal, other = listed("normal"), index.isin(terms["row"][~terms["term"].isin(about)])
+    incomplete = listed(*_PADCHEST_INCOMPLETE) & ~normal
+    labels[incomplete] = labels[incomplete].mask(labels[incomplete] == 0)
+    labels["no_finding"] = np.select([normal & other, normal, other], [np.nan, 1, 0], np.nan).astype("float32")
+    mapped = {term for these in vocabulary.PADCHEST_TERMS.values() for term in these} | set(about)
+    left = terms[~terms["term"].isin(mapped)]
+    notes = [
+        f"{int(incomplete.sum()):,} images list 'unchanged' or 'suboptimal study': what else they list is present, "
+        "what they do not list is not assessed.",
+        f"{int((normal & other).sum()):,} images list 'normal' and something else: the findings are present, "
+        "no_finding is not assessed.",
+        f"{left['term'].nunique()} of {terms['term'].nunique()} terms ({len(left):,} of {len(terms):,} mentions) "
+        "are no finding of the vocabulary and are left out.",
+    ]
+    return labels, notes

@@ -1,0 +1,65 @@
+"""Whose pixels a release labels: no release of a family is external to another of it."""
+
+# Whose pixels: entries of this catalogue and dataset classes of torchxrayvision, by collection. RSNA's pneumonia
+# challenge, SIIM-ACR's pneumothorax masks and both of Google's label sets are on ChestX-ray14.
+SAME_PIXELS = {
+    "nih": (
+        "NIH_Dataset",
+        "NIH_Google_Dataset",
+        "RSNA_Pneumonia_Dataset",
+        "SIIM_Pneumothorax_Dataset",
+        "nih_reports",
+        "google_adjudicated",
+        "google_four_readers",
+        "google_all_majority",
+        "google_all_readers",
+        "rsna",
+        "rsna_on_nih",
+        "siim",
+    ),
+    "chexpert": (
+        "CheX_Dataset",
+        "CheXlocalize_Dataset",
+        "chexpert_labeler",
+        "chexpert_test_majority",
+        "chexpert_test_readers",
+        "chexpert_test_labeler",
+        "chexpert_test_models",
+    ),
+    "vindr": ("VinDr_Dataset", "vindr_readers"),
+    "padchest": ("PC_Dataset", "padchest_physicians", "padchest_network"),
+    "openi": ("Openi_Dataset", "openi_codes", "openi_gold"),
+}
+
+
+PIXELS = {member: family for family, members in SAME_PIXELS.items() for member in (family, *members)}
+
+
+def same_pixels(a, b):
+    """Return whether two label sets (or torchxrayvision dataset classes) are on images of one collection.
+
+    Raises
+    ------
+    ValueError
+        If one of them is in no family of `SAME_PIXELS`.
+    """
+    for name in (a, b):
+        if name not in PIXELS:
+            raise ValueError(f"{name!r} is in no family of images; known are {', '.join(PIXELS)}.")
+    return PIXELS[a] == PIXELS[b]
+
+
+def check_not_shared(train_name, test_name):
+    """Raise a ValueError, with the reason, if a label set is claimed to be external to one on the same pixels."""
+    if same_pixels(train_name, test_name):
+        raise ValueError(f"{test_name!r} is not external to {train_name!r}: {shared_reason(PIXELS[train_name])}")
+
+
+def shared_reason(family):
+    """Return why nothing of a family of pixels is external to another of it."""
+    if family == "nih":
+        return (
+            "both are nih images (RSNA, SIIM-ACR and Google's labels are on NIH images). Use it as a label set "
+            "of the NIH cohort instead."
+        )
+    return f"both are {family} images. Use it as a label set of that cohort, on a split by patient."

@@ -1,0 +1,108 @@
+"""Calibration of probabilities: Brier score, intercept, slope, error, reliability."""
+
+import numpy as np
+from scipy.special import expit, logit
+
+from cxrlib.statistics import resampling
+
+
+def brier(label, probability, resamples=None):
+    """Return the mean squared difference between probability and label (Brier 1950); 0 is best."""
+    label, probability = resampling.clean_scores(label, probability, probabilities=True)
+    squared = (probability - label) ** 2
+    return resampling.in_each(
+        resamples, len(label), lambda part: part.totals(squared) / part.totals(np.ones(len(label)))
+    )
+
+
+LOGIT_BOUND = 1e-7  # probabilities nearer to 0 or 1 are taken as this near, since their logit is infinite
+
+
+def calibration_intercept(label, probability, resamples=None):
+    """Return calibration-in-the-large: the intercept of label on logit(probability) with slope 1.
+
+    0 is best; above 0 the probabilities are too low. Cox 1958; Van Calster et al., BMC Med 2019;17:230.
+    """
+    return _recalibration(label, probability, resamples, with_slope=False)
+
+
+def calibration_slope(label, probability, resamples=None):
+    """Return the slope of label on logit(probability); 1 is best, below 1 the probabilities are too extreme."""
+    return _recalibration(label, probability, resamples, with_slope=True)
+
+
+def _recalibration(label, probability, resamples, with_slope):
+    """Fit the logistic regression of labels on logits by Newton's method, in each resample."""
+    label, probability = resampling.clean_scores(label, probability, probabilities=True)
+    x = logit(np.clip(probability, LOGIT_BOUND, 1 - LOGIT_BOUND))
+    start = (0.0, 1.0)
+
+    def of_some(part, wanted=int(with_slope)):
+        w = part.weights()
+        wy = w * label
+        a, b = np.full(len(w), start[0]), np.full(len(w), start[1])
+        both = (wy.sum(1) > 0) & ((w - wy).sum(1) > 0)
+        for _ in range(50):
+            p = expit(a[:, None] + b[:, None] * x)
+            v = w * p * (1 - p)
+            residual = wy - w * p
+            ga, haa = residual.sum(1), v.sum(1)
+            if with_slope:
+                vx = v * x
+                gb, hab, hbb = residual @ x, vx.sum(1), vx @ x
+                det = haa * hbb - hab**2
+                da, db = (hbb * ga - hab * gb) / det, (haa * gb - hab * ga) / det
+            else:
+                da, db = ga / haa, np.zeros(len(w))
+            limit = np.maximum(1, np.maximum(np.abs(da), np.abs(db)))  # no step longer than 1
+            a, b = a + da / limit, b + db / limit
+            if not (np.abs(da[both]) + np.abs(db[both]) > 1e-8).any():  # the next step would be below 1e-15
+                break
+        settled = both & (np.abs(da) + np.abs(db) < 1e-6)  # separated classes have no finite slope
+        found = np.where(settled, a, np.nan), np.where(settled, b, np.nan)
+        return found if wanted is None else found[wanted]
+
+    if resamples is not None:  # resamples start from the whole sample's solution, which is near
+        at = [
+            float(value[0])
+            for value in resampling.quiet(lambda part: of_some(part, None), resampling.whole(len(label)))
+        ]
+        start = tuple(at) if np.isfinite(at).all() else start
+    return resampling.in_each(resamples, len(label), of_some)
+
+
+def calibration_error(label, probability, resamples=None):
+    """Return the Kolmogorov-Smirnov calibration error: no bins; 0 is best, in [0, 1].
+
+    The greatest distance between the cumulative fraction of positives and the cumulative mean probability,
+    images in the order of their probability (Gupta et al., ICLR 2021; ECCE-MAD of Arrieta-Ibarra et al., JMLR
+    2022;23:351). A perfect model's error is not 0 but falls as 1/sqrt(n).
+    """
+    label, probability = resampling.clean_scores(label, probability, probabilities=True)
+    order = np.argsort(probability, kind="stable")
+    gap = label[order] - probability[order]
+    ends = np.flatnonzero(np.r_[np.diff(probability[order]) > 0, True]) if len(order) else np.zeros(0, int)
+
+    def of_some(part):
+        w = part.weights(order)
+        distance = np.abs(np.cumsum(w * gap, axis=1)[:, ends])
+        return distance.max(1, initial=0) / w.sum(1)
+
+    return resampling.in_each(resamples, len(label), of_some)
+
+
+def reliability(label, probability, bins_n=10):
+    """Return mean probability and share of positives in bins of equally many images, for a reliability diagram.
+
+    Returns
+    -------
+    predicted, observed : (k,) float64
+        k <= bins_n: images of one probability are never divided.
+    """
+    label, probability = resampling.clean_scores(label, probability, probabilities=True)
+    edges = np.unique(np.quantile(probability, np.linspace(0, 1, bins_n + 1)[1:-1]))
+    group = np.searchsorted(edges, probability, side="right")
+    inside = np.bincount(group)
+    there = inside > 0
+    sums = (np.bincount(group, weights) for weights in (probability, label))
+    return tuple(total[there] / inside[there] for total in sums)

@@ -1,0 +1,123 @@
+"""Bootstrap resamples of patients, made once for all measures of a study."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+
+def clean_scores(label, score, probabilities=False):
+    """Return label as bool and score as float64, or raise a ValueError saying what is wrong with them."""
+    label, score = np.asarray(label, float), np.asarray(score, float)
+    if label.shape != score.shape or label.ndim != 1:
+        raise ValueError(f"{label.size} labels and {score.size} scores: they must be one each of the same images.")
+    if np.isnan(score).any():
+        raise ValueError(f"score {int(np.flatnonzero(np.isnan(score))[0])} is NaN: every image needs a score.")
+    if not np.isin(label, (0, 1)).all():
+        row = int(np.flatnonzero(~np.isin(label, (0, 1)))[0])
+        raise ValueError(f"label {row} is {label[row]}: resolve uncertain and missing labels first.")
+    outside = (score < 0) | (score > 1)
+    if probabilities and outside.any():
+        row = int(np.flatnonzero(outside)[0])
+        raise ValueError(
+            f"score {row} is {score[row]:g}: a probability lies in [0, 1] (only AUC, average precision and "
+            "sensitivity at a specificity take any score)."
+        )
+    return label == 1, score
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Bootstrap resamples of patients.
+
+    Attributes
+    ----------
+    counts : (b, patients_n) array
+        How often each patient was drawn.
+    patient : (n,) int
+        Which patient each image is of.
+    """
+
+    counts: np.ndarray
+    patient: np.ndarray
+
+    def __len__(self):
+        return len(self.counts)
+
+    def of(self, chosen):
+        """Return the same resamples seen by a subset of the images (boolean mask)."""
+        return Resamples(self.counts, self.patient[np.asarray(chosen)])
+
+    def first(self, b):
+        """Return the first `b` resamples."""
+        return Resamples(self.counts[:b], self.patient)
+
+    def weights(self, images=slice(None)):
+        """Return how often each image (or each of some, by position) is in each resample, (b, k) float64."""
+        return np.take(self.counts, self.patient[images], axis=1).astype(np.float64)
+
+    def totals(self, values):
+        """Return the sum of a per-image value in each resample, (b,) float64."""
+        by_patient = np.bincount(self.patient, np.asarray(values, np.float64), minlength=self.counts.shape[1])
+        return self.counts @ by_patient
+
+    def jackknife(self, groups_n=1000):
+        """Return resamples that each leave out one patient, or one of `groups_n` groups of patients if fewer."""
+        patients_n = self.counts.shape[1]
+        group = np.arange(patients_n) % min(groups_n, patients_n)
+        return Resamples((np.arange(group.max() + 1)[:, None] != group).astype(np.float32), self.patient)
+
+
+def patient_resamples(patient_id, resamples_n, rng):
+    """Return resamples with replacement of whole patients.
+
+    Parameters
+    ----------
+    patient_id : (n,) array
+    resamples_n : int
+    rng : numpy.random.Generator
+    """
+    missing = np.flatnonzero(pd.isna(np.asarray(patient_id, dtype=object)))
+    if len(missing):
+        raise ValueError(f"the patient of image {missing[0]} is missing: images can be resampled by patient only.")
+    _, patient = np.unique(np.asarray(patient_id, dtype=object).astype(str), return_inverse=True)
+    patients_n = patient.max() + 1 if len(patient) else 1
+    counts = rng.multinomial(patients_n, np.full(patients_n, 1 / patients_n), size=resamples_n)
+    return Resamples(counts.astype(np.float32), patient)
+
+
+def whole(images_n):
+    """Return the one 'resample' that holds every image once."""
+    return Resamples(np.ones((1, 1), np.float32), np.zeros(images_n, int))
+
+
+def in_each(resamples, images_n, of_some):
+    """Return `of_some(part of the resamples)` for all of them, (b,), or as a float without resamples.
+
+    Parts are small enough for a processor's cache; threads take them in turn. The result does not depend on
+    how many there are.
+    """
+    if resamples is None:
+        return float(quiet(of_some, whole(images_n))[0])
+    if len(resamples.patient) != images_n:
+        raise ValueError(f"{images_n} labels and resamples of {len(resamples.patient)} images.")
+    step = max(1, (1 << 18) // max(1, images_n))
+    parts = [Resamples(resamples.counts[k : k + step], resamples.patient) for k in range(0, len(resamples), step)]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        done = list(pool.map(lambda part: quiet(of_some, part), parts))
+    return np.concatenate(done) if done else np.empty(0)
+
+
+def quiet(of_some, part):
+    """Return a measure of part of the resamples without warnings of undefined ones."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return of_some(part)
+
+
+def cumulated(weights):
+    """Return cumulative sums along axis 1, with a 0 before them."""
+    out = np.zeros((weights.shape[0], weights.shape[1] + 1))
+    np.cumsum(weights, axis=1, out=out[:, 1:])
+    return out
