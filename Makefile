@@ -11,7 +11,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup edition repro replay test lint lab site readme lock clean
+.PHONY: help setup edition repro replay status verify test lint lab site readme lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,14 +27,21 @@ setup: $(if $(filter .venv/bin,$(BIN)),.venv/.ready) ## install everything into 
 	UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null)}" UV_HTTP_TIMEOUT=180 \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@if git rev-parse --git-dir >/dev/null 2>&1; then bash tools/git_filter.sh; fi
 	@touch $@
 
 edition: setup ## put editions/EDITION.yaml in force as params.yaml
-	@$(BIN)/python -m cxrlib edition $(EDITION)
+	@$(BIN)/cxr edition $(EDITION)
 
-repro: setup ## run the pipeline (EDITION=nih_mini: another edition)
-	@if [ -n "$(EDITION)" ]; then $(BIN)/python -m cxrlib edition $(EDITION); fi
-	$(BIN)/dvc repro
+repro: setup ## run the pipeline, stages side by side (EDITION=nih_mini: another edition; WORKERS=N)
+	@if [ -n "$(EDITION)" ]; then $(BIN)/cxr edition $(EDITION); fi
+	@$(BIN)/python -m cxrlib.commands.repro $(if $(WORKERS),--workers $(WORKERS))
+
+status: setup ## say which stages are out of date
+	@$(BIN)/python -m cxrlib.commands.repro --dry
+
+verify: setup ## compare the tables here with those that are committed
+	@$(BIN)/cxr verify
 
 replay: setup ## recompute every table from the published predictions: no GPU, no images
 	$(BIN)/python -m cxrlib.commands.replay
@@ -46,8 +53,8 @@ test: setup ## lint, unit tests, the committed notebooks re-run and compared
 lint: setup ## ruff only
 	$(BIN)/ruff check .
 
-lab: setup ## open the notebooks
-	$(BIN)/jupyter lab --notebook-dir . notebooks/00_tour.ipynb
+lab: setup ## open the notebooks (PORT=8888 TOKEN=... LAB='--no-browser --allow-root')
+	$(BIN)/jupyter lab --notebook-dir . $(if $(PORT),--port $(PORT)) $(if $(TOKEN),--IdentityProvider.token=$(TOKEN)) $(LAB) notebooks/00_tour.ipynb
 
 site: setup ## render the executed notebooks to site/index.html
 	$(BIN)/python -m cxrlib.commands.site

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+# Read when transformers and huggingface_hub are first imported, so they are set before anything of cxrlib is. No test
+# may ask the network: what is not on this machine is refused at once instead of after minutes of retries.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+
 
 @pytest.fixture
 def cxr_data():

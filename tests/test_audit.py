@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, cohen_kappa_score, roc_auc_score
 
 from cxrlib.base import own_tables, vocabulary
+from cxrlib.commands import audit, score
 from cxrlib.releases import catalogue
 from cxrlib.statistics import intervals
 from cxrlib.studies import auditing, scoring
@@ -149,7 +150,7 @@ def test_the_commands(world, tmp_path, capsys):
     for name, table in (("reference", reference), ("reports", reports), ("a", a), ("b", b)):
         table.join(images).to_csv(tmp_path / f"{name}.csv")
     run(
-        auditing,
+        audit,
         tmp_path / "reference.csv",
         tmp_path / "reports.csv",
         "--by",
@@ -161,7 +162,7 @@ def test_the_commands(world, tmp_path, capsys):
     )
     assert set(pd.read_csv(tmp_path / "audit.csv")["by"]) == {"all", "view"}
     options = ["--labels", tmp_path / "reference.csv", "--compare", tmp_path / "b.csv", "--resamples", 50]
-    run(scoring, tmp_path / "a.csv", *options, "--by", "sex", "--out", tmp_path)
+    run(score, tmp_path / "a.csv", *options, "--by", "sex", "--out", tmp_path)
     assert len(pd.read_csv(tmp_path / "differences.csv")) == 2
     assert roc_auc_score(reference["mass"], a["mass"]) == pytest.approx(
         pd.read_csv(tmp_path / "scores.csv")
@@ -177,13 +178,13 @@ def test_the_commands_say_what_is_wrong(world, tmp_path):
     reference.to_csv(tmp_path / "reference.csv")
     a.set_axis([f"x{k}" for k in range(900)]).rename_axis("image_id").to_csv(tmp_path / "others.csv")
     with pytest.raises(SystemExit, match="neither a CSV"):
-        run(auditing, "nonsense", tmp_path / "reference.csv")
+        run(audit, "nonsense", tmp_path / "reference.csv")
     with pytest.raises(SystemExit, match="No image id is on both sides"):
-        run(scoring, tmp_path / "others.csv", "--labels", tmp_path / "reference.csv")
+        run(score, tmp_path / "others.csv", "--labels", tmp_path / "reference.csv")
     with pytest.raises(SystemExit, match="several readers"):
-        run(auditing, "vindr_readers", tmp_path / "reference.csv")
+        run(audit, "vindr_readers", tmp_path / "reference.csv")
     with pytest.raises(SystemExit, match="No image id is on both sides"):
-        run(auditing, "google_adjudicated", "siim", "--resamples", 20)
+        run(audit, "google_adjudicated", "siim", "--resamples", 20)
 
 
 # --- published numbers ----------------------------------------------------------------------------------------
@@ -234,6 +235,129 @@ def test_what_both_sides_know_of_images_is_put_together():
     theirs = mine.assign(patient_id="9", view="PA")
     got = auditing.merged(mine.assign(follow_up_number=pd.NA), theirs.assign(follow_up_number=pd.NA))
     assert got["patient_id"].tolist() == ["1", "2"] and got["view"].tolist() == ["PA", "PA"]
+    more = theirs.assign(part=["val", "test"])
+    for both in (auditing.merged(mine, more), auditing.merged(mine.assign(part=["val", "test"]), theirs)):
+        assert list(both) == [*mine.columns, "part"] and both["part"].tolist() == ["val", "test"]
+
+
+def test_a_part_of_the_references_release(tmp_path, capsys):
+    options = ["--resamples", 20, "--out", tmp_path]
+    run(audit, "google_adjudicated", "nih_reports", "--part", "test", "--by", "view", "sex", *options)
+    assert "1962 images in google_adjudicated (part test), 112120 in nih_reports" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "audit.csv")
+    row = table.query("finding == 'pneumothorax' and measure == 'sensitivity' and by == 'all'").iloc[0]
+    assert row["images_n"] == 1962 and round(row["estimate"], 3) == 0.497
+    assert set(table["by"]) == {"all", "view", "sex"}
+    with pytest.raises(SystemExit, match=r"^google_adjudicated has no part 'train'; it has test and val\.$"):
+        run(audit, "google_adjudicated", "nih_reports", "--part", "train")
+    with pytest.raises(SystemExit, match=r"^nih_reports is not divided into parts: leave out --part\.$"):
+        run(audit, "nih_reports", "google_adjudicated", "--part", "test")
+
+
+def test_a_release_with_parts_and_a_csv_without(tmp_path, capsys):
+    google = catalogue.read_release("google_adjudicated").table
+    google[["image_id", "pneumothorax"]][:300].to_csv(tmp_path / "my_labels.csv", index=False)
+    run(audit, "google_adjudicated", tmp_path / "my_labels.csv", "--resamples", 20)
+    assert "300 in both" in capsys.readouterr().out
+    run(audit, tmp_path / "my_labels.csv", "google_adjudicated", "--resamples", 20)
+    assert "300 in both" in capsys.readouterr().out
+
+
+def test_two_label_sets_are_compared_on_the_same_images(world):
+    reference, reports, (s, _), images = world
+    reference, reports = reference.copy(), reports.copy()
+    reference.loc["i000":"i049", "mass"] = np.nan
+    reports.loc["i040":"i099", "mass"] = np.nan
+    labels = {"readers": reference, "reports": reports}
+    rng = np.random.default_rng(0)
+    found, gaps = scoring.by_two_label_sets(labels, s, images, 100, rng, by=["sex"])
+    y, z, p = reference["mass"][100:], reports["mass"][100:], s["mass"][100:]
+    row = gaps[(gaps["finding"] == "mass") & (gaps["measure"] == "auc")].iloc[0]
+    assert row["images_n"] == 800 and [row["positives_a_n"], row["positives_b_n"]] == [y.sum(), z.sum()]
+    assert row["estimate"] == pytest.approx(roc_auc_score(y, p) - roc_auc_score(z, p))
+    assert row["low"] < row["estimate"] < row["high"] and row["p"] <= row["p_holm"] and row["smallest"] > 0
+    assert set(gaps["measure"]) == set(scoring.measures(0.9)) and len(gaps) == 2 * len(scoring.measures(0.9))
+    whole = found[(found["finding"] == "mass") & (found["by"] == "all")]
+    assert set(whole["images_n"]) == {800} and set(whole["labels"]) == {"readers", "reports"}
+    assert set(found["by"]) == {"all", "sex"}
+    same, none = scoring.by_two_label_sets({"a": reference, "b": reference}, s, images, 50, np.random.default_rng(0))
+    assert (
+        (none["estimate"] == 0).all()
+        and (none["p"] == 1).all()
+        and same.groupby("labels")["estimate"].sum().nunique() == 1
+    )
+
+
+def test_two_label_sets_are_resampled_by_the_same_patients(world):
+    """The interval of the difference is that of paired resamples, which one label set's own scores share."""
+    reference, _, (s, _), images = world
+    nearly = reference.copy()
+    nearly.iloc[0] = 1 - nearly.iloc[0]
+    _, gaps = scoring.by_two_label_sets({"a": reference, "b": nearly}, s, images, 100, np.random.default_rng(0))
+    alone = scoring.table(reference, s, images, 100, np.random.default_rng(0))
+    gap = gaps[gaps["measure"] == "auc"].set_index("finding").loc["mass"]
+    auc = alone[alone["measure"] == "auc"].set_index("finding").loc["mass"]
+    assert gap["high"] - gap["low"] < 0.2 * (auc["high"] - auc["low"])
+
+
+def test_a_rare_finding_of_one_label_set_gets_no_test(world):
+    reference, reports, (s, _), images = world
+    rare = reports.assign(hernia=0.0)
+    rare.loc[["i000", "i001", "i002"], "hernia"] = 1
+    _, gaps = scoring.by_two_label_sets({"a": reference, "b": rare}, s, images, 50, np.random.default_rng(0))
+    row = gaps.set_index(["finding", "measure"]).loc[("hernia", "auc")]
+    assert np.isnan([row["low"], row["p"], row["p_holm"]]).all() and "3 patients" in row["reason"]
+    with pytest.raises(ValueError, match="No finding is in a, in b and in the predictions"):
+        labels = {"a": reference[["mass"]], "b": reports[["hernia"]]}
+        scoring.by_two_label_sets(labels, s, images, 50, np.random.default_rng(0))
+
+
+def test_standard_errors_and_delongs_interval(world):
+    reference, _, (s, _), images = world
+    table = scoring.table(reference, s, images, 400, np.random.default_rng(0), specificity=0.8)
+    rows = table[table["finding"] == "mass"].set_index("measure")
+    auc = rows.loc["auc"]
+    assert auc["se"] == pytest.approx((auc["high"] - auc["low"]) / 3.92, rel=0.2)
+    assert auc["delong_low"] < auc["estimate"] < auc["delong_high"]
+    assert rows["se"].notna().all()
+    assert rows["specificity"].dropna().to_dict() == {"sensitivity_at_specificity": 0.8}
+
+
+def test_findings_that_stand_for_several_are_derived():
+    ids = pd.Index(["a", "b", "c"], name="image_id")
+    score = pd.DataFrame({"nodule": [0.1, 0.6, 0.2], "mass": [0.3, 0.4, np.nan], "edema": 0.5}, ids)
+    label = pd.DataFrame({"nodule_or_mass": [0, 1, 1], "airspace_opacity": 1}, ids)
+    got, notes = scoring.derived(score, label)
+    assert got["nodule_or_mass"][:2].tolist() == [0.3, 0.6] and np.isnan(got["nodule_or_mass"]["c"])
+    assert "airspace_opacity" not in got and "nodule_or_mass" not in score
+    assert notes[0].startswith("airspace_opacity is not derived from its parts: there is no score of atelectasis, ")
+    assert notes[1].startswith("nodule_or_mass is derived: its score is the highest of nodule, mass")
+    own = score.assign(nodule_or_mass=0.9)
+    assert scoring.derived(own, label[["nodule_or_mass"]])[1] == []
+    assert scoring.derived(score, label.set_axis(["hernia", "pneumonia"], axis=1))[1] == []
+
+
+def test_score_by_two_label_sets_as_a_command(world, tmp_path, capsys):
+    reference, reports, (a, _), images = world
+    images = images.set_index("image_id")
+    for name, table in (("readers", reference), ("reports", reports), ("a", a)):
+        table.join(images).to_csv(tmp_path / f"{name}.csv")
+    labels = ["--labels", tmp_path / "readers.csv", tmp_path / "reports.csv"]
+    run(score, tmp_path / "a.csv", *labels, "--resamples", 50, "--specificity", 0.8, "--out", tmp_path / "out")
+    shown = capsys.readouterr().out
+    for words in ("SE (bootstrap)", "DeLong's interval", "sensitivity at specificity 0.8", "the same images"):
+        assert words in shown
+    assert len(pd.read_csv(tmp_path / "out" / "label_differences.csv")) == 14
+    found = pd.read_csv(tmp_path / "out" / "scores.csv")
+    assert found["labels"].nunique() == 2 and found["specificity"].dropna().unique().tolist() == [0.8]
+    for more, message in (
+        (["--labels", "third"], "one label set, or two different"),
+        (["--compare", "b.csv"], "takes one label set"),
+    ):
+        extended = [*labels, *more[1:]] if more[0] == "--labels" else [*labels, *more]
+        with pytest.raises(SystemExit) as stopped:
+            run(score, tmp_path / "a.csv", *extended)
+        assert stopped.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_ids_match_without_their_ending(world):
@@ -248,9 +372,9 @@ def test_blanks_count_as_asked(tmp_path, capsys):
     (tmp_path / "b.csv").write_text(
         "image_id,mass\n" + "".join(f"i{k},{'1' if k % 4 == 1 else ''}\n" for k in range(60))
     )
-    run(auditing, tmp_path / "a.csv", tmp_path / "b.csv", "--resamples", 20)
+    run(audit, tmp_path / "a.csv", tmp_path / "b.csv", "--resamples", 20)
     assert "45 of 60 images have no label" in capsys.readouterr().out
-    run(auditing, tmp_path / "a.csv", tmp_path / "b.csv", "--resamples", 20, "--blank", "absent", "--out", tmp_path)
+    run(audit, tmp_path / "a.csv", tmp_path / "b.csv", "--resamples", 20, "--blank", "absent", "--out", tmp_path)
     assert pd.read_csv(tmp_path / "audit.csv")["images_n"].iloc[0] == 60
 
 
@@ -260,7 +384,7 @@ def test_blanks_count_as_asked(tmp_path, capsys):
 def test_wrong_options_are_refused(tmp_path, capsys, option, message):
     (tmp_path / "a.csv").write_text("image_id,mass\na,0.4\n")
     with pytest.raises(SystemExit):
-        run(scoring, tmp_path / "a.csv", "--labels", "nih_reports", *option)
+        run(score, tmp_path / "a.csv", "--labels", "nih_reports", *option)
     assert message in capsys.readouterr().err
 
 

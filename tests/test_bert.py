@@ -1,5 +1,8 @@
 """Report networks on tiny encoders: losses by hand, learning, loading and saving, and CheXbert's checkpoint."""
 
+import socket
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -140,12 +143,24 @@ def test_a_labeler_is_saved_and_loaded(tmp_path):
         bert.BertLabeler.load(tmp_path)
 
 
-def test_an_encoder_that_cannot_be_had_is_named(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+@pytest.mark.parametrize("name", ["nobody/nothing", "bert-base-uncased-of-nobody"])
+def test_an_encoder_that_cannot_be_had_is_named_without_asking_the_network(monkeypatch, name):
+    asked = []
+
+    def refused(*arguments, **_):
+        asked.append(arguments)
+        raise AssertionError(f"the network was asked: {arguments}")
+
+    monkeypatch.setattr(socket, "create_connection", refused)
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    start = time.monotonic()
     with pytest.raises(
         ValueError, match="neither a folder here nor to be had from the hub; `minilm` needs no network"
-    ):
-        report_network.load_encoder("nobody/nothing")
+    ) as caught:
+        report_network.load_encoder(name)
+    assert asked == [] and time.monotonic() - start < 5, "it waited for something"
+    assert str(caught.value).startswith(f"The encoder {name!r} is") and "\n" not in str(caught.value)
 
 
 # --- CheXbert's checkpoint ----------------------------------------------------------------------------------------
@@ -239,6 +254,33 @@ def test_decisions_are_made_out_of_fold():
     np.testing.assert_array_equal(half, made.held_out[:, 0] >= 0)
     best = accuracy.f1(y["mass"][there], made.decide(made.held_out)["mass"][there])
     assert best >= accuracy.f1(y["mass"][there], half[there])
+
+
+def slow_best_f1(label, score):
+    """Return the best F1 of any threshold, each tried by calling everything at or above it."""
+    return max(accuracy.f1(label, (score >= at).astype(float)) for at in np.unique(score))
+
+
+def test_a_visual_labeler_calls_what_its_thresholds_call(monkeypatch):
+    """The thresholds lie well below 0: with a wrong sign, too few would be called."""
+    rng = np.random.default_rng(2)
+    n = 600
+    truth = pd.DataFrame({"mass": (rng.random(n) < 0.06) * 1.0, "edema": (rng.random(n) < 0.6) * 1.0})
+    x = truth.to_numpy() + rng.normal(size=(n, 2))
+    labeler = visual.VisualLabeler(None, None, list(truth), "none")
+    monkeypatch.setattr(labeler, "features", lambda texts: x[[int(text) for text in texts]])
+    texts = [str(k) for k in range(n)]
+    made = labeler.fit_decisions(texts, truth, np.arange(n) // 2)
+    assert (made.thresholds < -0.3).all(), "otherwise this test says nothing"
+    for k, finding in enumerate(truth):
+        found = accuracy.f1(truth[finding], made.decide(made.held_out)[finding])
+        assert found == pytest.approx(slow_best_f1(truth[finding], made.held_out[:, k])), finding
+    read = labeler.read_many(texts)
+    expected = np.c_[x, np.ones(n)] @ made.weights.T - made.thresholds
+    clear = np.abs(expected) > 1e-9
+    np.testing.assert_array_equal(read.to_numpy()[clear], (expected > 0)[clear].astype(np.float32))
+    np.testing.assert_array_equal(read.to_numpy()[clear], made.decide(made.scores(x)).to_numpy()[clear])
+    assert 0.02 < read["mass"].mean() < 0.3, "about as often as it is there, not at a probability of a half"
 
 
 def test_features_of_a_labelers_output_and_of_a_teacher():

@@ -2,19 +2,21 @@
 
 import gzip
 import io
+import re
 import tarfile
 import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from cxrlib.base import paths, vocabulary
 from cxrlib.base.label_tables import CARD_FIELDS, check
 from cxrlib.cohorts import splits
-from cxrlib.releases import catalogue, chexpert, google, owner_tables, pixels
+from cxrlib.labels import shipped_files
+from cxrlib.releases import cards, catalogue, challenges, chexpert, google, nih, openi, owner_tables, padchest, pixels
 from cxrlib.releases.nih import read_nih_boxes, read_nih_entries
-from cxrlib.releases.openi import OPENI_GOLD_WHOLE
 from cxrlib.statistics import accuracy, noise
 
 NAN = float("nan")
@@ -128,6 +130,103 @@ def test_unknown_and_missing(labels):
             catalogue.read_release(name)
     with pytest.raises(FileNotFoundError, match=r"cxr fetch chexpert_test_models"):
         chexpert.chexpert_test_models()
+
+
+# --- the cards of cards.yaml -------------------------------------------------------------------------------
+
+CARD = {field: f"its {field}" for field in CARD_FIELDS}
+RELEASE = {"pixels": "nih", "labels": ["a.csv"], "card": CARD}
+
+
+def releases_file(folder, entry, family=None):
+    """Write a file like cards.yaml with one release, `mine`."""
+    path = folder / "cards.yaml"
+    family = {"datasets": ["NIH_Dataset"]} if family is None else family
+    path.write_text(yaml.safe_dump({"families": {"nih": family}, "releases": {"mine": entry}}))
+    return path
+
+
+def test_every_release_has_a_loading_function_and_an_address_that_is_no_part_of_its_card():
+    modules = (nih, google, challenges, padchest, chexpert, openi)
+    assert sorted(name for module in modules for name in module.LOADERS) == sorted(catalogue.names())
+    for name, entry in catalogue.ENTRIES.items():
+        assert set(entry.card) == set(CARD_FIELDS), name
+        assert re.fullmatch(r"10\.\d{4,}/\S+", entry.doi or "") or entry.url.startswith("https://"), name
+
+
+def test_the_files_of_chexperts_readers_are_in_the_order_of_the_readers():
+    files = catalogue.ENTRIES["chexpert_test_readers"].labels
+    readers = (*chexpert.CHEXPERT_PANEL, *chexpert.CHEXPERT_BENCHMARK)
+    assert [file.rpartition("/")[2].partition(".")[0].removesuffix("_gt") for file in files] == list(readers)
+
+
+def test_a_card_file_is_read_as_it_stands(tmp_path):
+    families, releases = cards.read_releases(releases_file(tmp_path, {**RELEASE, "readers": True, "doi": "10.1/x"}))
+    assert families == {"nih": {"datasets": ["NIH_Dataset"]}}
+    assert releases == {"mine": {**RELEASE, "readers": True, "doi": "10.1/x"}}
+
+
+@pytest.mark.parametrize("field", CARD_FIELDS)
+def test_a_card_that_lacks_a_field(tmp_path, field):
+    card = {key: text for key, text in CARD.items() if key != field}
+    with pytest.raises(ValueError, match=rf"cards\.yaml, entry 'mine': the card lacks '{field}'; it needs who, how"):
+        cards.read_releases(releases_file(tmp_path, {**RELEASE, "card": card}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"card": {**CARD, "license": "CC0"}},
+            "entry 'mine': the card has an unknown key 'license'; known are ",
+        ),
+        ({"card": {**CARD, "version": 2019}}, "entry 'mine': the card: 'version' is 2019, which is no text"),
+        ({"card": "Google"}, "entry 'mine': the card is 'Google'; write its fields below it: who, how"),
+        ({"lables": ["b.csv"]}, "entry 'mine' has an unknown key 'lables'; known are pixels, card, package"),
+        ({"labels": "a.csv"}, "entry 'mine': 'labels' is 'a.csv'; write a list of names"),
+        ({"readers": "several"}, "entry 'mine': 'readers' is 'several'; write true or false"),
+        ({"pixels": "mimic"}, "entry 'mine': 'pixels' is 'mimic', no family; the families are nih"),
+        ({"doi": 10.1}, "entry 'mine': 'doi' is 10.1, which is no text"),
+    ],
+)
+def test_an_entry_that_is_wrong(tmp_path, change, message):
+    with pytest.raises(ValueError, match=rf"cards\.yaml, {message}") as raised:
+        cards.read_releases(releases_file(tmp_path, {**RELEASE, **change}))
+    assert str(raised.value).endswith(".") and "\n" not in str(raised.value)
+
+
+def test_an_entry_that_lacks_something(tmp_path):
+    with pytest.raises(ValueError, match="entry 'mine' lacks 'pixels'; it needs pixels, card"):
+        cards.read_releases(releases_file(tmp_path, {"labels": ["a.csv"], "card": CARD}))
+    with pytest.raises(ValueError, match="entry 'mine' names no file; give it 'package' or 'labels'"):
+        cards.read_releases(releases_file(tmp_path, {"pixels": "nih", "card": CARD}))
+    with pytest.raises(ValueError, match="family 'nih' lacks 'datasets'"):
+        cards.read_releases(releases_file(tmp_path, RELEASE, family={"tables": []}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no entries"),
+        ("a: 1\nb: 2\na: 3\n", "line 3 is no proper YAML: the key 'a' occurs twice"),
+        ("a: [1\n", "line 2 is no proper YAML: "),
+        ("families:\nreleases: {}\n", "'families' holds no entries"),
+    ],
+)
+def test_a_file_that_is_no_mapping(tmp_path, text, message):
+    (tmp_path / "cards.yaml").write_text(text)
+    with pytest.raises(ValueError, match=rf"cards\.yaml:? ?{message}"):
+        cards.read_releases(tmp_path / "cards.yaml")
+
+
+def test_cards_of_shipped_files(tmp_path):
+    path = tmp_path / "shipped_cards.yaml"
+    path.write_text(yaml.safe_dump({"mine": CARD}))
+    assert shipped_files.read_shipped_cards(path) == {"mine": CARD}
+    for card, message in (({**CARD, "by": "me"}, "has an unknown key 'by'"), ({"who": "me"}, "lacks 'how'")):
+        path.write_text(yaml.safe_dump({"mine": card}))
+        with pytest.raises(ValueError, match=rf"shipped_cards\.yaml, entry 'mine': the card {message}"):
+            shipped_files.read_shipped_cards(path)
 
 
 # --- pixels ------------------------------------------------------------------------------------------------
@@ -656,7 +755,7 @@ def test_chexpert_models_says_what_is_wrong(labels):
 # --- Open-i ------------------------------------------------------------------------------------------------
 
 
-def openi(tmp_path, reports):
+def write_openi(tmp_path, reports):
     """Write reports, id to codes, as the package's archive."""
     with tarfile.open(tmp_path / "NLMCXR_reports.tgz", "w:gz") as archive:
         for name, codes in reports.items():
@@ -675,7 +774,7 @@ def test_openi_codes(package, tmp_path):
         "CXR4": ["Technical Quality of Image Unsatisfactory ", "Cardiomegaly/mild"],
         "CXR5": ["Opacity/ribs", "Subcutaneous Emphysema", "Hydropneumothorax/right"],
     }
-    openi(tmp_path, reports)
+    write_openi(tmp_path, reports)
     found = catalogue.read_release("openi_codes")
     check_contract(found)
     findings = ("no_finding", "lung_opacity", "atelectasis", "cardiomegaly", "emphysema", "effusion", "edema")
@@ -717,6 +816,6 @@ def test_openi_codes_agree_with_the_gold_set(label_tables, read):
 
 def test_openi_gold_takes_the_owners_file_too(labels):
     header = ",".join(["filename", *vocabulary.OPENI_GOLD_FINDINGS]) + "\n"
-    labels(OPENI_GOLD_WHOLE, header + "CXR1" + ",0" * 14 + ",1\n")
+    labels(*catalogue.ENTRIES["openi_gold"].instead, header + "CXR1" + ",0" * 14 + ",1\n")
     assert catalogue.available("openi_gold")
     assert rows(catalogue.read_release("openi_gold"), "no_finding", "hernia") == {"CXR1": (1, 0)}

@@ -68,6 +68,23 @@ def by_sklearn(rows, arm, labels):
     return rows, label, scores, [roc_auc_score(label, s) for s in scores]
 
 
+def test_a_patient_counts_as_trained_on_only_by_images_of_the_training_part():
+    parts = {
+        "both": ["train", "test"],
+        "seen": ["valid", "test"],
+        "tuned": ["train", "valid"],
+        "new": ["test", "test"],
+    }
+    split = pd.DataFrame(
+        [(f"{patient}{k}", patient, part) for patient, two in parts.items() for k, part in enumerate(two)],
+        columns=["image_id", "patient_id", "split"],
+    )
+    index = split[["image_id", "patient_id"]].assign(view="PA", sex="F", age=50, follow_up_number=0)
+    got = case_tables.assemble(index[::-1], split, {}, []).set_index("image_id")
+    assert set(got.index) == {"both1", "seen0", "seen1", "tuned1", "new0", "new1"}
+    assert set(got.index[got["patient_trained_on"]]) == {"both1", "tuned1"}
+
+
 @pytest.mark.parametrize("labels", ["reader", "report"])
 @pytest.mark.parametrize("target", ["rad", "nlp"])
 def test_auc_is_the_mean_over_seeds(cells, held_out, target, labels):
@@ -142,6 +159,31 @@ def test_by_drain(cells, held_out):
         assert (cell["images_n"], cell["positives_n"]) == (chosen.sum(), label[chosen].sum())
 
 
+def test_each_drain_subset_holds_what_its_name_says(cells, held_out):
+    rows, label, _, _ = by_sklearn(held_out, ARMS["rad"], "reader")
+    drain, positive = rows["chest_drain"] == 1, label == 1
+    got = cells.by_drain(ARMS["rad"], "home", "reader")
+    counts = {name: (cell["images_n"], cell["positives_n"]) for name, cell in got.items()}
+    assert counts == {
+        "positives with a drain, all negatives": ((~positive | drain).sum(), (positive & drain).sum()),
+        "positives without a drain, all negatives": ((~positive | ~drain).sum(), (positive & ~drain).sum()),
+        "images with a drain": (drain.sum(), (positive & drain).sum()),
+        "images without a drain": ((~drain).sum(), (positive & ~drain).sum()),
+    }
+    assert (positive & drain).sum() != (positive & ~drain).sum(), "otherwise names could be swapped unnoticed"
+
+
+def test_drains_are_asked_about_for_pneumothorax_alone(held_out):
+    rows = held_out.assign(**{"label.reader.mass": held_out[f"label.reader.{PTX}"]})
+    for seed in SEEDS:
+        rows[f"probability.rad-resnet-{seed}.mass"] = rows[f"probability.rad-resnet-{seed}.{PTX}"]
+    resamples = resampling.patient_resamples(rows["patient_id"], 20, np.random.default_rng(0))
+    cells = crossing.Cells({"home": rows}, {"home": resamples})
+    arms = [ARMS["rad"], replace(ARMS["rad"], finding="mass")]
+    table = comparisons.drain_table(cells, arms, {"home": "internal"}, "reader")
+    assert set(table["finding"]) == {PTX} and len(table) == 4
+
+
 def test_by_drain_where_nobody_has_one(held_out):
     resamples = resampling.patient_resamples(held_out["patient_id"], 20, np.random.default_rng(0))
     cells = crossing.Cells({"home": held_out.assign(chest_drain=0)}, {"home": resamples})
@@ -160,6 +202,23 @@ def test_roc_is_a_band_around_the_mean_over_seeds(cells):
     )
     area = ((mean[1:] + mean[:-1]) / 2 * np.diff(grid)).sum()
     assert area == pytest.approx(cells.auc(ARMS["rad"], "home", "reader")["estimate"], abs=0.003)
+
+
+def test_a_roc_band_holds_95_of_100_resamples_at_every_specificity(cells, held_out):
+    grid = np.array([0.2, 0.5, 0.8, 0.9])
+    mean, low, high = cells.roc(ARMS["nlp"], "home", "reader", grid)
+    rows, label, scores, _ = by_sklearn(held_out, ARMS["nlp"], "reader")
+    whole = resampling.whole(len(rows))
+    np.testing.assert_allclose(
+        mean, np.mean([accuracy.roc_on_grid(label, s, whole, grid)[0] for s in scores], axis=0)
+    )
+    drawn = cells.resamples["home"].of(held_out["label.reader.pneumothorax"].isin([0, 1]))
+    curves = np.sort(np.mean([accuracy.roc_on_grid(label, s, drawn, grid) for s in scores], axis=0), axis=0)
+    below, above = int(0.025 * (len(curves) - 1)), int(np.ceil(0.975 * (len(curves) - 1)))
+    assert len(curves) == 300 and (curves[above] - curves[below] > 0.05).all()
+    assert ((curves[below] <= low) & (low <= curves[below + 1])).all()
+    assert ((curves[above - 1] <= high) & (high <= curves[above])).all()
+    assert (low < mean).all() and (mean < high).all()
 
 
 def test_arms_and_pairs():
@@ -245,6 +304,21 @@ def test_mean_differences_hold_patients_and_seeds(cells, held_out):
         comparisons.mean_difference_table(cells, arms, {}, places, ["reader"], GROUPS)
 
 
+def test_mean_differences_are_corrected_over_the_first_group_alone(cells):
+    """Both groups can be scored; the rows of the second are neither corrected nor counted."""
+    arms, groups = list(ARMS.values()), {"all": [PTX, "mass"], "again": [PTX]}
+    asked = {"reader - report": ["rad", "nlp"], "report - reader": ["nlp", "rad"], "again": ["rad", "same"]}
+    table = comparisons.mean_difference_table(cells, arms, asked, {"home": "internal"}, ["reader", "report"], groups)
+    first = table["findings"] == "all"
+    assert first.sum() == 6 and table["p"].notna().all() and table["p_holm"][~first].isna().all()
+    np.testing.assert_allclose(table["p_holm"][first], intervals.holm(table["p"][first]))
+    assert not np.allclose(table["p_holm"][first], intervals.holm(table["p"])[first]), "otherwise it says nothing"
+    both = table.set_index(["comparison", "scored_against", "findings"])["estimate"]
+    there, back = both["reader - report"], both["report - reader"]
+    np.testing.assert_allclose(there, -back)
+    assert there["reader", "all"] > 0
+
+
 def test_a_finding_with_few_patients_is_left_out_by_name(held_out):
     rows = held_out.assign(**{"label.reader.mass": (np.arange(len(held_out)) < 5).astype(float)})
     for seed in SEEDS:
@@ -291,6 +365,15 @@ def test_headline(cells):
             assert row[f"trained on {name}"] == expected
         gap = cells.difference(*arms, "home", row["scored against"])
         assert row["difference"].startswith(f"{gap['estimate']:.3f} (")
+
+
+def test_crossed_keeps_each_estimate_in_its_own_row_and_column(cells):
+    areas = comparisons.auc_table(cells, [ARMS["nlp"], ARMS["rad"]], {"home": "internal"}, SCORED)
+    wide = comparisons.crossed(areas)
+    assert list(wide.columns) == ["report", "reader"] and len(wide) == 3
+    for row in areas.itertuples():
+        place = (row.finding, row.network, row.test, row.scored_against, row.positives_n)
+        assert wide.loc[place, row.trained_on] == f"{row.estimate:.3f} ({row.low:.3f} to {row.high:.3f})"
 
 
 def test_seed_floor():
@@ -346,6 +429,13 @@ def test_leak_is_the_gain_on_seen_patients_less_that_on_others():
     inside, outside = got["estimate"]["patients trained on"], got["estimate"]["other patients"]
     assert whole["estimate"] == pytest.approx(inside - outside) and whole["low"] > 0
     assert abs(outside) < 0.02 < inside
+    for name, chosen in (("all", patient >= 0), ("patients trained on", seen), ("other patients", ~seen)):
+        for column, arm in zip(("by_image", "by_patient"), arms, strict=True):
+            scores = [table[case_tables.probability(key, PTX)][chosen] for key in arm.runs()]
+            expected = np.mean([roc_auc_score(label[chosen], s) for s in scores])
+            assert got[column][name] == pytest.approx(expected), (name, column)
+        assert got["estimate"][name] == pytest.approx(got["by_image"][name] - got["by_patient"][name])
+        assert got["images_n"][name] == chosen.sum()
     few = comparisons.leak_table(table, *arms, "reader", patient < 5, resamples).set_index("test_images")
     assert np.isnan(few["low"]["leak: seen less others"]) and "patients" in few["reason"]["leak: seen less others"]
     assert np.isfinite(few["low"]["all"])
@@ -363,6 +453,8 @@ def test_one_arm_by_a_part_of_a_label_set():
     table[case_tables.probability(arm.runs()[0], PTX)] = score
     cells = crossing.Cells({"c": table}, {"c": resampling.patient_resamples(table["patient_id"], 200, rng)})
     got = cells.between_labels(arm, "c", "clear", "reader")
+    gap = roc_auc_score(label[~hard], score[~hard]) - roc_auc_score(label, score)
+    assert got["estimate"] == pytest.approx(gap) and gap > 0.05
     assert got["low_patients"] > 0 and got["first_n"] == (~hard).sum() and got["second_n"] == n
     assert "one training seed" in got["reason"] and np.isnan(got["low"])
     assert cells.between_labels(arm, "c", "nobody", "reader") is None

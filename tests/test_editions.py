@@ -1,11 +1,19 @@
-"""Editions: complete, one key set, and switching loses nothing."""
+"""Editions: whole when composed, one key set, and switching loses nothing."""
 
+import copy
+import io
+import os
 import shutil
+from functools import cache
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
-from cxrlib.base import label_tables, paths, runs, vocabulary
+from cxrlib.base import editions, label_tables, paths, runs, vocabulary
 from cxrlib.cohorts import sources, splits
 from cxrlib.commands import edition
 from cxrlib.labels import kinds
@@ -13,21 +21,32 @@ from cxrlib.networks import architectures
 from cxrlib.releases import catalogue, pixels
 from cxrlib.studies import crossing
 
-EDITIONS = sorted(edition.available())
+CHECKOUT = paths.ROOT
+EDITIONS = sorted(editions.available())
+
+
+@cache
+def composed(name):
+    return editions.compose(name, CHECKOUT)
 
 
 def load(name):
-    return yaml.safe_load((paths.ROOT / "editions" / f"{name}.yaml").read_text())
+    return copy.deepcopy(composed(name))
 
 
 def test_the_default_edition_is_in_force():
-    same = (paths.ROOT / "params.yaml").read_bytes() == (paths.ROOT / "editions" / "quick.yaml").read_bytes()
+    same = yaml.safe_load((CHECKOUT / "params.yaml").read_text()) == load("quick")
     assert same, "another edition is in force: make edition EDITION=quick"
 
 
 @pytest.mark.parametrize("name", EDITIONS)
 def test_edition_is_consistent(name):
-    settings = load(name)
+    check_consistent(name, CHECKOUT)
+
+
+def check_consistent(name, checkout):
+    """Return an edition's settings if its parts fit each other."""
+    settings = editions.compose(name, checkout)
     assert settings["edition"] == name
     assert set(settings) == set(load("quick")), "every edition has the same sections"
     assert set(settings["training"]) == set(load("quick")["training"])
@@ -58,6 +77,7 @@ def test_edition_is_consistent(name):
     arms = crossing.arms(settings, study["runs"])
     for label, (first, second) in {**study["comparisons"], **study["controls"]}.items():
         assert crossing.pairs(arms, first, second), label
+    return settings
 
 
 @pytest.mark.parametrize("name", [n for n in EDITIONS if load(n)["finding"]["editions"]])
@@ -94,29 +114,265 @@ def test_the_full_edition_uses_the_papers_networks():
     assert all(timm.is_model(a) for name in EDITIONS for _, a, _ in runs.planned(load(name)))
 
 
+# --- composing -----------------------------------------------------------------------------------------------------
+
+
 @pytest.fixture
 def checkout(tmp_path):
     shutil.copytree(paths.ROOT / "editions", tmp_path / "editions")
-    shutil.copy(paths.ROOT / "editions" / "quick.yaml", tmp_path / "params.yaml")
+    editions.activate("quick", tmp_path)
     return tmp_path
+
+
+def add(checkout, text, name="mine"):
+    (checkout / "editions" / f"{name}.yaml").write_text(text)
+    return editions.compose(name, checkout)
+
+
+def tree(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_mappings_merge_and_lists_replace(checkout):
+    quick, mine = load("quick"), add(checkout, "extends: quick\ntraining: {epochs: 6}\ntest_cohorts: [simulated]\n")
+    assert mine["training"] == {**quick["training"], "epochs": 6} and mine["test_cohorts"] == ["simulated"]
+    named = {"edition", "stages", "training", "test_cohorts"}
+    study = {"labelers": "labelers_study", "finding": "finding"}
+    for section, stage in study.items():
+        assert mine[section]["editions"] == mine["stages"][stage] == ["mine"]
+        assert {**mine[section], "editions": ["quick"]} == quick[section]
+    assert all(mine[k] == quick[k] for k in set(quick) - named - set(study))
+
+
+def test_mappings_of_chosen_names_replace_as_a_whole(checkout):
+    changes = {
+        "cohorts": {"simulated": load("quick")["cohorts"]["simulated"]},
+        "label_sets": {"simulated": {"drawn": {"kind": "drawn_truth"}}},
+        "splits": {"main": {"kind": "official", "valid_frac": 0.1, "seed": 3}},
+        "targets": {"only": {"label_set": "drawn", "findings": ["mass"], "policy": "u_ones", "same_images_as": []}},
+        "runs": {"controls": {"targets": ["only"], "architectures": ["test_resnet"], "seeds": [1]}},
+        "pneumothorax": {"comparisons": {}, "controls": {}},
+        "finding": {"curated": {}, "comparisons": {}},
+        "maps": {"runs": {}, "again": {}},
+    }
+    assert {*changes, *(k for s in ("pneumothorax", "finding", "maps") for k in changes[s])} >= set(editions.REPLACED)
+    mine = add(checkout, yaml.safe_dump({"extends": "quick", **changes}))
+    for section in ("cohorts", "label_sets", "splits", "targets"):
+        assert mine[section] == changes[section]
+    for study in ("pneumothorax", "finding", "maps"):
+        assert {k: mine[study][k] for k in changes[study]} == changes[study]
+    empty = {"targets": [], "architectures": [], "seeds": []}
+    assert mine["runs"] == {**dict.fromkeys(editions.RUN_GROUPS, empty), **changes["runs"]}
+    assert mine["cohort_names"] == mine["test_cohorts"] == ["simulated"] and mine["stages"]["targets"] == ["only"]
+
+
+@pytest.mark.parametrize("name", EDITIONS)
+def test_stages_are_what_of_an_edition_runs(name):
+    settings = load(name)
+    stages, groups = settings["stages"], settings["runs"]
+    now = [t for group, run in groups.items() if group != "visual" for t in run["targets"]]
+    assert stages["targets"] == list(dict.fromkeys(now)) and stages["visual"] == groups["visual"]["targets"]
+    assert stages["labelers"] == (["bert"] if name in ("quick", "mimic") else [])
+    read = "data/labelers/bert" if stages["labelers"] else "data/label_noise.csv"
+    assert stages["label_sets_wait_for"] == read
+    assert stages["finding"] == settings["finding"]["editions"] and set(stages["finding"]) <= {name}
+    assert stages["splits"] == (settings["finding"]["splits"] if stages["finding"] else [])
+    assert stages["labelers_study"] == settings["labelers"]["editions"]
+
+
+def test_what_is_only_repeated_is_no_setting_and_nothing_is_left_open():
+    for name in EDITIONS:
+        text = yaml.safe_dump(load(name))
+        assert "shared" not in load(name) and "${" not in text and "???" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "extends: quick\ntraining: {epoch: 6}\n",
+            r"mine.yaml sets training.epoch, which is no setting; there are .*epochs",
+        ),
+        ("extends: quick\ntrainnig: {}\n", "mine.yaml sets trainnig, which is no setting"),
+        ("extends: quick\nedition: quick\n", "calls itself 'quick': an edition is named by its file"),
+        ("extends: qick\n", "mine.yaml extends 'qick', and there is no editions/qick.yaml"),
+        ("extends: mine\n", "mine.yaml extends itself"),
+        ("images: ours\n", "does not say what it extends"),
+        ("extends: base\nimages: ours\n", "mine.yaml is not whole: Missing mandatory value"),
+        ("extends: quick\nimages: ${shared.nothing}\n", "mine.yaml is not whole: .*shared.nothing"),
+        ("extends: quick\nruns: {extra: {targets: [], architectures: [], seeds: []}}\n", "runs.extra is no group"),
+        (
+            "extends: quick\nruns: {controls: {targets: [nobody], architectures: [a], seeds: [1]}}\n",
+            "runs names the target 'nobody'",
+        ),
+        ("extends: [quick\n", "mine.yaml line 2 is no YAML"),
+        ("- quick\n", "mine.yaml holds no settings"),
+    ],
+)
+def test_an_edition_that_cannot_be_composed_says_why_and_changes_nothing(checkout, text, says):
+    (checkout / "editions" / "mine.yaml").write_text(text)
+    before = tree(checkout)
+    with pytest.raises(ValueError, match=says) as raised:
+        editions.activate("mine", checkout)
+    assert len(str(raised.value).splitlines()) == 1 and tree(checkout) == before
+
+
+# --- putting in force -----------------------------------------------------------------------------------------------
 
 
 def test_switching_there_and_back(checkout):
     before = (checkout / "params.yaml").read_bytes()
-    edition.activate("nih_mini", checkout)
-    assert yaml.safe_load((checkout / "params.yaml").read_text())["edition"] == "nih_mini"
-    edition.activate("quick", checkout)
+    editions.activate("nih_mini", checkout)
+    text = (checkout / "params.yaml").read_text()
+    assert yaml.safe_load(text) == load("nih_mini") and "editions/nih_mini.yaml" in text.splitlines()[0]
+    assert editions.in_force(checkout) == ("nih_mini", "")
+    editions.activate("quick", checkout)
     assert (checkout / "params.yaml").read_bytes() == before
+    assert sorted(p.name for p in checkout.iterdir()) == ["editions", "params.yaml"], "no unfinished file is left"
+
+
+def change(checkout, old=" epochs: 4", new=" epochs: 6"):
+    text = (checkout / "params.yaml").read_text()
+    assert old in text
+    (checkout / "params.yaml").write_text(text.replace(old, new))
 
 
 def test_own_changes_are_not_overwritten(checkout):
-    changed = (checkout / "params.yaml").read_text().replace("epochs: 4", "epochs: 6")
-    (checkout / "params.yaml").write_text(changed)
+    change(checkout)
+    before = tree(checkout)
+    for name in ("nih_mini", "quick"):
+        with pytest.raises(ValueError, match=r"would be lost \(training.epochs\)"):
+            editions.activate(name, checkout)
+    assert tree(checkout) == before and editions.in_force(checkout) == ("quick", "training.epochs")
+    add(checkout, "extends: quick\ntraining: {epochs: 6}\n")
+    change(checkout, "edition: quick", "edition: mine")
+    change(checkout, "editions: [quick]", "editions: [mine]")
+    editions.activate("nih_mini", checkout)  # an edition has the changes now
+
+
+def test_a_changed_edition_comes_into_force_over_what_was_composed_of_it(checkout):
+    quick = checkout / "editions" / "quick.yaml"
+    quick.write_text(quick.read_text().replace("epochs: 4", "epochs: 5"))
+    assert editions.in_force(checkout) == ("quick", "training.epochs")
+    editions.activate("quick", checkout)
+    assert yaml.safe_load((checkout / "params.yaml").read_text())["training"]["epochs"] == 5
+
+
+def test_settings_that_cannot_be_read_are_not_overwritten(checkout):
+    (checkout / "params.yaml").write_text("<<<<<<< mine\nedition: quick\n=======\n")
     with pytest.raises(ValueError, match="would be lost"):
-        edition.activate("nih_mini", checkout)
-    assert (checkout / "params.yaml").read_text() == changed
+        editions.activate("quick", checkout)
+
+
+def test_refresh_brings_stages_up_to_date_and_nothing_else(checkout):
+    before = (checkout / "params.yaml").read_text()
+    assert not editions.refresh(checkout) and (checkout / "params.yaml").read_text() == before
+    change(checkout, "targets: [pneumothorax_nlp_noise_free]", "targets: [] # no control")
+    assert editions.refresh(checkout)
+    text = (checkout / "params.yaml").read_text()
+    settings = yaml.safe_load(text)
+    assert "# no control" in text and "pneumothorax_nlp_noise_free" not in settings["stages"]["targets"]
+    assert {k for k, v in settings.items() if v != load("quick")[k]} == {"runs", "stages"}
+    assert not editions.refresh(checkout)
+    with pytest.raises(ValueError, match="would be lost"):
+        editions.activate("quick", checkout)
 
 
 def test_unknown_edition_names_those_there_are(checkout):
+    before = tree(checkout)
     with pytest.raises(ValueError, match="quick"):
-        edition.activate("qick", checkout)
+        editions.activate("qick", checkout)
+    with pytest.raises(ValueError, match="no edition 'base'"):
+        editions.activate("base", checkout)
+    assert tree(checkout) == before
+
+
+# --- the command, and one's own images ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hospital(checkout, tmp_path_factory, monkeypatch):
+    """Return a checkout beside 60 images of 30 patients, with labels of one finding in two files."""
+    data = tmp_path_factory.mktemp("hospital")
+    monkeypatch.setenv("CXR_DATA", str(data))
+    monkeypatch.setattr(paths, "ROOT", checkout)
+    rng = np.random.default_rng(0)
+    rows = []
+    for k in range(60):
+        file = data / "ours/images" / ("even" if k % 2 else "odd") / f"image{k:02d}.{'jpg' if k % 3 else 'png'}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (12, 10), np.uint8)).save(file)
+        rows.append((file.stem, f"patient {k // 2}", int(rng.random() < 0.5), int(rng.random() < 0.5)))
+    table = pd.DataFrame(rows, columns=["image_id", "patient_id", "pneumothorax", "other"])
+    table.drop(columns="other").to_csv(data / "ours/reports.csv", index=False)
+    reads = table[["image_id", "other"]].rename(columns={"other": "pneumothorax"})
+    reads.to_csv(data / "ours/reads.csv", index=False)
+    return checkout
+
+
+OWN = ["ours", "--folder", "ours/images", "--table", "ours/reports.csv", "--labels", "pneumothorax"]
+READS = ["--radiologist", "ours/reads.csv", "pneumothorax"]
+
+
+def test_own_images_labelled_twice_become_an_edition(hospital, capsys):
+    edition.main([*OWN, *READS])
+    assert "60 images of 30 patients" in capsys.readouterr().out
+    assert len((hospital / "editions/ours.yaml").read_text().splitlines()) <= 25
+    settings = check_consistent("ours", hospital)
+    assert settings["pneumothorax"]["comparisons"] == {
+        "radiologist - labels": ["pneumothorax_radiologist", "pneumothorax_labels"]
+    }
+    kinds_ = {k: v["kind"] for k, v in settings["label_sets"]["ours"].items()}
+    assert kinds_ == {"radiologist": "own", "labels": "shipped"}
+    stages = settings["stages"]
+    assert stages["targets"] == ["pneumothorax_radiologist", "pneumothorax_labels"]
+    assert not any(stages[k] for k in ("visual", "labelers", "splits", "finding", "labelers_study"))
+    edition.main(["ours"])
+    edition.main([])
+    assert "* ours " in capsys.readouterr().out
+
+
+def test_own_images_labelled_once_are_compared_with_shuffled_labels(hospital):
+    edition.main(OWN)
+    settings = check_consistent("ours", hospital)
+    assert list(settings["label_sets"]["ours"]) == ["labels", "shuffled"]
+    assert settings["pneumothorax"]["scored_against"] == ["labels"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (OWN[:3], r"say --table CSV and --labels COL \(or --radiologist COL\) too"),
+        ([*OWN[:5], "--labels", "Pneumothorax"], "no column 'Pneumothorax'; it has image_id"),
+        ([*OWN[:5], "--labels", "patient_id"], "'patient_id' is no finding of the vocabulary"),
+        ([*OWN, "--radiologist", "pneumothorax"], "name the same columns"),
+        ([*OWN, "--radiologist", "ours/reads.csv"], "name the columns of the labels after the file"),
+        ([*OWN[:3], "--table", "ours/no.csv", *OWN[5:]], "ours/no.csv was not found"),
+        (["quick", *OWN[1:]], "There is an editions/quick.yaml already"),
+        (["Our Own", *OWN[1:]], "cannot name an edition"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_said_in_one_sentence(hospital, monkeypatch, words, says):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    before = tree(hospital)
+    with pytest.raises(SystemExit, match=says) as raised:
+        edition.main(words)
+    assert len(str(raised.value).splitlines()) == 1 and tree(hospital) == before
+
+
+def test_labels_that_cannot_be_learned_leave_no_edition(hospital, monkeypatch):
+    data = Path(os.environ["CXR_DATA"])
+    table = pd.read_csv(data / "ours/reports.csv").assign(pneumothorax=0)
+    table.to_csv(data / "ours/reports.csv", index=False)
+    with pytest.raises(SystemExit, match="both classes are needed"):
+        edition.main([*OWN, *READS])
+    assert not (hospital / "editions/ours.yaml").exists()
+
+
+def test_a_terminal_is_asked_for_what_is_missing(hospital, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    answers = iter(["", "ours/reports.csv", "pneumothorax", "ours/reads.csv pneumothorax"])
+    monkeypatch.setattr("builtins.input", lambda question: next(answers))
+    edition.main(OWN[:3])
+    assert list(check_consistent("ours", hospital)["label_sets"]["ours"]) == ["radiologist", "labels"]

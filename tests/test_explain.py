@@ -417,7 +417,7 @@ def test_command_line_when_nothing_can_be_read(run, tmp_path, capsys):
         (["--method", "occlusion", "--layer", "layer2"], "occlusion reads no layer: leave out --layer"),
         (["b.png", "--box", "0,0,9,9"], "--box is of one image and 2 were given: call once for each"),
         (["--out", f"{__file__}/sub"], "cannot be made (Not a directory): give another --out"),
-        (["--out", __file__], "cannot be made (File exists): give another --out"),
+        (["--out", __file__], "is a file: name a folder by --out"),
     ],
 )
 def test_command_line_refuses_in_one_sentence(run, tmp_path, more, says):

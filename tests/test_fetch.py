@@ -6,6 +6,7 @@ import http.server
 import threading
 
 import pytest
+import yaml
 
 from cxrlib.base import paths
 from cxrlib.commands import fetch
@@ -160,6 +161,35 @@ def test_names(home, capsys):
     )
     assert fetch.main(["nih_reports"]) == 0
     assert "in the torchxrayvision package; nothing to fetch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"address": "https://a/b.csv", "sha256": "ab12"}, "'sha256' is 'ab12'; write 64 hexadecimal digits"),
+        ({"address": "https://a/b.csv", "sha256": "g" * 64}, "'sha256' is 'ggg"),
+        ({"address": "https://a/b.csv", "sha256": 10**63}, "'sha256' is 1000"),
+        ({"address": "https://a/b.csv"}, "has an 'address' and lacks 'sha256'"),
+        ({"address": "https://a/b.csv", "sha256": "0" * 64, "by_hand": "ask"}, "needs either 'address' or 'by_hand'"),
+        ({"sha256": "0" * 64}, "needs either 'address' or 'by_hand'"),
+        ({"adress": "https://a/b.csv"}, "has an unknown key 'adress'; known are address, sha256, by_hand"),
+        ({"by_hand": ["ask"]}, "'by_hand' is \\['ask'\\], which is no text"),
+        (None, "is None; write its fields below it: address, sha256, by_hand"),
+    ],
+)
+def test_an_address_that_is_wrong_is_one_sentence(tmp_path, entry, message):
+    path = tmp_path / "addresses.yaml"
+    path.write_text(yaml.safe_dump({"set/b.csv": entry}))
+    with pytest.raises(ValueError, match=rf"addresses\.yaml, entry 'set/b\.csv':? {message}"):
+        fetching.read_addresses(path)
+
+
+def test_the_owners_whole_file_does_as_well(home):
+    path = "openi_gold/openi_gold_dev.csv"
+    assert fetching.state(path) == "missing"
+    (home / "openi_gold").mkdir(parents=True)
+    (home / "openi_gold" / "openi_gld_std14.csv").write_text("whole")
+    assert fetching.state(path) == "here"
 
 
 def test_every_file_of_the_catalogue_is_in_the_list():

@@ -9,13 +9,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from cxrlib.base import label_tables, paths, runs, vocabulary
+from cxrlib.base import editions, label_tables, paths, runs, vocabulary
 from cxrlib.cohorts import packing, sources, splits, store
 from cxrlib.labelers import registry
 from cxrlib.labels import kinds
 from cxrlib.labels.targets import target_table
 from cxrlib.studies.case_tables import assemble, probability
 
+CHECKOUT = paths.ROOT
 NAMES = list(vocabulary.CHEXPERT_FINDINGS)
 FINDINGS = list(vocabulary.CHEXPERT_FINDINGS.values())
 HALVES = {"train": 0.5, "valid": 0.3, "test": 0.2}
@@ -63,8 +64,7 @@ def built(settings, size_px=16):
 
 
 def edition(name, **changes):
-    settings = yaml.safe_load((paths.ROOT / "editions" / f"{name}.yaml").read_text())
-    return {**settings, **changes}
+    return {**editions.compose(name, CHECKOUT), **changes}
 
 
 def check_targets(settings, targets):
@@ -162,7 +162,7 @@ def test_the_labeler_study_runs_on_chexpert(release, monkeypatch):
     _, split, _ = built(settings)
     case_tables(settings, split)
     (paths.ROOT / "params.yaml").write_text(yaml.safe_dump(settings))
-    notebook = nbformat.read(paths.ROOT / "notebooks" / "21_labelers.ipynb", 4)
+    notebook = nbformat.read(CHECKOUT / "notebooks" / "21_labelers.ipynb", 4)
     given = {"edition": "chexpert", "train_cohort": "chexpert", "images": "CheXpert", "resamples_n": 50}
     space = {}
     for cell in notebook.cells:

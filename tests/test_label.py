@@ -27,7 +27,7 @@ def run(tmp_path, capsys):
 
     def run(given, *options, out="out.csv"):
         out = tmp_path / out
-        status = label.main([str(given), "--out", str(out), "--workers", "1", *map(str, options)])
+        status = label.main([str(given), "--out", str(out), "--workers", "1", "--force", *map(str, options)])
         labels = None
         if out.exists():
             labels = pd.read_csv(out, dtype={"report_id": str}) if out.suffix == ".csv" else pd.read_parquet(out)
@@ -312,10 +312,50 @@ def test_nothing_partial_is_left_after_an_error(table, tmp_path, monkeypatch, ca
     (tmp_path / out).write_bytes(b"older")
     before = sorted(tmp_path.iterdir())
     monkeypatch.setattr(f"cxrlib.commands.label.{where}", full)
-    status = label.main([str(tmp_path / "in.csv"), "--out", str(tmp_path / out), "--workers", "1"])
+    status = label.main([str(tmp_path / "in.csv"), "--out", str(tmp_path / out), "--workers", "1", "--force"])
     said = capsys.readouterr().err
     assert status == 1 and sorted(tmp_path.iterdir()) == before and (tmp_path / out).read_bytes() == b"older"
     assert f"{out} cannot be written (No space left on device): name" in said or where == "csv.writer"
+
+
+def test_files_that_exist_are_kept_unless_forced(table, tmp_path, capsys):
+    table.to_csv(tmp_path / "in.csv", index=False)
+    (tmp_path / "old.csv").write_text("older")
+    for options in (["--out", "old.csv"], ["--out", "new.csv", "--evidence", "old.csv"]):
+        paths_ = [str(tmp_path / word) if word.endswith(".csv") else word for word in options]
+        before = sorted(tmp_path.iterdir())
+        assert label.main([str(tmp_path / "in.csv"), *paths_]) == 1
+        said = capsys.readouterr().err
+        assert (
+            said
+            == f"cxr label: {tmp_path}/old.csv exists already: name another file, or say --force to replace it.\n"
+        )
+        assert sorted(tmp_path.iterdir()) == before and (tmp_path / "old.csv").read_text() == "older"
+    assert label.main([str(tmp_path / "in.csv"), "--out", str(tmp_path / "old.csv"), "--force"]) == 0
+    check(pd.read_csv(tmp_path / "old.csv").set_index("report_id"))
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, capsys):
+    def locked(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(label.os, "listdir", locked)
+    assert label.main([str(tmp_path), "--out", str(tmp_path / "out.csv")]) == 1
+    said = capsys.readouterr().err
+    assert said == f"cxr label: {tmp_path} could not be read (Permission denied): check its permissions.\n"
+
+
+def test_an_error_stands_on_a_line_of_its_own_below_no_bar(table, tmp_path, monkeypatch, capsys):
+    """Where a person looks, the bar is gone before a sentence; elsewhere there is none."""
+    table.to_csv(tmp_path / "in.csv", index=False)
+    (tmp_path / "bad.csv").write_text("report_id,report\n")
+    command = [str(tmp_path / "bad.csv"), "--out", str(tmp_path / "out.csv")]
+    assert label.main(command) == 1
+    assert capsys.readouterr().err.startswith("cxr label: ")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert label.main(command) == 1
+    last = capsys.readouterr().err.rstrip("\n").rsplit("\r", 1)[-1]
+    assert last.startswith("cxr label: ")
 
 
 def test_an_old_list_of_rejected_is_removed(run, table, tmp_path):
@@ -355,7 +395,7 @@ def test_inputs_that_cannot_be_read(run, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     status, labels, _, said = run(tmp_path / name)
     assert status == 1 and labels is None and message in said and "Traceback" not in said
-    sentences = [line for line in said.splitlines() if "cxr-label: " in line]
+    sentences = [line for line in said.splitlines() if line.startswith("cxr label: ")]
     assert len(sentences) == len(said.splitlines()) <= 2 and "\0" not in said
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cxrlib.base import paths
-from cxrlib.commands import replay, site
+from cxrlib.commands import computes, replay, site
 
 TEMPLATES = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
 PIPELINE = yaml.safe_load((paths.ROOT / "dvc.yaml").read_text())
@@ -39,10 +39,12 @@ def parameters(path):
 
 
 def commands():
+    """Yield each stage with the words of every command that runs a notebook."""
     for stage, entry in PIPELINE["stages"].items():
-        for command in entry["cmd"]:
-            if "notebooks/" in command:
-                yield stage, command
+        entry = entry.get("do", entry)
+        for command in [entry["cmd"]] if isinstance(entry["cmd"], str) else entry["cmd"]:
+            if found := re.search(r"\$\{nb\}/(\w+\.ipynb) (\S+)((?: \w+=\S+)*)", " ".join(command.split())):
+                yield stage, found[1], dict(word.rstrip(";").split("=", 1) for word in found[3].split())
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.stem)
@@ -57,36 +59,45 @@ def test_template_is_clean(path):
     assert first.startswith("# ") and "\n> " in first and "**Writes**" in first and "**Takes**" in first
 
 
-@pytest.mark.parametrize(("stage", "command"), list(commands()), ids=lambda v: v[:24])
-def test_every_parameter_is_declared(stage, command):
-    template = paths.ROOT / re.search(r"notebooks/\w+\.ipynb", command).group()
-    given = set(re.findall(r"-p (\w+) ", command))
-    assert given <= parameters(template), (
-        f"stage {stage} passes {given - parameters(template)}, unknown to {template.name}"
-    )
+@pytest.mark.parametrize(("stage", "name", "given"), list(commands()), ids=lambda v: str(v)[:24])
+def test_every_parameter_is_declared(stage, name, given):
+    settings = yaml.safe_load((paths.ROOT / "params.yaml").read_text())
+    given = dict(given)
+    assert given.pop("section", "edition") in settings, f"stage {stage} names a section that params.yaml lacks"
+    assert set(given) <= parameters(paths.ROOT / "notebooks" / name), f"stage {stage} sets unknown parameters"
 
 
 def test_every_template_has_a_stage():
-    run = {re.search(r"notebooks/\w+\.ipynb", command).group() for _, command in commands()}
-    assert run == {f"notebooks/{p.name}" for p in TEMPLATES}
+    assert {name for _, name, _ in commands()} == {p.name for p in TEMPLATES}
 
 
-@pytest.mark.parametrize("stage", PIPELINE["stages"])
-def test_stage_depends_on_what_its_notebook_imports(stage):
-    entry = PIPELINE["stages"][stage]
-    assert entry["desc"]
-    template = next(d for d in entry["deps"] if d.startswith("notebooks/"))
-    code = "\n".join(c.source for c in nbformat.read(paths.ROOT / template, 4).cells if c.cell_type == "code")
-    lines = re.findall(r"^ *from cxrlib import (.+)$", code, re.M)
-    imported = {module.split(" as ")[0].strip() for line in lines for module in line.split(",")}
-    imported |= set(re.findall(r"^ *from cxrlib\.(\w+) import", code, re.M))
-    looks = {"runs", "paths", "plots"}  # what a page looks like and where it lies, not what it says
-    declared = {d.removeprefix("cxrlib/").removesuffix(".py") for d in entry["deps"] if d.startswith("cxrlib/")}
-    assert imported - looks <= declared, f"add to the deps of {stage}: {imported - looks - declared}"
-    assert all(
-        (paths.ROOT / "cxrlib" / f"{name}.py").exists() or (paths.ROOT / "cxrlib" / name).is_dir()
-        for name in declared
-    )
+def test_every_stage_depends_on_what_its_notebooks_compute():
+    for stage, name, _ in commands():
+        entry = PIPELINE["stages"][stage].get("do", PIPELINE["stages"][stage])
+        assert entry["desc"] and f"data/code/{name.removesuffix('.ipynb')}.txt" in entry["deps"], stage
+
+
+READS = {  # what code reads of the pipeline's data -> what a dependency of its stage must begin with
+    r"label_noise_path\(": "data/label_noise.csv",
+    r"open_store\(": "data/cohorts/",
+    r"label_tables\.load\(": "data/label_sets/",
+    r"split_path\(": "data/splits/",
+    r"read_parquet\(paths\.target_path\(": "data/targets/",
+    r"run_dir\(": "results/${edition}/runs",
+    r"cases_path\(": "results/${edition}/cases",
+}
+
+
+@pytest.mark.parametrize(("stage", "name"), sorted({(s, n) for s, n, _ in commands()}))
+def test_stage_depends_on_the_data_that_its_notebook_reads(stage, name):
+    entry = PIPELINE["stages"][stage].get("do", PIPELINE["stages"][stage])
+    outs = [next(iter(o)) if isinstance(o, dict) else o for o in entry["outs"]]
+    notebook = paths.ROOT / "notebooks" / name
+    code = computes.notebook_code(notebook)
+    for pattern, dependency in READS.items():
+        if re.search(pattern, code):
+            made = any(path.startswith(dependency) for path in outs)  # it reads back what it wrote
+            assert made or any(d.startswith(dependency) for d in entry["deps"]), f"{stage} reads {dependency}"
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.relative_to(paths.ROOT / "paper").as_posix())
@@ -155,12 +166,9 @@ def test_tables_replay_from_the_published_predictions(scratch):
 
 @pytest.mark.parametrize("notebook", replay.STUDIES)
 def test_a_replay_gives_a_notebook_what_its_stage_gives_it(notebook):
-    study, _ = replay.STUDIES[notebook]
-    settings = yaml.safe_load((paths.ROOT / "params.yaml").read_text())
-    words = replay.arguments(paths.ROOT / "notebooks" / f"{notebook}.ipynb", settings, study)
-    (command,) = [c for _, c in commands() if f"{notebook}.ipynb" in c]
-    assert set(words[1::3]) == set(re.findall(r"-p (\w+) ", command))
-    assert words[words.index("edition") + 1] == settings["edition"]
+    section, _ = replay.STUDIES[notebook]
+    given = [each for _, name, each in commands() if name == f"{notebook}.ipynb"]
+    assert given == [{"section": section}]
 
 
 def test_site_renders_every_committed_notebook(tmp_path):

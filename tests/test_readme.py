@@ -1,31 +1,82 @@
-"""What README.md says is what the result files and the checkout say."""
+"""What README.md and docs/ say is what the result files and the checkout say."""
 
 import re
+
+import pytest
 
 from cxrlib.base import paths
 from cxrlib.commands import readme
 
-TEXT = (paths.ROOT / "README.md").read_text()
+PAGES = {page.relative_to(paths.ROOT).as_posix(): page.read_text() for page in readme.pages()}
+README = PAGES["README.md"]
+WITH_TABLES = [name for name, text in PAGES.items() if "<!-- table:" in text]
 
 
-def test_tables_are_those_of_the_result_files():
-    for edition in ("quick", "nih_mini"):
-        assert TEXT.count(f"<!-- table: results/{edition}/headline.csv") == 1
-    assert readme.filled(TEXT) == TEXT, "run make readme"
+def prose(text):
+    """Return a page's text without tables, code blocks, comments and the targets of links."""
+    text = re.sub(r"```.*?```|<!-- table.*?<!-- end -->", "", text, flags=re.S)
+    lines = [line for line in text.splitlines() if not line.startswith("|")]
+    return re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", "\n".join(lines))
 
 
-def test_a_table_that_differs_is_found():
-    altered = re.sub(r"\| 0\.\d{3} \(", "| 0.123 (", TEXT)
-    assert altered != TEXT and readme.filled(altered) == TEXT
+def anchors(text):
+    """Return the names that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_link_leads_somewhere():
-    targets = [t.split("#")[0] for t in re.findall(r"\]\(([^)]+)\)", TEXT)]
-    assert len(targets) > 8
-    for target in targets:
-        assert (paths.ROOT / target).exists(), target
+@pytest.mark.parametrize("name", WITH_TABLES)
+def test_tables_are_those_of_the_result_files(name):
+    assert readme.filled(PAGES[name]) == PAGES[name], "run make readme"
 
 
-def test_every_make_command_exists():
+def test_every_headline_table_stands_on_one_page():
+    named = re.findall(r"<!-- table: (\S+) -->", "".join(PAGES.values()))
+    assert len(named) == len(set(named))
+    headlines = {path.relative_to(paths.ROOT).as_posix() for path in (paths.ROOT / "results").rglob("headline.csv")}
+    assert headlines <= set(named)
+
+
+@pytest.mark.parametrize("name", WITH_TABLES)
+def test_a_table_that_differs_is_found(name):
+    altered = re.sub(r"\| -?0\.\d{3} \(", "| 0.123 (", PAGES[name])
+    assert altered != PAGES[name]
+    assert readme.filled(altered) == PAGES[name]
+
+
+def test_the_readme_is_short():
+    assert len(prose(README).split()) <= 900
+    assert len(re.findall(r"^\|(?: *-+ *\|)+$", README, re.M)) <= 3
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_leads_somewhere(name):
+    for target in re.findall(r"\]\(([^)]+)\)", PAGES[name]):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        page = (paths.ROOT / name).parent / path if path else paths.ROOT / name
+        assert page.exists(), target
+        if anchor:
+            assert anchor in anchors(page.read_text()), target
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_make_command_exists(name):
     rules = set(re.findall(r"^(\w+):", (paths.ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"`make (\w+)", TEXT)) <= rules
+    assert set(re.findall(r"`make ([a-z]+)", PAGES[name])) <= rules
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_python_example_imports_what_there_is(name):
+    for room, modules in re.findall(r"^from (cxrlib[.\w]*) import (.+)$", PAGES[name], re.M):
+        folder = paths.ROOT / room.replace(".", "/")
+        for module in modules.split(", "):
+            there = (folder / f"{module}.py").exists() if folder.is_dir() else folder.with_suffix(".py").exists()
+            assert there, f"from {room} import {module}"
+
+
+def test_the_rooms_are_those_of_the_library():
+    rooms = {path.parent.name for path in (paths.ROOT / "cxrlib").glob("*/__init__.py")}
+    section = PAGES["docs/design.md"].split("## The rooms")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.M)) == rooms

@@ -65,3 +65,44 @@ def test_every_habit_occurs(cohort):
     for words in ("cannot be excluded", "is unchanged", "No evidence of", "chest tube in place", "rule out", "or "):
         assert words.lower() in whole.lower(), words
     assert sum("pneumothorx" in t or "pnuemothorax" in t or "efusion" in t for t in texts) > 0, "typing errors"
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """Return images of one patient each, so that within the measured rates only conspicuity and drains decide."""
+    rng = np.random.default_rng(8)
+    n = 6000
+    index = pd.DataFrame({"patient_id": np.arange(n).astype(str), "chest_drain": rng.integers(0, 2, n)})
+    truth = pd.DataFrame({f: (rng.random(n) < 0.5) * 1.0 for f in simulated_reports.REPORTED_FINDINGS})
+    for finding in truth:
+        index[f"{finding}_conspicuity"] = rng.random(n)
+    rows = [
+        {"finding": finding, "stratum": stratum, "tp": 60, "fp": 10, "fn": 40, "tn": 90}
+        for finding in ("pneumothorax", "airspace_opacity", "nodule_or_mass")
+        for stratum in noise.STRATA
+    ]
+    return index, truth, pd.DataFrame(rows)
+
+
+def shares(index, truth, said, finding):
+    """Return the share missed among faint and among plain findings, and called falsely with and without a drain."""
+    present, plain, drained = truth[finding] == 1, index[f"{finding}_conspicuity"] > 0.5, index["chest_drain"] == 1
+    missed = [(said[finding] == 0)[present & chosen].mean() for chosen in (~plain, plain)]
+    called = [(said[finding] == 1)[~present & chosen].mean() for chosen in (drained, ~drained)]
+    return *missed, *called
+
+
+@pytest.mark.parametrize("finding", simulated_reports.REPORTED_FINDINGS)
+def test_faint_findings_are_omitted_more_often_and_drains_called_pneumothorax(alone, finding):
+    index, truth, measured = alone
+    rng = np.random.default_rng(1)
+    said = simulated_reports.in_mind(index, truth, measured, rng, drain_log_odds=2.0, faint_log_odds=3.0)
+    faint, plain, drained, without = shares(index, truth, said, finding)
+    assert faint > plain + 0.2
+    if finding == "pneumothorax":
+        assert drained > 2 * without
+    else:
+        assert abs(drained - without) < 0.04
+    said = simulated_reports.in_mind(index, truth, measured, rng, drain_log_odds=0.0, faint_log_odds=0.0)
+    faint, plain, drained, without = shares(index, truth, said, finding)
+    assert abs(faint - plain) < 0.06 and abs(drained - without) < 0.04, "without log-odds nothing leans"

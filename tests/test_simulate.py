@@ -1,12 +1,18 @@
 """Simulated radiographs: fixed by their seed, and what the masks and boxes say is what was drawn."""
 
 import multiprocessing
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import ndimage
 
+from cxrlib.base import paths
 from cxrlib.cohorts import simulation, sources
+from cxrlib.labels import simulated_labels
+from cxrlib.reports import simulated_reports
+from cxrlib.statistics import noise
 
 N, SEED = 400, 5
 PNEUMOTHORAX = np.uint16(1 << simulation.DRAWN.index("pneumothorax"))
@@ -225,3 +231,64 @@ def test_lung_shapes_are_a_left_and_a_right_lung():
     centre = (shapes * np.arange(96)).sum((2, 3)) / shapes.sum((2, 3))
     assert (centre[:, 0] < 48).all() and (centre[:, 1] > 48).all()
     assert np.minimum(shapes[:, 0], shapes[:, 1]).max() < 0.75  # they do not lie on each other
+
+
+# --- what simulated reports and their labels miss ------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch):
+    """Return a store and its truth: one image a patient, so that only conspicuity and drains decide within a rate."""
+    rng = np.random.default_rng(4)
+    table = simulation.admissions(simulation.HOSPITALS["internal"], 6000, rng)
+    table["patient_id"] = [f"p{k}" for k in range(len(table))]
+    findings = sorted({*simulated_reports.REPORTED_FINDINGS, *simulated_labels.NOISE_MEASURED_AS})
+    truth = table[["image_id"]].assign(**{f: (rng.random(len(table)) < 0.5).astype("float32") for f in findings})
+    table = table.assign(**{f"{f}_conspicuity": rng.random(len(table)) for f in findings})
+    table["chest_drain"] = rng.integers(0, 2, len(table))
+    rows = [
+        {"finding": finding, "stratum": stratum, "tp": 60, "fp": 10, "fn": 40, "tn": 90}
+        for finding in ("pneumothorax", "airspace_opacity", "nodule_or_mass")
+        for stratum in noise.STRATA
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "noise.csv", index=False)
+    monkeypatch.setattr(paths, "label_noise_path", lambda: tmp_path / "noise.csv")
+    return SimpleNamespace(index=table, labels=truth), truth
+
+
+def leaning(store, truth, said, finding):
+    """Return by how much more often faint findings are missed, and drained images called falsely."""
+    present = (truth[finding] == 1).to_numpy()
+    plain = store.index[f"{finding}_conspicuity"].to_numpy() > 0.5
+    drained = store.index["chest_drain"].to_numpy() == 1
+    said = said[finding].to_numpy()
+    missed = [(said == 0)[present & chosen].mean() for chosen in (~plain, plain)]
+    called = [(said == 1)[~present & chosen].mean() for chosen in (drained, ~drained)]
+    return missed[0] - missed[1], called[0] - called[1]
+
+
+def check_leaning(store, truth, said, findings):
+    for finding in findings:
+        faint, drain = leaning(store, truth, said, finding)
+        assert faint > 0.2, f"faint {finding} is missed more often"
+        assert drain > 0.05 if finding == "pneumothorax" else abs(drain) < 0.04, finding
+
+
+def test_simulated_report_labels_miss_what_is_faint_and_call_drains_pneumothorax(alone):
+    store, truth = alone
+    table, card = simulated_labels.simulated_reports(store, "drawn", 1.0, 2.0, 3.0, 1, {"drawn": truth})
+    check_leaning(store, truth, table, simulated_labels.NOISE_MEASURED_AS)
+    assert "misses lean to faint findings by 3 and false pneumothoraces to chest drains by 2" in card["how"]
+    table, _ = simulated_labels.simulated_reports(store, "drawn", 1.0, 0.0, 0.0, 1, {"drawn": truth})
+    for finding in simulated_labels.NOISE_MEASURED_AS:
+        assert np.abs(leaning(store, truth, table, finding)).max() < 0.06, "without log-odds nothing leans"
+
+
+def test_simulated_report_texts_miss_what_is_faint_and_call_drains_pneumothorax(alone):
+    store, truth = alone
+    shuffled = truth.sample(frac=1, random_state=0)  # the reference's own order does not matter
+    _, said = simulated_labels.simulated_report_texts(store, shuffled, 1, drain_log_odds=2.0, faint_log_odds=3.0)
+    check_leaning(store, truth, said, simulated_reports.REPORTED_FINDINGS)
+    _, said = simulated_labels.simulated_report_texts(store, truth, 1, drain_log_odds=0.0, faint_log_odds=0.0)
+    for finding in simulated_reports.REPORTED_FINDINGS:
+        assert np.abs(leaning(store, truth, said, finding)).max() < 0.06, "without log-odds nothing leans"

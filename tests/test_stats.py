@@ -444,6 +444,39 @@ def test_subgroups():
     assert missed.loc["F", "estimate"] == pytest.approx(1 - recall_score(label[inside], called[inside]))
 
 
+def test_ten_patients_are_enough_and_nine_are_not():
+    patients = np.repeat(np.arange(intervals.FEW_PATIENTS), 3)
+    assert intervals.FEW_PATIENTS == 10 and intervals.too_few([patients]) == ""
+    assert "rests on 9 patients" in intervals.too_few([np.arange(50), patients[3:]])
+    label = np.r_[np.ones(10), np.zeros(30)]
+    resamples = resampling.patient_resamples(np.arange(40), 5, np.random.default_rng(0))
+    assert intervals.too_few_of_either(label, resamples) == ""
+
+
+@pytest.mark.parametrize("estimate", [0, 1])
+def test_the_exact_interval_of_a_rate_of_0_or_1_is_clopper_and_pearsons(estimate):
+    got = intervals.exact_interval(estimate, np.repeat(np.arange(30), 2))
+    theirs = scipy.stats.binomtest(30 * estimate, 30).proportion_ci(method="exact")
+    assert (got.low, got.high) == pytest.approx((theirs.low, theirs.high))
+    assert got.estimate == estimate and "30 patients" in got.reason
+
+
+def test_subgroups_compare_with_the_largest_on_the_same_resamples():
+    """Each difference is a group less the largest, with the interval of the paired replicates and Holm's p."""
+    label, (score, _), patient = sample(900, patients=150)
+    group = np.select([np.arange(900) % 10 < 5, np.arange(900) % 10 < 8], ["big", "middle"], "small")
+    resamples = resampling.patient_resamples(patient, 200, np.random.default_rng(0))
+    table = intervals.by_subgroup(accuracy.auc, label, score, group, resamples).set_index("group")
+    assert list(table.index) == ["big", "middle", "small"]
+    each = {g: accuracy.auc(label[group == g], score[group == g], resamples.of(group == g)) for g in table.index}
+    for name in ("middle", "small"):
+        row = table.loc[name]
+        expected = intervals.difference(row["estimate"] - table["estimate"]["big"], each[name] - each["big"])
+        got = row[["difference", "difference_low", "difference_high", "p"]].astype(float)
+        assert tuple(got) == pytest.approx(expected[:4])
+    np.testing.assert_allclose(table["p_holm"], intervals.holm(table["p"]))
+
+
 def test_a_subgroup_that_differs_is_found_and_one_that_does_not_is_not():
     rng = np.random.default_rng(5)
     n = 4000

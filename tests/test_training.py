@@ -1,6 +1,7 @@
 """Training: masked loss, deterministic, interruption-safe, and honest about where weights come from."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import ndimage
+from scipy.special import logit
 
 from cxrlib.cohorts import packing, sources, splits
 from cxrlib.cohorts.store import open_store
@@ -86,15 +89,15 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, "tests")
 import test_training as t
-from cxrlib import training
+from cxrlib.networks import batches, training
 from cxrlib.cohorts.store import open_store
 store = open_store(Path(sys.argv[1]))
-slow = training.StoreLoader.create_batches
+slow = batches.StoreLoader.create_batches
 def crawl(self, samples):
     for batch in slow(self, samples):
         time.sleep(0.05)
         yield batch
-training.StoreLoader.create_batches = crawl
+batches.StoreLoader.create_batches = crawl
 training.train(store, t.make_targets(store), t.FINDINGS, t.make_settings(), Path(sys.argv[2]))
 """
 
@@ -165,6 +168,64 @@ def test_batches_hold_every_image_once_and_shuffle_by_epoch(store):
         shuffled.epoch = epoch
         orders.append(torch.cat([y for _, y in shuffled]).ravel().tolist())
     assert sorted(orders[0]) == rows.tolist() and orders[0] == orders[2] != orders[1]
+
+
+DOTS = {"top left": (40, 40), "top right": (40, 88), "bottom left": (88, 40)}  # of 128 px; the fourth corner is empty
+
+
+def augmented(picture, n, flip):
+    """Return a picture as `n` training batches of one epoch show it, (n, size, size), in [0, 1]."""
+    torch.manual_seed(0)
+    random.seed(0)
+    loader = StoreLoader(np.stack([picture] * n), np.arange(n), np.zeros((n, 1)), 50, shuffle_seed=1, flip=flip)
+    return torch.cat([x for x, _ in loader])[:, 0].cpu().numpy() * PIXEL_STD + PIXEL_MEAN
+
+
+def moved(flip, n=400):
+    """Return by how much each of `n` augmented pictures was turned (degrees) and enlarged, and whether mirrored."""
+    yy, xx = np.indices((128, 128))
+    picture = sum(np.exp(-((yy - y) ** 2 + (xx - x) ** 2) / 18) for y, x in DOTS.values())
+    angle, scale, mirrored = np.empty((3, n))
+    for k, shown in enumerate(augmented(np.uint8(250 * picture), n, flip)):
+        corners = {}
+        for y, x in ((0, 0), (0, 64), (64, 0), (64, 64)):
+            part = np.where(shown > 0.3, shown, 0)[y : y + 64, x : x + 64]
+            if part.sum():
+                corners[y, x] = np.array(ndimage.center_of_mass(part)) + (y, x)
+        assert len(corners) == 3 and {(0, 0), (0, 64)} <= set(corners), "three dots, each still in its quarter"
+        across = corners[0, 64] - corners[0, 0]
+        angle[k], scale[k] = np.degrees(np.arctan2(across[0], across[1])), np.hypot(*across) / 48
+        mirrored[k] = (64, 64) in corners
+    return angle, scale, mirrored == 1
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_training_images_are_turned_by_7_degrees_enlarged_by_a_tenth_and_mirrored_if_asked(flip):
+    angle, scale, mirrored = moved(flip)
+    for sign in (1, -1):
+        assert 6.3 < (sign * angle).max() < 7.5
+    assert 0.94 < scale.min() < 0.96 and 1.085 < scale.max() < 1.11
+    assert 0.4 < mirrored.mean() < 0.6 if flip else not mirrored.any()
+
+
+def test_training_images_are_made_brighter_and_of_more_contrast_by_a_fifth():
+    """On the logit scale: brightness adds the logit of 0.4 to 0.6, contrast multiplies by 0.8 to 1.25 (fastai)."""
+    picture = np.full((32, 32), 96, np.uint8)
+    picture[:, 16:] = 160
+    shown = logit(np.clip(augmented(picture, 400, flip=False), 1e-6, 1 - 1e-6))
+    dark, light = shown[:, 12:20, 10], shown[:, 12:20, 22]
+    given = logit(160 / 255) - logit(96 / 255)
+    contrast = (light - dark).mean(axis=1) / given
+    assert 0.795 < contrast.min() < 0.83 and 1.2 < contrast.max() < 1.26
+    brightness = ((light + dark).mean(axis=1) - (logit(160 / 255) + logit(96 / 255)) * contrast) / (2 * contrast)
+    assert -0.41 < brightness.min() < -0.37 and 0.37 < brightness.max() < 0.41
+
+
+def test_what_lies_outside_an_augmented_image_is_black():
+    shown = augmented(np.full((64, 64), 200, np.uint8), 200, flip=True)
+    corners = shown[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    turned = corners.min(axis=1) < 0.05
+    assert turned.mean() > 0.3 and (shown[:, 32, 32] > 0.6).all()
 
 
 def test_networks_of_the_three_editions_take_one_channel_and_give_a_logit_each():

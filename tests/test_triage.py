@@ -50,6 +50,24 @@ def test_a_perfect_score_puts_critical_images_first():
     assert gain["estimate"] == pytest.approx(got["estimate"]["as they came", FIRST] - 2.0)
 
 
+def test_a_perfect_score_reads_all_critical_images_before_the_rest():
+    """With K critical images of 20, each 0.1 likely, they stand on places 1 to K: E[K(K + 1)] / 2 E[K] on average."""
+    got = lists(perfect)["estimate"]
+    k_mean, k_variance = 2.0, 1.8
+    expected = 2 * (k_variance + k_mean**2 + k_mean) / (2 * k_mean)
+    assert got["highest score first", MEAN] == pytest.approx(expected, rel=0.02)
+    assert got["highest score first", "gain, " + MEAN] == pytest.approx(
+        got["as they came", MEAN] - expected, rel=0.01
+    )
+
+
+def test_an_image_at_the_threshold_is_not_ruled_out():
+    label, score = np.tile([0.0, 1.0], 50), np.tile([0.2, 0.5], 50)
+    resamples = resampling.patient_resamples(np.arange(100), 20, np.random.default_rng(0))
+    got = triage.rule_out(label, score, 0.5, [], resamples).set_index("measure")["estimate"]
+    assert got["sensitivity"] == 1 and got["specificity"] == 1
+
+
 def test_ruling_out_moves_only_what_is_below_the_threshold():
     unchanged = lists(noise, threshold=-1)["estimate"]
     assert unchanged["ruled out last", FIRST] == pytest.approx(unchanged["as they came", FIRST], rel=0.02)

@@ -99,7 +99,8 @@ def _finding_columns(names, scores, path):
     columns = prefixed or {c: found for c in names if (found := vocabulary.finding_named(c))}
     if not columns:
         raise ValueError(
-            f"{path} has no column of a finding; it has {', '.join(names)}. Known: {', '.join(vocabulary.VOCABULARY)}."
+            f"{path} has no column of a finding; it has {', '.join(names)}. "
+            f"Known: {', '.join(vocabulary.VOCABULARY)}."
         )
     ours = list(columns.values())
     twice = [c for c in columns if ours.count(columns[c]) > 1]

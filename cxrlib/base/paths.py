@@ -65,6 +65,21 @@ def results_dir(edition, *parts):
     return folder
 
 
+def run_dir(edition, target, architecture, seed):
+    """Return the folder of one run; whoever writes it makes it."""
+    return ROOT / "results" / edition / "runs" / target / f"{architecture}-{seed}"
+
+
+def predictions_dir(edition, cohort):
+    """Return (and make) the folder of what an edition's runs predicted of a cohort that is not their own."""
+    return partial_dir("predictions", edition, cohort)
+
+
+def code_path(notebook):
+    """Return the file that says what a notebook computes: its code, and that of every module it hangs on."""
+    return ROOT / "data" / "code" / f"{notebook}.txt"
+
+
 def partial_dir(*parts):
     """Return (and make) a folder for unfinished work, which outlives an interrupted stage.
 
@@ -99,6 +114,27 @@ def source_path(path):
     where = " or ".join(str(p) for p in tried)
     hint = "" if data or path.is_absolute() else " (the environment variable CXR_DATA is not set)"
     raise FileNotFoundError(f"{path} was not found at {where}{hint}: see docs/data.md for who has it.")
+
+
+def link_sources(root=ROOT):
+    """Make `data/cxr` a link to `$CXR_DATA`, through which DVC watches source files without naming this machine."""
+    link, data = root / "data" / "cxr", os.environ.get("CXR_DATA")
+    if not data or (link.is_symlink() and link.resolve() == Path(data).resolve()):
+        return
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path(data).resolve())
+
+
+def watched_source(path):
+    """Return a source path as DVC is to watch it: absolute, below the root, or by way of `data/cxr`."""
+    path = Path(path).expanduser()
+    if path.is_absolute():
+        return str(path)
+    for base in (Path("data") / "sources", Path()):
+        if (ROOT / base / path).exists():
+            return (base / path).as_posix()
+    return (Path("data") / "cxr" / path).as_posix()
 
 
 def torchxrayvision_data(name):

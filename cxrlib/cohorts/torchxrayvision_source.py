@@ -238,7 +238,7 @@ def torchxrayvision(*, size_px, dataset, arguments):
     """
     from cxrlib.cohorts import image_source
 
-    import_module("cxrlib.torchvision_fix")  # first, or torchvision may fail
+    import_module("cxrlib.base.torchvision_fix")  # first, or torchvision may fail
     module = import_module("torchxrayvision.datasets")
     classes = _classes(module)
     if dataset not in classes:

@@ -1,4 +1,10 @@
-"""Compare one label set with another on the same images."""
+"""Compare one label set with another on the same images.
+
+cxr audit google_adjudicated nih_reports --part test
+cxr audit google_adjudicated my_labels.csv --by view sex --out audit/
+
+A label set is a name of the catalogue (docs/data.md lists them) or a CSV with `image_id` and a column a finding.
+"""
 
 import argparse
 import sys
@@ -21,28 +27,43 @@ def _tell_blanks(reference, other, shared):
             )
 
 
-def main(arguments=None):
-    """Run the command line."""
-    parser = argparse.ArgumentParser(prog="cxr audit", description=__doc__.splitlines()[0])
+def _parser():
+    about, _, examples = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="cxr audit",
+        description=about,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("reference", help="a name of the catalogue, or a CSV")
-    parser.add_argument("other", help="the label set held against it")
+    parser.add_argument("other", help="the label set compared with it")
     auditing.common_options(parser)
+    parser.add_argument("--part", help="only this part of the reference's release, as its publisher divided it: test")
     parser.add_argument("--out", type=Path, help="folder to write audit.csv into")
-    chosen = parser.parse_args(arguments)
-    try:
-        reference, images = auditing.opened(chosen.reference, chosen.policy, chosen.blank)
-        other, more = auditing.opened(chosen.other, chosen.policy, chosen.blank)
-        other = auditing.matched(other, reference.index)
-        shared = reference.index.intersection(other.index)
-        print(f"{len(reference)} images in {chosen.reference}, {len(other)} in {chosen.other}, {len(shared)} in both")
-        images = auditing.merged(images, auditing.matched(more.set_index("image_id"), reference.index).reset_index())
-        images = images[images["image_id"].isin(shared)]
-        rng = np.random.default_rng(chosen.seed)
-        table = auditing.against(reference, other, images, chosen.resamples, rng, by=chosen.by)
-        _tell_blanks(reference, other, shared)
-        auditing.tell(table, images, chosen.by)
-    except (ValueError, OSError) as error:
-        sys.exit(str(error))
+    return parser
+
+
+def _audit(chosen):
+    """Compare the two label sets, and print and write what comes of it."""
+    if chosen.out:
+        auditing.make_folder(chosen.out)
+    reference, images = auditing.opened(chosen.reference, chosen.policy, chosen.blank)
+    if chosen.part:
+        reference = auditing.only_part(reference, images, chosen.part, chosen.reference)
+    other, more = auditing.opened(chosen.other, chosen.policy, chosen.blank)
+    other = auditing.matched(other, reference.index)
+    shared = reference.index.intersection(other.index)
+    of_part = f" (part {chosen.part})" if chosen.part else ""
+    print(
+        f"{len(reference)} images in {chosen.reference}{of_part}, {len(other)} in {chosen.other}, "
+        f"{len(shared)} in both"
+    )
+    images = auditing.merged(images, auditing.matched(more.set_index("image_id"), reference.index).reset_index())
+    images = images[images["image_id"].isin(shared)]
+    rng = np.random.default_rng(chosen.seed)
+    table = auditing.against(reference, other, images, chosen.resamples, rng, by=chosen.by)
+    _tell_blanks(reference, other, shared)
+    auditing.tell(table, images, chosen.by)
     for here, there, name in ((reference, other, chosen.other), (other, reference, chosen.reference)):
         left_out = [f for f in here.columns if f not in there.columns]
         if left_out:
@@ -50,9 +71,19 @@ def main(arguments=None):
     with pd.option_context("display.width", 250, "display.max_columns", 20, "display.max_rows", 500):
         print(auditing.wide(table).to_string())
     if chosen.out:
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(chosen.out / "audit.csv", index=False)
+        auditing.write(table, chosen.out / "audit.csv")
         print(f"every measure: {chosen.out / 'audit.csv'}")
+
+
+def main(arguments=None):
+    """Run the command line."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        _audit(chosen)
+    except BrokenPipeError:  # `cxr` ends quietly when the reader of our output has gone
+        raise
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,10 @@
-"""Draw where in a radiograph a network finds its evidence."""
+"""Draw where in a radiograph a network finds its evidence.
+
+cxr explain chest.png --run results/quick/runs/pneumothorax_radiologist-test_resnet-1 --out maps/
+cxr explain chest.png --run RUN --finding pneumothorax --box 280,300,180,420 --out boxed/
+
+It writes an overlay for each image and finding, and `explained.csv`.
+"""
 
 import argparse
 import math
@@ -14,6 +20,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy import ndimage
+
+from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
+
+# isort: split
 
 from cxrlib.base import figures
 from cxrlib.cohorts import image_files
@@ -39,7 +49,7 @@ class FittedImage:
 
     @property
     def inner_px(self):
-        """Width and height of the image inside the square, as `images.fit` rounds them."""
+        """Width and height of the image inside the square, as `image_files.fit` rounds them."""
         return tuple(max(1, round(side * self.scale)) for side in self.source_px)
 
     @property
@@ -61,11 +71,11 @@ class FittedImage:
 
 
 def read_fitted(path, size_px):
-    """Return an image file as a `Picture`.
+    """Return an image file as a `FittedImage`.
 
     Raises
     ------
-    images.UnreadableImageError
+    image_files.UnreadableImageError
         With the reason, if it cannot be used.
     """
     try:
@@ -173,6 +183,8 @@ def make_folder(out, force=False):
     OSError
         If it cannot be made, or has an `explained.csv` already that is not to be replaced.
     """
+    if out.is_file():
+        raise NotADirectoryError(f"{_text(out)} is a file: name a folder by --out.")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -213,13 +225,13 @@ def explain(run, pictures, out, *, findings=None, method="grad_cam", layer=None,
     Parameters
     ----------
     run : Run
-    pictures : sequence of Picture
+    pictures : sequence of FittedImage
     out : Path
         A folder; made if need be.
     findings : sequence of str, optional
         Of the run; all if not given.
     method, layer
-        As in `maps`.
+        As in `saliency.maps`.
     boxes : sequence of (x, y, width, height)
         Of a radiologist, in a frame of `frame` px a side of each source image, whatever its size and shape.
     frame : int
@@ -229,7 +241,7 @@ def explain(run, pictures, out, *, findings=None, method="grad_cam", layer=None,
     Returns
     -------
     pandas.DataFrame
-        `COLUMNS`. An overlay that cannot be written is said on stderr, and the rest goes on.
+        `EXPLAINED_COLUMNS`. An overlay that cannot be written is said on stderr, and the rest goes on.
 
     Raises
     ------
@@ -288,14 +300,14 @@ def _positive(text):
 
 
 def _parser():
-    about, _, rest = __doc__.partition("\n")
+    about, _, examples = __doc__.partition("\n\n")
     lines = [
         textwrap.fill(f"{name}: {what}", 100, subsequent_indent="    ") for name, what in EXPLAINED_COLUMNS.items()
     ]
     parser = argparse.ArgumentParser(
         prog="cxr explain",
         description=about,
-        epilog="\n".join([rest, "Columns of explained.csv:", "", *lines]),
+        epilog="\n".join([examples, "Columns of explained.csv:", "", *lines]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -305,7 +317,7 @@ def _parser():
     add("--method", choices=saliency.SALIENCY_METHODS, default="grad_cam", help="grad_cam by default")
     add("--layer", help="a layer of the network by name; found by itself if not given; none with occlusion")
     about_box = "x,y,width,height in a frame of --box-frame px a side that is laid over the source image, whatever "
-    about_box += "its size or shape; held against every finding; may be repeated; with one image only"
+    about_box += "its size or shape; compared with every map; may be repeated; with one image only"
     add("--box", type=_box, action="append", default=[], help=about_box)
     add("--box-frame", type=_positive, default=1024, help="side of the frame of boxes; 1024 (NIH) by default")
     add("--size-px", type=_positive, help="side of the run's images, if its record does not say")

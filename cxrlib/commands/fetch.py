@@ -1,4 +1,10 @@
-"""Fetch the label tables that are in no package."""
+"""Fetch the published label tables that are in no package.
+
+cxr fetch --list
+cxr fetch google_four_readers
+
+Without a name all of them are fetched, into $CXR_DATA/labels, or data/sources/labels if CXR_DATA is not set.
+"""
 
 import argparse
 import sys
@@ -10,7 +16,13 @@ from cxrlib.releases import catalogue, fetching
 
 def main(arguments=None):
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(prog="cxr fetch", description=__doc__.partition("\n")[0])
+    about, _, examples = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="cxr fetch",
+        description=about,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(fetching.WANTED)}")
     parser.add_argument("--list", action="store_true", help="say what is there and what is missing; fetch nothing")
     given = parser.parse_args(arguments)
@@ -23,7 +35,10 @@ def main(arguments=None):
             print(f"{name}: its table is in the torchxrayvision package; nothing to fetch.")
     pooch.get_logger().setLevel("WARNING")
     names = [name for name in given.names if name in fetching.WANTED] if given.names else list(fetching.WANTED)
-    return 0 if fetching.fetch(names, given.list) else 1
+    try:
+        return 0 if fetching.fetch(names, given.list) else 1
+    except PermissionError as error:
+        sys.exit(f"{error.filename} cannot be read ({error.strerror}): check its permissions, or set CXR_DATA.")
 
 
 if __name__ == "__main__":

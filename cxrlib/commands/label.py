@@ -1,10 +1,12 @@
-"""Label radiology reports: reports in, one row of labels per report out, with the words that decided on request.
+"""Label radiology reports: one row of labels for each report, with the words that decided on request.
 
     cxr label reports.csv --out labels.csv --evidence spans.csv
+    cxr label folder_of_reports/ --out nih_labels.csv --policy nih
 
 INPUT is a CSV (or .tsv, .csv.gz) or Parquet table, a folder or .tgz of .txt and Open-i .xml files, or one such file.
 The output has the id column and one column per finding: 1 present, 0 absent, -1 uncertain, empty not mentioned. What
-cannot be read is listed in `<out>.rejected.csv` with the reason; the rest is labelled. Exit status 0 if anything was
+cannot be read is listed in `<out>.rejected.csv` with the reason; the rest is labelled. Files that exist are replaced
+only with --force. Exit status 0 if anything was
 labelled, 1 with a sentence that says what to do if not, 2 for wrong options.
 """
 
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from cxrlib.base import progress
 from cxrlib.labelers import registry, rules
@@ -58,8 +61,8 @@ def _writing(path):
         yield
     except OSError as error:
         raise ValueError(
-            f"{path} cannot be written ({report_rows.brief(error)}): name a file elsewhere, or see to its folder's permissions "
-            "and space."
+            f"{path} cannot be written ({report_rows.brief(error)}): name a file elsewhere, or see to its folder's "
+            "permissions and space."
         ) from None
 
 
@@ -218,12 +221,21 @@ def _fill(tables, rejected, found, labeler, policy, workers):
         rejected.add((source.where, source.report_id, source.problem))
 
     labelled = stream(labeler, report_files.accepted(found, reject), workers, bool(spans))
-    for report_id, labels, mentions in progress.bar(labelled, desc=f"labelling by {labeler.name}"):
-        labels = _with_policy(labels, policy)
-        table.add((report_id, *(_whole(labels[f]) for f in labeler.findings)))
-        for mention in mentions if spans else ():
-            spans[0].add((report_id, *mention))
+    with _watched(labelled, f"labelling by {labeler.name}") as watched:
+        for report_id, labels, mentions in watched:
+            labels = _with_policy(labels, policy)
+            table.add((report_id, *(_whole(labels[f]) for f in labeler.findings)))
+            for mention in mentions if spans else ():
+                spans[0].add((report_id, *mention))
     return rejected_n
+
+
+def _watched(items, desc):
+    """Return a context that gives the items, under a progress bar where a person looks at the terminal.
+
+    The bar is gone when the context ends, also by an error, whose sentence then stands on a line of its own.
+    """
+    return progress.bar(items, desc=desc) if sys.stderr.isatty() else contextlib.nullcontext(items)
 
 
 def _whole(value):
@@ -233,7 +245,7 @@ def _whole(value):
 def _parser():
     about, _, rest = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(
-        prog="cxr-label", description=about, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="cxr label", description=about, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("input", type=Path, metavar="INPUT", help="CSV, Parquet, folder, .txt, .xml or .tgz")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="labels, .csv or .parquet")
@@ -261,9 +273,9 @@ def _parser():
         "--weights",
         type=Path,
         metavar="PATH",
-        help="what the labeler reads by. rules: a changed copy of cxrlib/labelers/phrases; bert, visual: the folder of a "
-        "trained labeler (labeler.json, model.safetensors), default for bert: data/labelers/bert in a clone of the "
-        "repository, for visual name data/labelers/visual/EDITION; chexbert: its authors' checkpoint, default: "
+        help="what the labeler reads by. rules: a changed copy of cxrlib/labelers/phrases; bert, visual: the folder "
+        "of a trained labeler (labeler.json, model.safetensors), default for bert: data/labelers/bert in a clone of "
+        "the repository, for visual name data/labelers/visual/EDITION; chexbert: its authors' checkpoint, default: "
         f"data/labelers/chexbert/{registry.CHEXBERT_FILE} in a clone",
     )
     parser.add_argument(
@@ -274,6 +286,7 @@ def _parser():
     )
     parser.add_argument("--encoding", default="utf-8", help="of CSV and text files; default: utf-8")
     parser.add_argument("--workers", type=int, metavar="N", help="processes; default: the number of cores")
+    parser.add_argument("--force", action="store_true", help="replace the files of --out and --evidence")
     return parser
 
 
@@ -307,8 +320,15 @@ def _outputs(given):
     return [given.out, rejected_path(given.out), *[given.evidence] * (given.evidence is not None)]
 
 
+def _check_kept(given):
+    """Raise a ValueError if a file would be replaced without --force."""
+    for path in (given.out, given.evidence):
+        if path is not None and path.exists() and not given.force:
+            raise ValueError(f"{path} exists already: name another file, or say --force to replace it.")
+
+
 def _say(sentence):
-    print(f"cxr-label: {sentence}", file=sys.stderr)
+    tqdm.write(f"cxr label: {sentence}", file=sys.stderr)  # above a progress bar, if there is one
 
 
 def main(arguments=None):
@@ -318,6 +338,9 @@ def main(arguments=None):
     _check_options(parser, given)
     try:
         check_outputs(_outputs(given))
+        _check_kept(given)
+        if given.input.is_dir():
+            os.listdir(given.input)  # raises an error that names the folder if it cannot be read
         found = report_files.sources(
             given.input, given.id_column, given.text_column, given.encoding, given.separator, _say
         )

@@ -1,4 +1,4 @@
-"""Put the headline tables into README.md: `python -m cxrlib.commands.readme`. Numbers there come from result files alone."""
+"""Fill the tables of README.md and docs/: `python -m cxrlib.commands.readme`. Numbers come from result files only."""
 
 import re
 
@@ -14,7 +14,7 @@ def markdown(table):
 
 
 def filled(text, root=paths.ROOT):
-    """Return README text with every `<!-- table: path -->` block holding that CSV, as it is now."""
+    """Return a page's text with every `<!-- table: path -->` block holding that CSV, as it is now."""
 
     def fill(match):
         table = markdown(pd.read_csv(root / match["path"]).round(3))
@@ -23,6 +23,11 @@ def filled(text, root=paths.ROOT):
     return re.sub(r"<!-- table: (?P<path>\S+) -->\n.*?<!-- end -->", fill, text, flags=re.S)
 
 
+def pages(root=paths.ROOT):
+    """Return the pages that may hold such blocks: README.md and docs/*.md, as paths."""
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+
+
 if __name__ == "__main__":
-    readme = paths.ROOT / "README.md"
-    readme.write_text(filled(readme.read_text()))
+    for page in pages():
+        page.write_text(filled(page.read_text()))

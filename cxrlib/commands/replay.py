@@ -5,8 +5,6 @@ what the checkout holds.
 """
 
 import filecmp
-import json
-import re
 import shutil
 import subprocess
 import sys
@@ -14,9 +12,8 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
-from cxrlib.base import paths
+from cxrlib.base import editions, paths
 from cxrlib.studies import comparisons
 
 # Notebook -> its section of params.yaml (and folder of results), and the tables that it writes there.
@@ -47,24 +44,6 @@ STUDIES = {
 }
 
 
-def arguments(notebook, settings, study):
-    """Return what `params.yaml` says of the parameters that a notebook declares, as papermill's arguments.
-
-    Parameters
-    ----------
-    notebook : Path
-    settings : Mapping
-        `params.yaml`.
-    study : str
-        The section that is asked first. What neither it nor the top level holds keeps the notebook's own value.
-    """
-    cells = json.loads(notebook.read_text())["cells"]
-    (source,) = ["".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])]
-    known = settings | settings[study]
-    names = [name for name in re.findall(r"^(\w+) = ", source, re.M) if name in known]
-    return [word for name in names for word in ("-p", name, str(known[name]))]
-
-
 def scratch_copy(root, to):
     """Copy what git tracks (and new files it does not ignore) to a folder; return it."""
     listed = subprocess.run(
@@ -92,16 +71,13 @@ def replay(root, scratch, edition="quick"):
     edition : str
         One whose case tables are committed.
     """
-    shutil.copy(scratch / "editions" / f"{edition}.yaml", scratch / "params.yaml")
-    settings = yaml.safe_load((scratch / "params.yaml").read_text())
+    editions.activate(edition, scratch)
     different = []
     for name, (study, tables) in STUDIES.items():
-        notebook = scratch / "notebooks" / f"{name}.ipynb"
         for table in tables:  # not the folder: a study may read what another stage put there
             (scratch / "results" / edition / study / table).unlink(missing_ok=True)
-        command = ["papermill", "-k", "python3", "--no-progress-bar", "--log-level", "ERROR"]
-        command += [*arguments(notebook, settings, study), str(notebook), str(scratch / f"{name}.ipynb")]
-        subprocess.run(command, cwd=scratch, check=True)
+        command = [sys.executable, "-m", "cxrlib.commands.notebook", f"notebooks/{name}.ipynb", f"{name}.ipynb"]
+        subprocess.run([*command, f"section={study}"], cwd=scratch, check=True)
         for table in tables:
             pair = [base / "results" / edition / study / table for base in (root, scratch)]
             if not pair[0].exists() or not filecmp.cmp(*pair, shallow=False):

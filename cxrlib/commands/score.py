@@ -1,4 +1,11 @@
-"""Score a network, from a plain CSV, by any label set."""
+"""Score a network, from a plain CSV of its predictions, by any label set, or by two on the same images.
+
+cxr score my_predictions.csv --labels nih_reports --compare their_predictions.csv
+cxr score my_predictions.csv --labels google_adjudicated nih_reports --out scores/
+
+Predictions are a CSV with `image_id` and a column for each finding; labels are a name of the catalogue (docs/data.md
+lists them) or such a CSV of 1, 0, -1 and empty.
+"""
 
 import argparse
 import sys
@@ -7,20 +14,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrlib.base import own_tables
 from cxrlib.statistics import intervals
 from cxrlib.studies import auditing, scoring
+
+_COUNTS = ["images_n", "patients_n", "positives_n"]
 
 
 def _read(path, label, what):
     """Return scores of the images that have a label, and what the file knows of the images."""
-    score, images, notes = own_tables.read_own(path, scores=True)
-    print(*notes, sep="\n", end="\n" if notes else "")
+    score, images = auditing.read_file(path, scores=True)
     all_n = len(score)
-    score = auditing.matched(score.set_index("image_id"), label.index)
+    score = auditing.matched(score, label.index)
     images = auditing.matched(images.set_index("image_id"), label.index).reset_index()
     score = score[score.index.isin(label.index)]
     print(f"{all_n} images in {path}, {all_n - len(score)} of them without a label and left out")
+    score, notes = scoring.derived(score, label)
+    print(*notes, sep="\n", end="\n" if notes else "")
     unknown = [f for f in score.columns if f not in label.columns]
     if unknown:
         print(f"Not in {what}, so not scored: {', '.join(unknown)}")
@@ -28,50 +37,148 @@ def _read(path, label, what):
 
 
 def _specificity(text):
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text} is no fraction between 0 and 1")
     return value
 
 
-def main(arguments=None):
-    """Run the command line."""
-    parser = argparse.ArgumentParser(prog="cxr score", description=__doc__.splitlines()[0])
+def _parser():
+    about, _, examples = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="cxr score",
+        description=about,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("predictions", type=Path, help="CSV: image_id and a probability per finding")
-    parser.add_argument("--labels", required=True, help="a name of the catalogue, or a CSV")
+    parser.add_argument(
+        "--labels",
+        required=True,
+        nargs="+",
+        metavar="LABELS",
+        help="a name of the catalogue, or a CSV; two of them: both on the same images, with the paired difference",
+    )
     parser.add_argument("--compare", type=Path, help="another model's predictions: paired differences")
     parser.add_argument("--specificity", type=_specificity, default=0.9, help="a fraction, 0.9 by default")
     auditing.common_options(parser)
-    parser.add_argument("--out", type=Path, help="folder to write scores.csv and differences.csv into")
+    parser.add_argument(
+        "--out", type=Path, help="folder to write scores.csv, differences.csv and label_differences.csv into"
+    )
+    return parser
+
+
+def _check_options(parser, chosen):
+    """Stop with the usage if options contradict each other."""
+    if len(chosen.labels) > 2 or len(set(chosen.labels)) < len(chosen.labels):
+        parser.error("--labels takes one label set, or two different ones")
+    if len(chosen.labels) == 2 and chosen.compare:
+        parser.error("--compare takes one label set: give one to --labels, or leave out --compare")
+
+
+def _show(found, specificity, by):
+    """Print the scores of one label set: how well it ranks, how well it is calibrated, and the AUC in groups."""
+    whole = found[found["by"] == "all"]
+    shown = whole.assign(text=[intervals.text(r.estimate, r.low, r.high) for r in whole.itertuples()])
+    keys = ["finding", *_COUNTS]
+    wide = shown.pivot(index=keys, columns="measure", values="text")
+    auc = whole[whole["measure"] == "auc"].set_index(keys)
+    ranks = pd.DataFrame(
+        {
+            "AUC (95 % interval over patients)": wide["auc"],
+            "SE (bootstrap)": auc["se"].map("{:.4f}".format).replace("nan", ""),
+            "DeLong's interval": [
+                "" if np.isnan(r.delong_low) else f"{r.delong_low:.3f} to {r.delong_high:.3f}"
+                for r in auc.reindex(wide.index).itertuples()
+            ],
+            "average precision": wide["average_precision"],
+            f"sensitivity at specificity {specificity:g}": wide["sensitivity_at_specificity"],
+        }
+    )
+    print(ranks.to_string())
+    print(wide[list(scoring.PROBABILITIES)].rename_axis(columns=None).to_string())
+    if by:
+        hidden = ["measure", "reason", "se", "delong_low", "delong_high", "specificity"]
+        print(found[found["by"] != "all"].drop(columns=hidden).round(3).to_string(index=False))
+
+
+def _p(value):
+    return "" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _show_label_differences(differences, names, specificity):
+    """Print what one network scores by either label set, and the difference."""
+    print(f"By {names[0]} minus by {names[1]}, on the same images and the same resamples of patients:")
+    shown = pd.DataFrame(
+        {
+            "finding": differences["finding"],
+            "measure": differences["measure"].replace(
+                "sensitivity_at_specificity", f"sensitivity at specificity {specificity:g}"
+            ),
+            "images_n": differences["images_n"],
+            **{
+                f"by {name}": differences[f"estimate_{side}"].round(3) for name, side in zip(names, "ab", strict=True)
+            },
+            "difference": [intervals.text(r.estimate, r.low, r.high) for r in differences.itertuples()],
+            **{name: [_p(value) for value in differences[name]] for name in ("p", "p_holm")},
+        }
+    )
+    print(shown.to_string(index=False))
+
+
+def _score(chosen):
+    """Score by one label set, or by two, and print and write what comes of it."""
+    if chosen.out:
+        auditing.make_folder(chosen.out)
+    label, images = auditing.opened(chosen.labels[0], chosen.policy, chosen.blank)
+    score, own = _read(chosen.predictions, label, chosen.labels[0])
+    images = auditing.merged(own, images)
+    rng = np.random.default_rng(chosen.seed)
+    options = chosen.resamples, rng, chosen.specificity, chosen.by
+    tables = {}
+    if len(chosen.labels) == 2:
+        second, more = auditing.opened(chosen.labels[1], chosen.policy, chosen.blank)
+        second = auditing.matched(second, label.index)
+        images = auditing.merged(images, auditing.matched(more.set_index("image_id"), label.index).reset_index())
+        labels = dict(zip(chosen.labels, (label, second), strict=True))
+        found, tables["label_differences.csv"] = scoring.by_two_label_sets(labels, score, images, *options)
+        each = [(f"\nScored by {name}:", found[found["labels"] == name]) for name in chosen.labels]
+    else:
+        found = scoring.table(label, score, images, *options)
+        each = [("", found)]
+    auditing.tell(found.drop_duplicates(["finding", "by", "group", "measure", "reason"]), images, chosen.by)
+    if chosen.compare:
+        other, _ = _read(chosen.compare, label, chosen.labels[0])
+        tables["differences.csv"] = scoring.compared(label, score, other, images, chosen.resamples, rng)
+    with pd.option_context("display.width", 250, "display.max_columns", 20, "display.max_rows", 500):
+        for heading, part in each:
+            print(heading, end="\n" if heading else "")
+            _show(part.drop(columns="labels", errors="ignore"), chosen.specificity, chosen.by)
+        if "label_differences.csv" in tables:
+            _show_label_differences(tables["label_differences.csv"], chosen.labels, chosen.specificity)
+        if "differences.csv" in tables:
+            print(f"AUC of {chosen.predictions} minus AUC of {chosen.compare}:")
+            print(tables["differences.csv"].drop(columns="reason").round(4).to_string(index=False))
+    if chosen.out:
+        for name, one in {"scores.csv": found, **tables}.items():
+            auditing.write(one, chosen.out / name)
+        print(f"written to {chosen.out}: {', '.join(['scores.csv', *tables])}")
+
+
+def main(arguments=None):
+    """Run the command line."""
+    parser = _parser()
     chosen = parser.parse_args(arguments)
+    _check_options(parser, chosen)
     try:
-        label, images = auditing.opened(chosen.labels, chosen.policy, chosen.blank)
-        score, own = _read(chosen.predictions, label, chosen.labels)
-        images = auditing.merged(own, images)
-        rng = np.random.default_rng(chosen.seed)
-        found = scoring.table(label, score, images, chosen.resamples, rng, chosen.specificity, chosen.by)
-        auditing.tell(found, images, chosen.by)
-        both = None
-        if chosen.compare:
-            other, _ = _read(chosen.compare, label, chosen.labels)
-            both = scoring.compared(label, score, other, images, chosen.resamples, rng)
+        _score(chosen)
+    except BrokenPipeError:  # `cxr` ends quietly when the reader of our output has gone
+        raise
     except (ValueError, OSError) as error:
         sys.exit(str(error))
-    with pd.option_context("display.width", 250, "display.max_columns", 20, "display.max_rows", 500):
-        whole = found[found["by"] == "all"]
-        shown = whole.assign(text=[intervals.text(r.estimate, r.low, r.high) for r in whole.itertuples()])
-        keys = ["finding", "images_n", "patients_n", "positives_n"]
-        print(shown.pivot(index=keys, columns="measure", values="text")[list(scoring.measures(0.9))].to_string())
-        if chosen.by:
-            hidden = ["measure", "reason", "delong_low", "delong_high"]
-            print(found[found["by"] != "all"].drop(columns=hidden).round(3).to_string(index=False))
-        if both is not None:
-            print(both.drop(columns="reason").round(4).to_string(index=False))
-    if chosen.out:
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        found.to_csv(chosen.out / "scores.csv", index=False)
-        if both is not None:
-            both.to_csv(chosen.out / "differences.csv", index=False)
 
 
 if __name__ == "__main__":

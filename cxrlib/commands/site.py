@@ -1,4 +1,4 @@
-"""Render the executed notebooks: `python -m cxrlib.commands.site` writes `site/index.html` and a page per notebook."""
+"""Render the executed notebooks: `make site` writes `site/index.html` and a page per notebook."""
 
 import html
 import json

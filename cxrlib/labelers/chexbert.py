@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
 
 # isort: split
+from transformers import BertConfig, BertModel, BertTokenizerFast
+
 from cxrlib.labelers import report_network
 
 CHEXBERT_ORDER = (  # CheXbert's constants.py: 13 heads of four classes, then No Finding with two

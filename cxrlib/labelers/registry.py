@@ -25,7 +25,9 @@ class Rules:
 
     def __init__(self, folder=None):
         if folder is not None and not Path(folder).is_dir():
-            raise FileNotFoundError(f"{folder} is no folder of phrases: copy cxrlib/labelers/phrases and name the copy.")
+            raise FileNotFoundError(
+                f"{folder} is no folder of phrases: copy cxrlib/labelers/phrases and name the copy."
+            )
         self.labeler = rules.RuleLabeler(folder)
 
     def read_many(self, texts):

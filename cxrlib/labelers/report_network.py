@@ -8,12 +8,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModel, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
 
 # isort: split
+from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
 from cxrlib.base import progress
 
 CLASSES = (np.nan, 1.0, 0.0, -1.0)  # of a head, in CheXbert's order: not mentioned, present, absent, uncertain

@@ -2,8 +2,8 @@
 
 `Labeler().read(text)` gives a `Reading`: a label per finding of `FINDINGS` and, as evidence, every mention with its
 place in the text, its assertion and the rule that decided it. `label_reports` does so for a stream of reports over
-several processes; `html` shows a report with its mentions marked. The phrases are plain text in `cxrlib/labelers/phrases`,
-which a radiologist can edit; its README says how.
+several processes; `html` shows a report with its mentions marked. The phrases are plain text in
+`cxrlib/labelers/phrases`, which a radiologist can edit; its README says how.
 
 The order of decisions follows the CheXpert labeler (Irvin et al., AAAI 2019): mentions, then for each mention whether
 it is present, absent or uncertain, then one label per finding. The reach of a rule is found by words alone, as in

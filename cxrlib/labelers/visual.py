@@ -1,8 +1,8 @@
 """A report labeler that learned from the images: VisualCheXbert's design (Jain et al., CHIL 2021).
 
-The encoder of `cxrlib.labelers.bert` with one logit a finding is trained to predict, from the report, the probabilities that
-an image network gives the paired image. Then one logistic regression a finding, over all these probabilities, is
-fitted to radiologists' labels of few images, and decides.
+The encoder of `cxrlib.labelers.bert` with one logit a finding is trained to predict, from the report, the
+probabilities that an image network gives the paired image. Then one logistic regression a finding, over all these
+probabilities, is fitted to radiologists' labels of few images, and decides.
 """
 
 import json
@@ -15,11 +15,12 @@ import torch
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
-from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
 
 # isort: split
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
 from cxrlib.labelers import report_network
 
 FOLDS_N = 5

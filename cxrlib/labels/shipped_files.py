@@ -1,98 +1,37 @@
 """Label files that come with CheXpert and MIMIC-CXR."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from cxrlib.base import label_tables, paths, tables, vocabulary
 from cxrlib.labels import report_labels
+from cxrlib.releases import cards
 from cxrlib.reports import image_reports
 
-_CHEXPERT = {
-    "source": "Stanford, CheXpert",
-    "licence": "Stanford's research use agreement",
-}
+_CARDS = Path(__file__).with_name("shipped_cards.yaml")
 
 
-_CHEXPERT_IRVIN = {**_CHEXPERT, "citation": "Irvin J et al. CheXpert. AAAI 2019"}
+def read_shipped_cards(path=_CARDS):
+    """Return who wrote which label file that ships with its images: the cards of `shipped_cards.yaml`, checked.
+
+    Raises
+    ------
+    ValueError
+        In one sentence that names file and entry, if a card lacks a field or has an unknown one.
+    """
+    found = cards.read_entries(path)
+    for name, card in found.items():
+        cards.check_card(card, f"{path}, entry {name!r}: the card")
+    return found
 
 
-_MIMIC = {
-    "source": "PhysioNet, MIMIC-CXR-JPG",
-    "licence": "PhysioNet Credentialed Health Data License 1.5.0",
-    "citation": "Johnson AEW et al. MIMIC-CXR-JPG. arXiv:1901.07042",
-}
+SHIPPED_BY = read_shipped_cards()
 
 
-_RULES_HOW = "rules for mention, negation and uncertainty; -1 uncertain, blank not mentioned"
-
-
-# Who wrote which file that its owner ships.
-SHIPPED_BY = {
-    "chexpert": {
-        "who": "the CheXpert labeler, a program reading the radiology report",
-        "how": _RULES_HOW,
-        "version": "CheXpert-v1.0, train.csv",
-        **_CHEXPERT_IRVIN,
-    },
-    "chexbert": {
-        "who": "CheXbert, a network reading the radiology report",
-        "how": "BERT trained on the CheXpert labeler's output, then on radiologists'; -1 uncertain, blank: unsaid",
-        "version": "train_cheXbert.csv",
-        **_CHEXPERT,
-        "citation": "Smit A et al. CheXbert. EMNLP 2020",
-    },
-    "visualchexbert": {
-        "who": "VisualCheXbert, a network reading the radiology report",
-        "how": "BERT trained to give what a network sees on the image; present or absent only",
-        "version": "train_visualCheXbert.csv",
-        **_CHEXPERT,
-        "citation": "Jain S et al. VisualCheXbert. CHIL 2021",
-    },
-    "chexpert_valid_radiologists": {
-        "who": "three radiologists, majority",
-        "how": "independent reads of the study; every image of it shares its labels",
-        "version": "CheXpert-v1.0, valid.csv",
-        **_CHEXPERT_IRVIN,
-    },
-    "chexpert_test_radiologists": {
-        "who": "five radiologists, majority",
-        "how": "independent reads of the study; every image of it shares its labels",
-        "version": "test_labels.csv of CheXlocalize",
-        **_CHEXPERT_IRVIN,
-    },
-    "chexpert_test_labeler": {
-        "who": "a program reading the radiology report (the CheXpert labeler or CheXbert)",
-        "how": "which of the two, the release does not tell; -1 uncertain, blank not mentioned",
-        "version": "test set of 500 studies, labels released 2021",
-        "source": "Stanford, rajpurkarlab/cheXpert-test-set-labels",
-        "licence": "none stated",
-        "citation": "Irvin J et al. CheXpert. AAAI 2019",
-    },
-    "mimic_chexpert": {
-        "who": "the CheXpert labeler, a program reading the radiology report",
-        "how": _RULES_HOW,
-        "version": "mimic-cxr-2.0.0-chexpert",
-        **_MIMIC,
-    },
-    "mimic_negbio": {
-        "who": "NegBio, a program reading the radiology report",
-        "how": _RULES_HOW,
-        "version": "mimic-cxr-2.0.0-negbio",
-        **_MIMIC,
-    },
-    "mimic_report_radiologist": {
-        "who": "one radiologist reading the radiology report, not the image",
-        "how": "reports of the test part only; -1 uncertain, blank not mentioned",
-        "version": "mimic-cxr-2.1.0-test-set-labeled",
-        **_MIMIC,
-    },
-}
-
-
-_SPELLING = {
-    **vocabulary.CHEXPERT_FINDINGS,
-    "Airspace Opacity": "lung_opacity",
-}  # so MIMIC's radiologist calls it
+# MIMIC's radiologist calls lung opacity airspace opacity.
+_SPELLING = {**vocabulary.CHEXPERT_FINDINGS, "Airspace Opacity": "lung_opacity"}
 
 
 def shipped_file(store, path, by, metadata=None, blank="kept"):

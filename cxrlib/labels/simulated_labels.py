@@ -99,7 +99,7 @@ def simulated_reports(store, reference, noise_scale, drain_log_odds, faint_log_o
 
 
 def simulated_report_texts(store, reference, seed, noise_scale=1.0, drain_log_odds=2.0, faint_log_odds=3.0):
-    """Return the simulated reports of a simulated cohort's images (`cxrlib.reports.simulated_reports`), in the store's order.
+    """Return the simulated reports of a simulated cohort's images, in the store's order.
 
     Parameters
     ----------

@@ -1,6 +1,5 @@
 """timm networks for grey images, and their weights."""
 
-import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -8,6 +7,7 @@ from torch import nn
 from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
 
 # isort: split
+import timm
 
 
 def _packaged_weights(architecture):

@@ -2,14 +2,13 @@
 
 import numpy as np
 import torch
-from fastai.data.load import DataLoader
-from fastai.torch_core import TensorImage
-from fastai.vision.augment import aug_transforms
 
 from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
 
 # isort: split
-
+from fastai.data.load import DataLoader
+from fastai.torch_core import TensorImage
+from fastai.vision.augment import aug_transforms
 
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.25  # of pixels in [0, 1]
 

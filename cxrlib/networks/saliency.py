@@ -4,7 +4,7 @@
 
 Grad-CAM and Grad-CAM++ read one layer of a timm network, which `find_layer` finds and checks; occlusion reads the
 logit alone. `cascade` makes the networks of a sanity check (a map that does not change when weights are drawn anew
-shows the image and not the network), `overlay` and `opacity_slider` show maps, `cxrlib.networks.localization` scores them.
+shows the image and not the network), `overlay` and `opacity_slider` show maps, `localization` scores them.
 
 IMAGE is a PNG, JPEG or DICOM file of any size and shape. For each image and finding there is an overlay in FOLDER and
 a row in its `explained.csv`. What cannot be read or written is listed with the reason and the rest is done; exit

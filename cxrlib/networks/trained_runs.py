@@ -8,11 +8,13 @@ import numpy as np
 from safetensors import SafetensorError
 from torch import nn
 
-from cxrlib.base import paths, records, torchvision_fix  # noqa: F401 (torchvision_fix must come before timm)
-from cxrlib.networks import architectures, batches
+from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
 
 # isort: split
 import timm
+
+from cxrlib.base import paths, records
+from cxrlib.networks import architectures, batches
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
+
+# isort: split
 from dvclive import Live
 from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.core import Callback
@@ -18,12 +24,7 @@ from fastai.data.core import DataLoaders
 from fastai.metrics import AccumMetric
 from fastai.optimizer import Adam
 from fastai.torch_core import get_random_states, set_random_states, set_seed
-from sklearn.metrics import roc_auc_score
-from torch import nn
 
-from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
-
-# isort: split
 from cxrlib.networks import architectures, batches
 
 

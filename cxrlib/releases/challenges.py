@@ -6,13 +6,13 @@ import pandas as pd
 from cxrlib.base import vocabulary
 from cxrlib.releases import nih, owner_tables
 
-RSNA_MAX_MSE = 5  # pairs of an RSNA and an NIH image that match worse are not the same image
+_RSNA_MAX_MSE = 5  # pairs of an RSNA and an NIH image that match worse are not the same image
 
 
 _RSNA_HEADERS = {"PatientID": "image_id", "ViewPosition": "view", "PatientSex": "sex", "PatientAge": "age"}
 
 
-def rsna():
+def _rsna():
     """Return labels, images and notes of the release `rsna`."""
     boxes = owner_tables.package_table("kaggle_stage_2_train_labels.csv.zip", ("patientId", "Target"))
     headers = owner_tables.package_table("kaggle_stage_2_train_images_dicom_headers.csv.gz", tuple(_RSNA_HEADERS))
@@ -29,7 +29,7 @@ def rsna():
     return table, images, notes
 
 
-def rsna_on_nih():
+def _rsna_on_nih():
     """Return labels, images and notes of the release `rsna_on_nih`."""
     file = "rsna_to_nih.csv"
     raw = owner_tables.labels_csv(file, ("nih", "mse", "cls"))
@@ -39,7 +39,7 @@ def rsna_on_nih():
     if mse.isna().any():
         at = int(np.flatnonzero(mse.isna())[0])
         raise ValueError(f"{file} line {raw.index[at] + 2}: mse is {raw['mse'].iloc[at]!r}, not a number.")
-    good = raw[mse <= RSNA_MAX_MSE]
+    good = raw[mse <= _RSNA_MAX_MSE]
     rows = pd.DataFrame(
         {
             "image_id": good["nih"],
@@ -50,14 +50,14 @@ def rsna_on_nih():
     table, twice_n, differ_n = owner_tables.agreed(rows, "image_id")
     images, notes = nih.nih_images(table["image_id"])
     notes += [
-        f"{len(raw) - len(good)} of {len(raw):,} rows are dropped: their match error is above {RSNA_MAX_MSE:g}.",
+        f"{len(raw) - len(good)} of {len(raw):,} rows are dropped: their match error is above {_RSNA_MAX_MSE:g}.",
         f"Of the {int(raw['nih'].duplicated().sum())} NIH images that occur twice in the file, {twice_n} still do "
         f"after that; {differ_n} of these disagree and are not assessed.",
     ]
     return table, images, notes
 
 
-def siim():
+def _siim():
     """Return labels, images and notes of the release `siim`."""
     raw = owner_tables.package_table(
         "siim-pneumothorax-train-rle.csv.gz", ("ImageId", " EncodedPixels"), dtype="string"
@@ -81,7 +81,7 @@ def siim():
     return table, owner_tables.release_images(image_id=table["image_id"]), notes
 
 
-def vindr_readers():
+def _vindr_readers():
     """Return labels, images and notes of the release `vindr_readers`."""
     file = "vinbigdata-train.csv.gz"
     raw = owner_tables.package_table(file, ("image_id", "class_name", "rad_id"), dtype="string")
@@ -104,3 +104,12 @@ def vindr_readers():
         "All views are PA, as the owner says; patients are not told.",
     ]
     return table, owner_tables.release_images(image_id=ids, view=pd.Series("PA", ids.index, dtype="string")), notes
+
+
+# Release to the function that returns its labels, images and notes.
+LOADERS = {
+    "rsna": _rsna,
+    "rsna_on_nih": _rsna_on_nih,
+    "siim": _siim,
+    "vindr_readers": _vindr_readers,
+}

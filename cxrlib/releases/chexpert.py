@@ -25,6 +25,23 @@ CHEXPERT_MODELS = (
 )
 
 
+_CHEXPERT_TRUTH = "chexpert_test/groundtruth.csv"
+
+
+_CHEXPERT_LABELER = "chexpert_test/report_labeler.csv"
+
+
+_CHEXPERT_READERS = (
+    *(f"chexpert_test/radiologists/groundtruth/{reader}_gt.csv" for reader in CHEXPERT_PANEL),
+    *(f"chexpert_test/radiologists/benchmark_radiologists/{reader}.csv" for reader in CHEXPERT_BENCHMARK),
+)
+
+
+CHEXPERT_MODEL_FILES = tuple(
+    f"chexpert_test/model_predictions/standard/{model}_predictions.csv" for model in CHEXPERT_MODELS
+)
+
+
 def _chexpert_patients(image_ids, file):
     patients = image_ids.str.extract(r"(patient\d+)", expand=False)
     if patients.isna().any():
@@ -32,7 +49,7 @@ def _chexpert_patients(image_ids, file):
     return patients
 
 
-def chexpert_labeler():
+def _chexpert_labeler():
     """Return labels, images and notes of the release `chexpert_labeler`."""
     file = "chexpert_train.csv.gz"
     raw = owner_tables.package_table(
@@ -78,18 +95,18 @@ def _chexpert_studies(table, file):
 _STUDIES = "Ids are studies: all images of one share its labels."
 
 
-def chexpert_test_majority():
+def _chexpert_test_majority():
     """Return labels, images and notes of the release `chexpert_test_majority`."""
-    table = _chexpert_test(CHEXPERT_TRUTH)
-    return table, _chexpert_studies(table, CHEXPERT_TRUTH), [_STUDIES, f"{len(table)} studies; no row is dropped."]
+    table = _chexpert_test(_CHEXPERT_TRUTH)
+    return table, _chexpert_studies(table, _CHEXPERT_TRUTH), [_STUDIES, f"{len(table)} studies; no row is dropped."]
 
 
-def chexpert_test_readers():
+def _chexpert_test_readers():
     """Return labels, images and notes of the release `chexpert_test_readers`."""
-    parts = [_chexpert_test(file) for file in CHEXPERT_READERS]
-    for file, part in zip(CHEXPERT_READERS, parts, strict=True):
+    parts = [_chexpert_test(file) for file in _CHEXPERT_READERS]
+    for file, part in zip(_CHEXPERT_READERS, parts, strict=True):
         if set(part["image_id"]) != set(parts[0]["image_id"]):
-            raise ValueError(f"{file} and {CHEXPERT_READERS[0]} are of different studies.")
+            raise ValueError(f"{file} and {_CHEXPERT_READERS[0]} are of different studies.")
     whole = pd.concat(
         [p.assign(reader_id=r) for p, r in zip(parts, (*CHEXPERT_PANEL, *CHEXPERT_BENCHMARK), strict=True)]
     )
@@ -102,12 +119,12 @@ def chexpert_test_readers():
         f"The majority of {', '.join(CHEXPERT_PANEL)} is chexpert_test_majority; {', '.join(CHEXPERT_BENCHMARK)} "
         "are the benchmark: only these are independent of it.",
     ]
-    return table, _chexpert_studies(table, CHEXPERT_READERS[0]), notes
+    return table, _chexpert_studies(table, _CHEXPERT_READERS[0]), notes
 
 
-def chexpert_test_labeler():
+def _chexpert_test_labeler():
     """Return labels, images and notes of the release `chexpert_test_labeler`."""
-    table = _chexpert_test(CHEXPERT_LABELER)
+    table = _chexpert_test(_CHEXPERT_LABELER)
     labels = table.drop(columns="image_id")
     notes = [
         _STUDIES,
@@ -116,7 +133,7 @@ def chexpert_test_labeler():
         "The owner's CheXpert and CheXbert files are the same bytes, so which labeler's output this is cannot be "
         "told.",
     ]
-    return table, _chexpert_studies(table, CHEXPERT_LABELER), notes
+    return table, _chexpert_studies(table, _CHEXPERT_LABELER), notes
 
 
 def chexpert_test_models():
@@ -142,8 +159,7 @@ def chexpert_test_models():
     missing = [file for file in CHEXPERT_MODEL_FILES if owner_tables.find_labels(file) is None]
     if missing:
         raise FileNotFoundError(
-            f"{missing[0]} is not in $CXR_DATA/labels or data/sources/labels: run "
-            "`cxr fetch chexpert_test_models`."
+            f"{missing[0]} is not in $CXR_DATA/labels or data/sources/labels: run `cxr fetch chexpert_test_models`."
         )
     parts = []
     for model, file in zip(CHEXPERT_MODELS, CHEXPERT_MODEL_FILES, strict=True):
@@ -167,18 +183,10 @@ def chexpert_test_models():
     return pd.concat(parts, ignore_index=True)[["image_id", "model", "finding", "score"]]
 
 
-CHEXPERT_TRUTH = "chexpert_test/groundtruth.csv"
-
-
-CHEXPERT_LABELER = "chexpert_test/report_labeler.csv"
-
-
-CHEXPERT_READERS = (
-    *(f"chexpert_test/radiologists/groundtruth/{reader}_gt.csv" for reader in CHEXPERT_PANEL),
-    *(f"chexpert_test/radiologists/benchmark_radiologists/{reader}.csv" for reader in CHEXPERT_BENCHMARK),
-)
-
-
-CHEXPERT_MODEL_FILES = tuple(
-    f"chexpert_test/model_predictions/standard/{model}_predictions.csv" for model in CHEXPERT_MODELS
-)
+# Release to the function that returns its labels, images and notes.
+LOADERS = {
+    "chexpert_labeler": _chexpert_labeler,
+    "chexpert_test_majority": _chexpert_test_majority,
+    "chexpert_test_readers": _chexpert_test_readers,
+    "chexpert_test_labeler": _chexpert_test_labeler,
+}

@@ -42,7 +42,7 @@ def read_google_four(which=None):
 _YES_NO = {"YES": 1, "NO": 0}
 
 
-def google_adjudicated():
+def _google_adjudicated():
     """Return labels, images and notes of the release `google_adjudicated`."""
     raw = read_google_four()
     images, notes = nih.nih_images(raw["image_id"], part=raw["set"].astype("string"))
@@ -51,7 +51,7 @@ def google_adjudicated():
     return raw.drop(columns=["patient_id", "set"]), images, notes
 
 
-def google_four_readers():
+def _google_four_readers():
     """Return labels, images and notes of the release `google_four_readers`."""
     file = "google_four_findings/individual_readers.csv"
     raw = owner_tables.labels_csv(
@@ -75,7 +75,7 @@ def google_four_readers():
     return table, images, notes
 
 
-def google_all_majority():
+def _google_all_majority():
     """Return labels, images and notes of the release `google_all_majority`."""
     file = "google_all_findings/test_labels.csv"
     raw = owner_tables.labels_csv(file, ("Image ID", *vocabulary.GOOGLE_ALL_FINDINGS))
@@ -90,7 +90,7 @@ def google_all_majority():
     )
 
 
-def google_all_readers():
+def _google_all_readers():
     """Return labels, images and notes of the release `google_all_readers`."""
     file = "google_all_findings/test_individual_readers.csv"
     raw = owner_tables.labels_csv(file, ("Image ID", "Reader ID", *vocabulary.GOOGLE_ALL_FINDINGS))
@@ -105,3 +105,12 @@ def google_all_readers():
         "without a finding or the reverse; no row is dropped."
     )
     return table, images, notes
+
+
+# Release to the function that returns its labels, images and notes.
+LOADERS = {
+    "google_adjudicated": _google_adjudicated,
+    "google_four_readers": _google_four_readers,
+    "google_all_majority": _google_all_majority,
+    "google_all_readers": _google_all_readers,
+}

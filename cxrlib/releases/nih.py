@@ -96,7 +96,7 @@ def _nih_attributes():
     return raw.drop_duplicates("image_id").set_index("image_id")
 
 
-def nih_reports():
+def _nih_reports():
     """Return labels, images and notes of the release `nih_reports`."""
     entries = read_nih_entries()
     table = entries[["image_id", *vocabulary.NIH_FINDINGS.values()]].copy()
@@ -104,3 +104,9 @@ def nih_reports():
         table[finding] = table[list(vocabulary.ANY_OF[finding])].max(axis=1)
     images = owner_tables.release_images(**{column: entries[column] for column in owner_tables.RELEASE_COLUMNS})
     return table, images, [f"All {len(table):,} rows of NIH's entry list are taken; no label is left out."]
+
+
+# Release to the function that returns its labels, images and notes.
+LOADERS = {
+    "nih_reports": _nih_reports,
+}

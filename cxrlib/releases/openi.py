@@ -6,8 +6,8 @@ import pandas as pd
 from cxrlib.base import label_tables, paths, vocabulary
 from cxrlib.releases import openi_reports, owner_tables
 
-OPENI_GOLD_DEVELOPMENT = "openi_gold/openi_gold_dev.csv"
-OPENI_GOLD_WHOLE = "openi_gold/openi_gld_std14.csv"  # the owner's file; ours lacks the reports that are kept apart
+_OPENI_GOLD_DEVELOPMENT = "openi_gold/openi_gold_dev.csv"
+_OPENI_GOLD_WHOLE = "openi_gold/openi_gld_std14.csv"  # the owner's file; the other lacks reports kept apart
 
 
 def _openi_reports():
@@ -36,7 +36,7 @@ def _openi_matches(parts, wanted):
     return set(parts["code"][hit])
 
 
-def openi_codes():
+def _openi_codes():
     """Return labels, images and notes of the release `openi_codes`."""
     reports = _openi_reports()
     said = reports[["report", "codes"]].explode("codes").drop_duplicates()
@@ -74,9 +74,9 @@ def openi_codes():
     return table, owner_tables.release_images(image_id=table["image_id"]), notes
 
 
-def openi_gold():
+def _openi_gold():
     """Return labels, images and notes of the release `openi_gold`."""
-    file = next(f for f in (OPENI_GOLD_DEVELOPMENT, OPENI_GOLD_WHOLE) if owner_tables.find_labels(f))
+    file = next(f for f in (_OPENI_GOLD_DEVELOPMENT, _OPENI_GOLD_WHOLE) if owner_tables.find_labels(f))
     raw = owner_tables.labels_csv(file, ("filename", *vocabulary.OPENI_GOLD_FINDINGS)).rename(
         columns={"filename": "image_id"}
     )
@@ -91,3 +91,10 @@ def openi_gold():
         f"{neither:,} reports are neither normal nor have one of the 14 findings.",
     ]
     return table, owner_tables.release_images(image_id=table["image_id"]), notes
+
+
+# Release to the function that returns its labels, images and notes.
+LOADERS = {
+    "openi_codes": _openi_codes,
+    "openi_gold": _openi_gold,
+}

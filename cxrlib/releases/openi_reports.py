@@ -77,7 +77,7 @@ def part(report_id):
     Returns
     -------
     str
-        `apart`: nothing is taught or tuned on it (`openi_apart.txt`). Else by the first byte of the id's
+        `apart`: nothing is trained or tuned on it (`openi_apart.txt`). Else by the first byte of the id's
         SHA-256: even `development`, on which rules were written and networks learn, odd `test`.
     """
     if report_id in _apart():

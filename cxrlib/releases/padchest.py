@@ -1,12 +1,14 @@
 """PadChest's terms, listed by physicians or by a network."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 
 from cxrlib.base import vocabulary
 from cxrlib.releases import owner_tables
 
-PADCHEST = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz"
+_PADCHEST = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz"
 
 
 _PADCHEST_COLUMNS = (
@@ -35,11 +37,11 @@ def _padchest_terms(rows):
     return terms[terms["term"].fillna("") != ""]
 
 
-def padchest_labels_by(method):
+def _padchest_labels_by(method):
     """Return the rows of PadChest that one method labelled: `Physician` or `RNN_model`."""
-    raw = owner_tables.package_table(PADCHEST, _PADCHEST_COLUMNS, dtype="string")
-    owner_tables.check_words(raw["MethodLabel"], ("Physician", "RNN_model"), PADCHEST, "MethodLabel")
-    owner_tables.check_words(raw["Projection"], (*_PADCHEST_VIEWS, "EXCLUDE"), PADCHEST, "Projection")
+    raw = owner_tables.package_table(_PADCHEST, _PADCHEST_COLUMNS, dtype="string")
+    owner_tables.check_words(raw["MethodLabel"], ("Physician", "RNN_model"), _PADCHEST, "MethodLabel")
+    owner_tables.check_words(raw["Projection"], (*_PADCHEST_VIEWS, "EXCLUDE"), _PADCHEST, "Projection")
     rows = raw[raw["MethodLabel"] == method]
     terms = _padchest_terms(rows)
     drops = {
@@ -93,3 +95,10 @@ def _padchest_labels(index, terms):
         "are no finding of the vocabulary and are left out.",
     ]
     return labels, notes
+
+
+# Release to the function that returns its labels, images and notes.
+LOADERS = {
+    "padchest_physicians": functools.partial(_padchest_labels_by, "Physician"),
+    "padchest_network": functools.partial(_padchest_labels_by, "RNN_model"),
+}

@@ -1,34 +1,18 @@
 """Whose pixels a release labels: no release of a family is external to another of it."""
 
-# Whose pixels: entries of this catalogue and dataset classes of torchxrayvision, by collection. RSNA's pneumonia
-# challenge, SIIM-ACR's pneumothorax masks and both of Google's label sets are on ChestX-ray14.
+from cxrlib.releases import cards
+
+_FAMILIES, _RELEASES = cards.read_releases()
+
+
+# Whose pixels: by collection, the dataset classes of torchxrayvision, the releases and other tables (`cards.yaml`).
 SAME_PIXELS = {
-    "nih": (
-        "NIH_Dataset",
-        "NIH_Google_Dataset",
-        "RSNA_Pneumonia_Dataset",
-        "SIIM_Pneumothorax_Dataset",
-        "nih_reports",
-        "google_adjudicated",
-        "google_four_readers",
-        "google_all_majority",
-        "google_all_readers",
-        "rsna",
-        "rsna_on_nih",
-        "siim",
-    ),
-    "chexpert": (
-        "CheX_Dataset",
-        "CheXlocalize_Dataset",
-        "chexpert_labeler",
-        "chexpert_test_majority",
-        "chexpert_test_readers",
-        "chexpert_test_labeler",
-        "chexpert_test_models",
-    ),
-    "vindr": ("VinDr_Dataset", "vindr_readers"),
-    "padchest": ("PC_Dataset", "padchest_physicians", "padchest_network"),
-    "openi": ("Openi_Dataset", "openi_codes", "openi_gold"),
+    family: (
+        *of["datasets"],
+        *(name for name, release in _RELEASES.items() if release["pixels"] == family),
+        *of.get("tables", ()),
+    )
+    for family, of in _FAMILIES.items()
 }
 
 

@@ -194,7 +194,8 @@ def _csv_rows(path, lines, rows, header, columns, asked):
 def _not_csv(lines, error):
     """Return why the reader gave up on a row, and the remedy."""
     if lines.open_before is None:
-        return f"it is not CSV ({report_rows.brief(error)}): write a quote inside a cell twice, and put that cell in quotes"
+        reason = report_rows.brief(error)
+        return f"it is not CSV ({reason}): write a quote inside a cell twice, and put that cell in quotes"
     swallowed = lines.number - lines.open_before
     return (
         f"it is not CSV: the quote that opens in line {lines.open_before} is not closed and swallowed {swallowed:,} "

@@ -1,10 +1,11 @@
 """Reports of simulated radiographs, written by a grammar: what a report mentions, and in what words.
 
 First it is settled what the reporter has in mind: the findings that were drawn, with the omissions and false alarms
-that were measured on real report labels (`cxrlib.statistics.noise`). Then it is written down as real reports do it: sections,
-hedging, negated lists, comparisons with an earlier image, findings that are not mentioned at all, devices, an
-indication that names what is feared, typing errors. Labels of these images then come from labelers that read these
-reports, so that their errors arise as in a hospital: some from the reporter, some from the reader of the report.
+that were measured on real report labels (`cxrlib.statistics.noise`). Then it is written down as real reports do it:
+sections, hedging, negated lists, comparisons with an earlier image, findings that are not mentioned at all,
+devices, an indication that names what is feared, typing errors. Labels of these images then come from labelers that
+read these reports, so that their errors arise as in a hospital: some from the reporter, some from the reader of the
+report.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""The audit: one label set held against another on the same images.
+"""The audit: one label set compared with another on the same images.
 
-    cxr audit google_adjudicated nih_reports
+    cxr audit google_adjudicated nih_reports --part test
     cxr audit my_readers.csv my_reports.csv --by view sex --out audit/
 
 A label set is a name of the catalogue (`cxrlib.releases.catalogue`) or a CSV of one's own (docs/data.md).
@@ -198,6 +198,46 @@ def wide(table, measures=("sensitivity", "specificity", "ppv", "npv", "kappa")):
     return out.reindex(chosen.drop_duplicates(["finding", "by", "group"]).set_index([*keys, "tn"]).index)
 
 
+def _check_header(path):
+    """Raise a ValueError if the columns of a text file are separated by something other than commas."""
+    with open(path, "rb") as file:
+        header = file.readline(1 << 20)
+    for separator, name in ((b";", "semicolons"), (b"\t", "tabs")):
+        if separator in header and b"," not in header:
+            raise ValueError(f"{path} separates its columns by {name}: save it with commas between columns.")
+
+
+def read_file(path, scores=False):
+    """Return labels or scores of a CSV by image id, and what it knows of the images; print what is not read.
+
+    Parameters
+    ----------
+    path : Path
+    scores : bool
+        As in `own_tables.read_own`.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        In one sentence with the file and the remedy.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name the CSV file itself.")
+    try:
+        if path.suffix.lower() in (".csv", ".tsv", ".txt") and path.exists():
+            _check_header(path)
+        table, images, notes = own_tables.read_own(path, scores)
+    except OSError as error:
+        if error.strerror is None:  # a sentence of our own
+            raise
+        raise ValueError(f"{path} cannot be read ({error.strerror}): check its permissions.") from None
+    if table.empty:
+        raise ValueError(f"{path} has a header but no rows: give it a row for each image.")
+    print(*notes, sep="\n", end="\n" if notes else "")
+    return table.set_index("image_id"), images
+
+
 def opened(where, policy, blank="ignore"):
     """Return a label set of the catalogue or of a CSV: labels by image id with the policy applied, and the images.
 
@@ -210,25 +250,54 @@ def opened(where, policy, blank="ignore"):
         If there is neither such an entry nor such a file, or an entry has several readers.
     """
     if Path(where).suffix.lower() == ".csv":
-        table, images, notes = own_tables.read_own(Path(where))
-        print(*notes, sep="\n", end="\n" if notes else "")
+        table, images = read_file(where)
     elif where in catalogue.names():
         entry = catalogue.read_release(where)
         if "reader_id" in entry.table:
-            raise ValueError(f"{where} holds several readers an image: name one opinion (see cxrlib.statistics.agreement).")
-        table, images = entry.table, entry.images
+            raise ValueError(
+                f"{where} holds several readers of an image: name a label set with one opinion of each image."
+            )
+        table, images = entry.table.set_index("image_id"), entry.images
     else:
         raise ValueError(
             f"{where!r} is neither a CSV (a file named *.csv) nor in the catalogue ({', '.join(catalogue.names())})."
         )
-    table = table.set_index("image_id").apply(lambda column: label_tables.apply_policy(column, policy))
+    table = table.apply(lambda column: label_tables.apply_policy(column, policy))
     return table.fillna(0) if blank == "absent" else table, images
 
 
+def only_part(labels, images, part, name):
+    """Return the labels of the images that a release's publisher put into one part, such as `test`.
+
+    Parameters
+    ----------
+    labels, images : pandas.DataFrame
+        As `opened` returns them.
+    part : str
+    name : str
+        Of the label set, for the messages.
+
+    Raises
+    ------
+    ValueError
+        If the label set has no such part.
+    """
+    if "part" not in images:
+        raise ValueError(f"{name} is not divided into parts: leave out --part.")
+    known = images.set_index("image_id")["part"]
+    if part not in set(known.dropna()):
+        raise ValueError(f"{name} has no part {part!r}; it has {' and '.join(sorted(known.dropna().unique()))}.")
+    return labels[labels.index.isin(known.index[(known == part).fillna(False)])]
+
+
 def merged(images, more):
-    """Return what either table knows of each image: the first's word where both speak."""
-    both = images.set_index("image_id").combine_first(more.set_index("image_id")[list(images.columns[1:])])
-    return both.loc[images["image_id"]].reset_index()
+    """Return what either table knows of each image of the first: the first's word where both speak.
+
+    A column that only one of them has, such as the publisher's `part`, is kept.
+    """
+    columns = dict.fromkeys([*images.columns, *more.columns])
+    both = images.set_index("image_id").combine_first(more.set_index("image_id"))
+    return both.loc[images["image_id"]].reset_index()[list(columns)]
 
 
 def matched(table, ids):
@@ -251,14 +320,38 @@ def common_options(parser):
         "--policy", default="u_zeros", choices=list(label_tables.POLICIES), help="for uncertain labels"
     )
     parser.add_argument("--blank", default="ignore", choices=["ignore", "absent"], help="what a missing label means")
-    parser.add_argument("--resamples", type=_resamples, default=2000, help="bootstrap resamples of patients")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--resamples", type=_resamples, default=2000, help="bootstrap resamples of patients; 2000")
+    parser.add_argument("--seed", type=_seed, default=1, help="of the resamples; 1 by default")
 
 
 def _resamples(text):
-    if not text.isdigit() or int(text) < 20:
+    if not text.isdecimal() or int(text) < 20:
         raise argparse.ArgumentTypeError(f"{text} is too few: give 20 resamples or more")
     return int(text)
+
+
+def _seed(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def make_folder(out):
+    """Make the folder that tables are written into, or raise a ValueError that says why it cannot be made."""
+    if out.is_file():
+        raise ValueError(f"{out} is a file: name a folder by --out.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{out} cannot be made ({error.strerror}): name another folder by --out.") from None
+
+
+def write(table, path):
+    """Write a table as CSV, or raise a ValueError that says why it cannot be written."""
+    try:
+        table.to_csv(path, index=False)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror}): name another folder by --out.") from None
 
 
 def tell(table, images, by):

@@ -1,0 +1,272 @@
+"""Editions: `editions/NAME.yaml` states what differs from the edition that it extends, `params.yaml` is one whole.
+
+Mappings merge and lists replace. Mappings of names that an edition chooses (`REPLACED`) replace as a whole wherever
+they stand, so that no entry of another edition is left in them. OmegaConf resolves `${...}` and asks for `???`.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cxrlib.base import paths, runs
+
+BASE = "base"  # what editions extend, and no edition itself
+REPLACED = ("cohorts", "label_sets", "splits", "targets", "runs", "comparisons", "controls", "curated", "again")
+RUN_GROUPS = ("pneumothorax", "controls", "labelers", "visual", "finding", "finding_others")
+_OPEN = ("shared", "finding", "maps")  # sections that may have more in one edition than in another
+_HEADER = (
+    "# Composed from editions/{name}.yaml by `cxr edition {name}`: change settings there, or in a copy of it.\n"
+    "# Not changed by hand as long as the SHA-256 of what follows is {digest}.\n"
+)
+_SIGNED = re.compile(r"# Composed from .*\n# Not changed by hand as long as .* is ([0-9a-f]{64})\.\n")
+_STAGES = re.compile(r"^stages:[^\n]*\n(?:[ \t-][^\n]*\n)*", re.MULTILINE)
+
+
+def available(root=paths.ROOT):
+    """Return the editions there are, name to file."""
+    return {p.stem: p for p in sorted((root / "editions").glob("*.yaml")) if p.stem != BASE}
+
+
+def compose(name, root=paths.ROOT):
+    """Return the settings of an edition, whole and plain, with `stages`: what of it the pipeline runs.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, if there is no such edition, a file is no YAML, or a setting is missing or not known.
+    """
+    if name not in available(root):
+        raise ValueError(f"There is no edition {name!r}; there are: {', '.join(available(root))}.")
+    layers = _chain(name, root)
+    try:
+        whole = OmegaConf.to_container(layers, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"editions/{name}.yaml is not whole: {str(error).splitlines()[0]}") from None
+    settings = json.loads(json.dumps({k: v for k, v in whole.items() if k != "shared"}))  # nothing shared in YAML
+    settings["runs"] = _all_groups(name, settings["runs"])
+    return {**settings, "stages": _stages(settings)}
+
+
+def activate(name, root=paths.ROOT):
+    """Put an edition in force: write its settings to `params.yaml`, whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        If the edition cannot be composed, or `params.yaml` holds changes that no edition has and that would be lost.
+    """
+    settings = compose(name, root)
+    changed = _own_changes(root)
+    if changed:
+        raise ValueError(
+            f"params.yaml holds changes of your own, which would be lost ({changed}): write them to a file "
+            "editions/mine.yaml that extends the edition in force (`extends: NAME`, then what differs), or undo them "
+            "(git checkout params.yaml)."
+        )
+    body = "\n" + yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, allow_unicode=True, width=118)
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    _replace(root / "params.yaml", _HEADER.format(name=name, digest=digest) + body)
+
+
+def refresh(root=paths.ROOT):
+    """Bring `stages` of `params.yaml` up to date with the rest of it, if it was changed by hand; return whether.
+
+    Raises
+    ------
+    ValueError
+        If `params.yaml` is no YAML, or its sections are not those of an edition.
+    """
+    path = root / "params.yaml"
+    settings, text = _mapping(path), path.read_text()
+    try:
+        stages = _stages(settings)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"params.yaml is not whole ({error}): undo what was changed (git checkout params.yaml)."
+        ) from None
+    if settings.get("stages") == stages:
+        return False
+    rest = _STAGES.sub("", text).rstrip("\n") + "\n"
+    _replace(path, rest + yaml.safe_dump({"stages": stages}, sort_keys=False, default_flow_style=None, width=118))
+    return True
+
+
+def in_force(root=paths.ROOT):
+    """Return the name of the edition in `params.yaml`, and the first settings of it that its file does not have.
+
+    Returns
+    -------
+    name : str or None
+        None if `params.yaml` is missing or cannot be read.
+    changed : str
+        Such as `training.epochs`; empty if there are none.
+    """
+    try:
+        settings = _mapping(root / "params.yaml")
+    except (FileNotFoundError, ValueError):
+        return None, ""
+    try:
+        return settings.get("edition"), _differences(settings, compose(settings.get("edition"), root))
+    except ValueError:
+        return settings.get("edition"), "it has no file in editions/ that can be read"
+
+
+def _mapping(path):
+    """Return a YAML file that holds a mapping, or say in one sentence why it does not."""
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}" if where else ""
+        raise ValueError(f"{path.name}{line} is no YAML: {getattr(error, 'problem', None) or error}.") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} holds no settings: it must be `name: value` lines.")
+    return found
+
+
+def _chain(name, root, above=()):
+    """Return an edition laid over those that it extends, with `${...}` and `???` as they are written."""
+    path = root / "editions" / f"{name}.yaml"
+    if not path.exists():
+        raise ValueError(f"editions/{above[-1]}.yaml extends {name!r}, and there is no editions/{name}.yaml.")
+    if name in above:
+        raise ValueError(f"editions/{name}.yaml extends itself, by way of {', '.join(above)}.")
+    own = _mapping(path)
+    if name == BASE:
+        return OmegaConf.create(own)
+    below = own.pop("extends", None)
+    if below is None:
+        raise ValueError(f"editions/{name}.yaml does not say what it extends: begin it with `extends: {BASE}`.")
+    if own.get("edition", name) != name:
+        raise ValueError(f"editions/{name}.yaml calls itself {own['edition']!r}: an edition is named by its file.")
+    own.pop("stages", None)  # derived, should somebody have copied params.yaml
+    layered = OmegaConf.to_container(_chain(below, root, (*above, name)))
+    _check_known(layered, own, name)
+    _clear(layered, own)
+    try:
+        return OmegaConf.merge(layered, {**own, "edition": name})
+    except OmegaConfBaseException as error:
+        raise ValueError(f"editions/{name}.yaml does not fit {below!r}: {str(error).splitlines()[0]}") from None
+
+
+def _check_known(below, own, name, section=""):
+    """Raise a ValueError if an edition sets what the edition that it extends does not have: a slip of the pen."""
+    for key, value in own.items():
+        if key not in below:
+            near = ", ".join(map(str, below))
+            raise ValueError(f"editions/{name}.yaml sets {section}{key}, which is no setting; there are {near}.")
+        if isinstance(value, dict) and isinstance(below[key], dict) and key not in (*REPLACED, *_OPEN):
+            _check_known(below[key], value, name, f"{section}{key}.")
+
+
+def _clear(below, own):
+    """Empty the mappings of `below` that `own` replaces as a whole."""
+    for key, value in own.items():
+        if key in REPLACED:
+            below[key] = None
+        elif isinstance(value, dict) and isinstance(below.get(key), dict):
+            _clear(below[key], value)
+
+
+def _all_groups(name, given):
+    """Return every group of runs, those that an edition does not name without runs."""
+    unknown = [group for group in given if group not in RUN_GROUPS]
+    if unknown:
+        raise ValueError(f"editions/{name}.yaml: runs.{unknown[0]} is no group; there are {', '.join(RUN_GROUPS)}.")
+    none = {"targets": [], "architectures": [], "seeds": []}
+    return {group: given.get(group) or {k: list(v) for k, v in none.items()} for group in RUN_GROUPS}
+
+
+def _stages(settings):
+    """Return what of an edition the pipeline runs: the loops of `dvc.yaml`."""
+    visual = list(settings["runs"]["visual"]["targets"])
+    groups = [group for group in settings["runs"] if group != "visual"]
+    targets = list(dict.fromkeys(target for target, _, _ in runs.planned(settings, groups)))
+    unknown = [target for target in (*targets, *visual) if target not in settings["targets"]]
+    if unknown:
+        raise ValueError(f"runs names the target {unknown[0]!r}, which is none of {', '.join(settings['targets'])}.")
+    made = [made for sets in settings["label_sets"].values() for made in sets.values()]
+    labelers = ["bert"] if visual or any(label_set.get("labeler") == "bert" for label_set in made) else []
+    finding = list(settings["finding"]["editions"])
+    return {
+        "targets": targets,
+        "visual": visual,
+        "labelers": labelers,
+        "label_sets_wait_for": "data/labelers/bert" if labelers else "data/label_noise.csv",
+        "splits": list(settings["finding"]["splits"]) if finding else [],
+        "finding": finding,
+        "labelers_study": list(settings["labelers"]["editions"]),
+        "runs": {
+            target: [runs.key(*run) for run in runs.planned(settings) if run[0] == target]
+            for target in (*targets, *visual)
+        },
+        "sources": {cohort: _source_files(settings["cohorts"][cohort]) for cohort in settings["cohort_names"]},
+    }
+
+
+def _source_files(cohort):
+    """Return what of a cohort's source the pipeline watches: its images and its table, by way of `data/cxr`."""
+    given = cohort.get("arguments", cohort)
+    images, table = given.get("folder", given.get("imgpath")), given.get("table", given.get("csvpath"))
+    watched = [paths.watched_source(path) for path in (images, table) if path]
+    unwatched = "data/code/01_cohort.txt"  # simulated images come of code alone
+    return {"images": watched[0] if watched else unwatched, "table": watched[-1] if watched else unwatched}
+
+
+def _own_changes(root):
+    """Return the settings of `params.yaml` that no edition has, as words; empty if nothing would be lost."""
+    path = root / "params.yaml"
+    if not path.exists():
+        return ""
+    text = path.read_text()
+    signed = _SIGNED.match(text)
+    if signed and hashlib.sha256(text[signed.end() :].encode()).hexdigest() == signed[1]:
+        return ""
+    try:
+        settings = _mapping(path)
+    except ValueError as error:
+        return str(error).rstrip(".")
+    fewest = None
+    for name in available(root):
+        try:
+            differing = _differences(settings, compose(name, root))
+        except ValueError:  # an edition that cannot be composed is not the one in force
+            continue
+        if not differing:
+            return ""
+        if fewest is None or name == settings.get("edition"):
+            fewest = differing
+    return fewest or "no edition can be read"
+
+
+def _differences(one, other):
+    """Return which settings differ, as words: the first three, `stages` left out; empty if none does."""
+
+    def walk(a, b, at):
+        if isinstance(a, dict) and isinstance(b, dict):
+            return [
+                found for key in dict.fromkeys((*a, *b)) for found in walk(a.get(key), b.get(key), (*at, str(key)))
+            ]
+        return [] if a == b else [".".join(at)]
+
+    found = [path for path in walk(one, other, ()) if path.split(".")[0] != "stages"]
+    return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+
+
+def _replace(path, text):
+    """Write a file at once: whoever reads it finds the old text or the new."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.chmod(temporary, path.stat().st_mode if path.exists() else 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,120 @@
+"""Write down what each notebook computes: `data/code/<notebook>.txt`, on which the stages of `dvc.yaml` depend.
+
+A file holds a hash of the notebook's code and of every module of `cxrlib` that this code hangs on, directly or
+through others, also where a function imports it. Comments, docstrings, prose and stored outputs are not in the
+hashes: saving a notebook after Run All, or mending a sentence, costs nothing, and no import can be forgotten.
+
+    python -m cxrlib.commands.computes
+"""
+
+import ast
+import functools
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from cxrlib.base import paths
+
+MODULE = re.compile(r"cxrlib(\.\w+)+")
+
+
+def notebook_code(path):
+    """Return the code of a notebook's cells, a cell after another, without outputs and prose."""
+    cells = json.loads(path.read_text())["cells"]
+    return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+
+
+@functools.cache
+def _parsed(path):
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def _imported_by(path, root):
+    return imported(_parsed(path), root)
+
+
+@functools.cache
+def _digest_of(path):
+    return _digest(meaning(path.read_text()).encode() if path.suffix == ".py" else path.read_bytes())
+
+
+def imported(tree, root):
+    """Return the files of `cxrlib` that a syntax tree imports, wherever in it the import stands."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE.fullmatch(node.value):
+            names = [node.value]  # of importlib.import_module
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] == "cxrlib":
+                place = root.joinpath(*name.split("."))
+                found |= {p for p in (place.with_suffix(".py"), place / "__init__.py") if p.exists()}
+    return found
+
+
+def closure(tree, root):
+    """Return every file of `cxrlib` that some code hangs on, and the data files that those read, sorted."""
+    modules, waiting = set(), imported(tree, root) | {root / "cxrlib" / "__init__.py"}
+    while waiting:
+        path = waiting.pop()
+        modules.add(path)
+        waiting |= _imported_by(path, root) - modules
+    data = set()
+    for path in modules:
+        if "__file__" in path.read_text() and path.parent != root / "cxrlib" / "base":
+            data |= {p for p in path.parent.rglob("*") if p.suffix in (".txt", ".yaml")}
+    return sorted(modules | data)
+
+
+def meaning(text):
+    """Return Python code without comments, docstrings and layout, as text."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str):
+                node.body = node.body[1:] or [ast.Pass()]
+    return ast.dump(tree)
+
+
+def computes(notebook, root):
+    """Return what a notebook computes, a line each for its own code and for every file that it hangs on."""
+    code = notebook_code(notebook)
+    lines = [f"{_digest(meaning(code).encode())}  notebooks/{notebook.name}"]
+    for path in closure(ast.parse(code), root):
+        lines.append(f"{_digest_of(path)}  {path.relative_to(root).as_posix()}")
+    return "\n".join(lines) + "\n"
+
+
+def _digest(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def write(root, folder):
+    """Write what every notebook below `root` computes into a folder; files that stay the same are not touched.
+
+    Parameters
+    ----------
+    root, folder : Path
+    """
+    for cached in (_parsed, _imported_by, _digest_of):  # files may have changed since
+        cached.cache_clear()
+    folder.mkdir(parents=True, exist_ok=True)
+    notebooks = sorted((root / "notebooks").glob("*.ipynb"))
+    for notebook in notebooks:
+        file, text = folder / f"{notebook.stem}.txt", computes(notebook, root)
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
+    for file in set(folder.glob("*.txt")) - {folder / f"{n.stem}.txt" for n in notebooks}:
+        file.unlink()
+
+
+if __name__ == "__main__":
+    write(paths.ROOT, Path(paths.ROOT) / "data" / "code")

@@ -1,0 +1,110 @@
+"""Run one notebook as a stage of the pipeline: `python -m cxrlib.commands.notebook TEMPLATE PAGE [NAME=VALUE ...]`.
+
+The template gets the parameters that it declares: those of the command line, else what `params.yaml` has of that name
+in the section `section=NAME`, else at its top level; what neither has keeps the template's own value. PAGE, the
+executed copy, is written without what differs from run to run. If a cell fails, one sentence says which and why, and
+the page as far as it came lies in `data/partial/failed/`.
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+import papermill
+import yaml
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from cxrlib.base import paths
+
+VARYING = ("papermill", "execution")  # metadata that differ from run to run
+
+
+def parameters(template, settings, given):
+    """Return the parameters that a template declares and somebody sets.
+
+    Parameters
+    ----------
+    template : Path
+    settings : Mapping
+        `params.yaml`.
+    given : Mapping of str to str
+        Of the command line; `section` names the part of `settings` that is asked before its top level.
+
+    Raises
+    ------
+    ValueError
+        If the command line sets what the template does not declare.
+    """
+    given = dict(given)
+    section = given.pop("section", None)
+    known = {**settings, **(settings[section] if section else {})}
+    declared = papermill.inspect_notebook(str(template))
+    unknown = sorted(set(given) - set(declared))
+    if unknown:
+        raise ValueError(f"{template.name} declares no parameter {unknown[0]}; it has {', '.join(declared)}.")
+    chosen = {name: known[name] for name in declared if name in known}
+    return {**chosen, **{name: yaml.safe_load(value) for name, value in given.items()}}
+
+
+def run(template, page, settings, given):
+    """Execute a template and write its page.
+
+    Raises
+    ------
+    RuntimeError
+        In one sentence, if a cell fails.
+    """
+    failed = paths.partial_dir("failed") / page.name
+    sockets = tempfile.mkdtemp(prefix="cxr")  # a folder a kernel: no port to race for, and no warning of one
+    kernel = {"transport": "ipc", "ip": f"{sockets}/kernel"}
+    try:
+        executed = papermill.execute_notebook(
+            str(template),
+            str(failed),
+            parameters(template, settings, given),
+            kernel_name="python3",
+            progress_bar=False,
+            log_output=False,
+            config=Config({"KernelManager": kernel}),
+        )
+    except PapermillExecutionError as error:
+        what = str(error.evalue).strip() or "no message"
+        raise RuntimeError(
+            f"{template.name}, cell {error.exec_count}: {error.ename}: {what}\n(the page so far: "
+            f"{failed.relative_to(paths.ROOT)})"
+        ) from None
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
+    clean(executed)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(executed, page)
+    failed.unlink()
+
+
+def clean(notebook):
+    """Remove in place what differs from run to run, and number the cells."""
+    for k, cell in enumerate(notebook.cells):
+        cell.id = str(k)
+    for metadata in (notebook.metadata, *(cell.metadata for cell in notebook.cells)):
+        for name in VARYING:
+            metadata.pop(name, None)
+
+
+def main(arguments=None):
+    """Run the command line."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if len(words) < 2 or not all("=" in word for word in words[2:]):
+        sys.exit("usage: python -m cxrlib.commands.notebook TEMPLATE PAGE [NAME=VALUE ...]")
+    template, page = (paths.ROOT / word for word in words[:2])
+    settings = yaml.safe_load((paths.ROOT / "params.yaml").read_text())
+    try:
+        run(template, Path(page), settings, dict(word.split("=", 1) for word in words[2:]))
+    except (RuntimeError, ValueError, KeyError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

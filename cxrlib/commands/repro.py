@@ -1,0 +1,161 @@
+"""Run what is out of date, stages side by side: `python -m cxrlib.commands.repro [--workers N] [--dry] [STAGE ...]`.
+
+DVC runs one stage at a time. Here each stage that is out of date gets a `dvc repro --single-item` of its own once
+everything that it waits for is done, as many at a time as there are cores (one where a GPU trains); at the end a
+plain `dvc repro` looks at the whole. When a stage fails, those that run are finished and no
+other starts. Ctrl+C and a kill leave what `dvc repro` leaves: unfinished work is taken up by the next call.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from cxrlib.base import editions, paths
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+LOG_LINES = 30  # of a failed stage's output that are shown
+
+
+def stale(changed, waits_for):
+    """Return the stages that will run: those that changed and all that come after them.
+
+    Parameters
+    ----------
+    changed : collection of str
+        Stages that `dvc status` lists.
+    waits_for : Mapping of str to set of str
+        Each stage, and the stages whose outputs it reads.
+    """
+    out, grown = set(changed), True
+    while grown:
+        more = {stage for stage, before in waits_for.items() if before & out} - out
+        out, grown = out | more, bool(more)
+    return out
+
+
+def ready(todo, waits_for, running, done):
+    """Return the stages that can start now, those first on which most others wait."""
+    free = [s for s in todo if s not in running and s not in done and not (waits_for[s] & set(todo)) - done]
+    after = {s: len(stale({s}, waits_for)) for s in free}
+    return sorted(free, key=lambda s: (-after[s], s))
+
+
+def graph():
+    """Return each stage of the pipeline with the stages whose outputs it reads."""
+    from dvc.repo import Repo
+
+    with Repo(str(paths.ROOT)) as repo:
+        edges = repo.index.graph
+        return {stage.addressing: {before.addressing for before in edges.successors(stage)} for stage in edges.nodes}
+
+
+def changed_stages():
+    """Return the stages that `dvc status` lists."""
+    done = subprocess.run(["dvc", "status", "--json"], cwd=paths.ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr.strip() or done.stdout.strip())
+    return set(json.loads(done.stdout[done.stdout.index("{") :]))
+
+
+def default_workers():
+    """Return how many stages run at a time: one where a GPU trains, else one a core."""
+    has_gpu = os.path.exists("/dev/nvidia0") and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+    return 1 if has_gpu else len(os.sched_getaffinity(0))
+
+
+def _die_with_parent():
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _start(stage, logs):
+    log = logs / f"{stage.replace('/', '_')}.log"
+    command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage]
+    with open(log, "w") as file:
+        process = subprocess.Popen(
+            command, cwd=paths.ROOT, stdout=file, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
+        )
+    return process, log, time.monotonic()
+
+
+def run(todo, waits_for, workers, say=print):
+    """Run stages side by side; return those that failed, with their log.
+
+    Parameters
+    ----------
+    todo : set of str
+    waits_for : Mapping of str to set of str
+    workers : int
+    say : Callable
+        Takes a line on each stage that ended.
+    """
+    logs = paths.partial_dir("logs")
+    running, done, failed = {}, set(), {}
+    while True:
+        for stage in [] if failed else ready(todo, waits_for, running, done)[: workers - len(running)]:
+            running[stage] = _start(stage, logs)
+        if not running:
+            return failed
+        time.sleep(0.1)
+        for stage in [s for s, (process, _, _) in running.items() if process.poll() is not None]:
+            process, log, started = running.pop(stage)
+            if process.returncode:
+                failed[stage] = log
+            else:
+                done.add(stage)
+            state = "failed" if process.returncode else f"{len(done)} of {len(todo)}"
+            say(f"{stage}: {time.monotonic() - started:.0f} s ({state})", flush=True)
+
+
+def main(arguments=None):
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="make repro", description=__doc__.splitlines()[0])
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="only these and what they need")
+    parser.add_argument("--workers", type=int, default=default_workers(), help="stages at a time")
+    parser.add_argument("--dry", action="store_true", help="say which stages are out of date; run nothing else")
+    chosen = parser.parse_args(arguments)
+    try:
+        paths.link_sources()
+        editions.refresh(paths.ROOT)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    subprocess.run(["dvc", "repro", "--quiet", "--single-item", "code"], cwd=paths.ROOT, check=True)
+    waits_for = graph()
+    todo = stale(changed_stages() & set(waits_for), waits_for)
+    if chosen.stages:
+        todo &= _needed(chosen.stages, waits_for)
+    if chosen.dry:
+        print("\n".join(sorted(todo)) or "Everything is up to date.")
+        return
+    try:
+        failed = run(todo, waits_for, max(1, chosen.workers))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    for stage, log in failed.items():
+        lines = log.read_text().strip().splitlines()
+        print(f"\n{stage} failed ({log.relative_to(paths.ROOT)}):", *lines[-LOG_LINES:], sep="\n", file=sys.stderr)
+    if failed:
+        sys.exit(1)
+    sys.exit(subprocess.run(["dvc", "repro", "--quiet", *chosen.stages], cwd=paths.ROOT).returncode)
+
+
+def _needed(stages, waits_for):
+    """Return the named stages (`train` means every train@...) and all that they wait for."""
+    named = {s for s in waits_for for name in stages if s == name or s.startswith(f"{name}@")}
+    missing = [name for name in stages if not any(s == name or s.startswith(f"{name}@") for s in waits_for)]
+    if missing:
+        sys.exit(f"There is no stage {missing[0]}; `dvc stage list` names them.")
+    waiting, needed = list(named), set(named)
+    while waiting:
+        more = waits_for[waiting.pop()] - needed
+        needed |= more
+        waiting += more
+    return needed
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""One run: a network trained once on one target, its predictions, and the record of both.
+
+Notebook 10 calls `run` for every network and seed of a target. A run that is already there, made of the same target,
+images, settings and code, is left as it is; so adding a seed trains that seed alone.
+"""
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from cxrlib.base import paths, records, runs
+from cxrlib.cohorts.store import open_store
+from cxrlib.networks import architectures, batches, training
+
+AUC_TOLERANCE = 0.005  # by which the saved predictions' validation AUC may differ from the kept epoch's: rounding
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run, as its folder has it.
+
+    Attributes
+    ----------
+    key : str
+    parameters, record : dict
+        Of `run.json`.
+    history : pandas.DataFrame
+        A row per epoch.
+    trained_now : bool
+        False if it was there already.
+    """
+
+    key: str
+    record: dict
+    history: pd.DataFrame
+    trained_now: bool
+
+
+def run(edition, cohort, target, settings, code=""):
+    """Train one network on one target, predict, and record both in `results/<edition>/runs/<target>/`.
+
+    Parameters
+    ----------
+    edition, cohort, target : str
+        The packed training cohort, and the target that notebook 04 wrote.
+    settings : training.TrainingSettings
+    code : str
+        What changes when the code that trains changes (`data/code/10_train.txt`); a run of other code is made again.
+
+    Returns
+    -------
+    RunRecord
+
+    Raises
+    ------
+    RuntimeError
+        If the saved predictions do not give back the validation AUC of the epoch that was kept.
+    """
+    out = paths.run_dir(edition, target, settings.architecture, settings.seed)
+    key = runs.key(target, settings.architecture, settings.seed)
+    data = {"images": paths.cohort_dir(cohort) / "images.npy", "target": paths.target_path(edition, target)}
+    inputs = _fingerprint(data, settings, code)
+    if (out / "run.json").exists() and json.loads((out / "run.json").read_text()).get("inputs_sha256") == inputs:
+        return _read(out, key, trained_now=False)
+    shutil.rmtree(out, ignore_errors=True)
+    store, table = open_store(cohort), pd.read_parquet(data["target"])
+    findings = [c for c in table if c not in ("image_id", "split")]
+    work = paths.partial_dir("runs", edition, key)
+    trained = training.train(store, table, findings, settings, work)
+    predictions = _predict_unseen(trained.network, store, table, findings, settings.batch_size)
+    _check_validation(predictions, table, findings, trained)
+    out.mkdir(parents=True)
+    predictions.to_parquet(out / "predictions.parquet", index=False)
+    architectures.save_network(trained.network, out / "model.safetensors")
+    trained.history.to_csv(out / "history.csv", index=False)
+    shutil.copytree(work / "live", out / "dvclive", dirs_exist_ok=True)
+    told = {"edition": edition, "cohort": cohort, "target": target, "findings": findings}
+    records.record(
+        out / "run.json",
+        parameters={**told, "size_px": store.images.shape[1], **asdict(settings)},
+        data=data,
+        inputs_sha256=inputs,
+        device=batches.device_name(),
+        weights_origin=trained.weights_origin,
+        positive_weight=trained.positive_weight,
+        best_epoch=trained.best_epoch,
+        resumed_at_epoch=trained.resumed_at_epoch,
+        seconds=round(trained.seconds, 1),
+        images_per_second=round(trained.images_per_second, 1),
+    )
+    shutil.rmtree(work)
+    return _read(out, key, trained_now=True)
+
+
+def predictions_of(edition, run_key, cohort, store, image_ids):
+    """Return one run's predictions of a cohort, from its folder or, for another cohort than its own, by its network.
+
+    Predictions of another cohort are kept below `data/partial/predictions/`, so that a new run is predicted alone.
+
+    Parameters
+    ----------
+    edition : str
+    run_key : (str, str, int)
+        Target, architecture, seed.
+    cohort : str
+    store : store.Store or None
+        Of that cohort; None if it is the run's own.
+    image_ids : sequence of str
+
+    Returns
+    -------
+    pandas.DataFrame
+        `image_id, finding, probability`.
+    """
+    folder = paths.run_dir(edition, *run_key)
+    if store is None:
+        return pd.read_parquet(folder / "predictions.parquet")
+    content = hashlib.sha256("\n".join(image_ids).encode())
+    for file in (folder / "model.safetensors", paths.cohort_dir(cohort) / "images.npy"):
+        content.update(records.sha256(file).encode())
+    kept = paths.predictions_dir(edition, cohort)
+    file = kept / f"{runs.key(*run_key)}.{content.hexdigest()[:12]}.parquet"
+    if not file.exists():
+        for old in kept.glob(f"{runs.key(*run_key)}.*.parquet"):
+            old.unlink()
+        findings = json.loads((folder / "run.json").read_text())["parameters"]["findings"]
+        network = architectures.load_network(folder / "model.safetensors", run_key[1], len(findings))
+        probability = training.predict(network, store, store.rows(image_ids))
+        _long(image_ids, findings, probability).to_parquet(file, index=False)
+    return pd.read_parquet(file)
+
+
+def _fingerprint(data, settings, code):
+    told = {**{name: records.sha256(file) for name, file in data.items()}, **asdict(settings), "code": code}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _read(out, key, trained_now):
+    record = json.loads((out / "run.json").read_text())
+    return RunRecord(key, record, pd.read_csv(out / "history.csv"), trained_now)
+
+
+def _long(image_ids, findings, probability):
+    """Return probabilities (n, findings_n) as `image_id, finding, probability`, a finding after another."""
+    parts = [
+        pd.DataFrame({"image_id": image_ids, "finding": finding, "probability": probability[:, k]})
+        for k, finding in enumerate(findings)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _predict_unseen(network, store, table, findings, batch_size):
+    """Return predictions of every image of the cohort that the network was not trained on, labelled or not."""
+    trained_on = table["image_id"][table["split"] == "train"]
+    ids = store.index["image_id"][~store.index["image_id"].isin(trained_on)].to_numpy()
+    probability = training.predict(network, store, store.rows(ids), 2 * batch_size)
+    if not np.isfinite(probability).all():
+        raise RuntimeError("The network's probabilities are not all finite: lower the learning rate.")
+    return _long(ids, findings, probability)
+
+
+def _check_validation(predictions, table, findings, trained):
+    """Raise a RuntimeError unless what is saved gives back the validation AUC that was measured."""
+    valid = table[table["split"] == "valid"].set_index("image_id")
+    areas = []
+    for finding in findings:
+        p = predictions[predictions["finding"] == finding].set_index("image_id")["probability"][valid.index]
+        labelled = valid[finding].notna()
+        areas.append(roc_auc_score(valid[finding][labelled], p[labelled]))
+    measured = trained.history["valid_auc"][trained.best_epoch]
+    if np.isfinite(measured) and abs(np.mean(areas) - measured) >= AUC_TOLERANCE:
+        raise RuntimeError(
+            f"The saved predictions have validation AUC {np.mean(areas):.4f}, the kept epoch had {measured:.4f}: "
+            "train again."
+        )
