@@ -322,9 +322,9 @@ def test_files_that_exist_are_kept_unless_forced(table, tmp_path, capsys):
     table.to_csv(tmp_path / "in.csv", index=False)
     (tmp_path / "old.csv").write_text("older")
     for options in (["--out", "old.csv"], ["--out", "new.csv", "--evidence", "old.csv"]):
-        paths_ = [str(tmp_path / word) if word.endswith(".csv") else word for word in options]
+        words = [str(tmp_path / word) if word.endswith(".csv") else word for word in options]
         before = sorted(tmp_path.iterdir())
-        assert label.main([str(tmp_path / "in.csv"), *paths_]) == 1
+        assert label.main([str(tmp_path / "in.csv"), *words]) == 1
         said = capsys.readouterr().err
         assert (
             said

@@ -1,6 +1,5 @@
 """The pipeline itself, end to end on a tiny edition: what runs, what runs again, and what does not."""
 
-import json
 import os
 import re
 import shutil
@@ -122,14 +121,14 @@ def test_a_changed_label_set_retrains_only_the_runs_that_use_it(checkout, first_
 
 
 def test_an_added_seed_trains_only_the_new_runs_and_going_back_trains_none(checkout, first_run):
-    first = checkout / "results/tiny/runs/pneumothorax_nlp/test_resnet-1/run.json"
+    first = checkout / "results/tiny/runs/pneumothorax_radiologist/test_resnet-1/run.json"
     before = first.stat().st_mtime_ns
     ran, _ = repro(checkout, tiny(seeds=[1, 2]), "train")
     assert {stage for stage in ran if stage.startswith("train")} == {RADIOLOGIST, NLP}
     assert (first.parents[1] / "test_resnet-2" / "run.json").exists()
     assert first.stat().st_mtime_ns == before, "the run that was there is not trained again"
     repro(checkout, tiny(), "train")
-    assert json.loads(first.read_text())["resumed_at_epoch"] == 0 and first.stat().st_mtime_ns == before
+    assert first.stat().st_mtime_ns == before
 
 
 def test_metrics_and_plots_are_there_to_show(checkout, first_run):

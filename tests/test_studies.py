@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 
 from cxrlib.statistics import intervals, resampling
-from cxrlib.studies import crossing, displays, finding_study, labeler_study, saliency_study
+from cxrlib.studies import crossing, displays, finding_answers, finding_study, labeler_study, saliency_study
 
 ARM = crossing.Arm("finding_reports", "net", "finding_reports", "abnormal", (1, 2))
 N = 400
@@ -228,7 +228,7 @@ def test_the_short_table_takes_the_internal_test_and_says_what_validation_could_
         (0.9, 0.8, 1.0, {"test": "external", "scored_against": "finding_x", "validation_rarer_n": 10, **alone}),
         (0.9, 0.8, 1.0, {"test": "internal", "scored_against": "finding_y", "validation_rarer_n": 10, **alone}),
     )
-    got = finding_study.training_answers(differences, ["finding_x"])
+    got = finding_answers.about_training(differences, ["finding_x"])
     assert list(got["answer"]) == [
         "0.200 (0.100 to 0.300)",
         "not told: validation has 9 of the rarer class to choose an epoch by",
@@ -240,7 +240,7 @@ def test_the_short_table_takes_the_internal_test_and_says_what_validation_could_
     )
     wait = {"order": "highest score first", "measure": "gain, minutes to the first critical image"}
     study = {"desk": {"abnormal_frac": 0.3}, "rule_out_sensitivity": 0.95, "critical": ["pneumothorax"]}
-    got = finding_study.triage_answers(
+    got = finding_answers.about_triage(
         rule_out, interval_rows((18.43, 11, 24, wait)), ["finding_x"], {**study, "critical_by": "panel"}
     )
     assert list(got["answer"]) == ["0.500 (0.400 to 0.600)", "18.4 (11.0 to 24.0)"]
@@ -443,7 +443,7 @@ def test_maps_cold_on_both_places_have_no_preference():
     rows = drain_rows(0.3)
     rows.loc[(rows["image_id"] == "i0") & (rows["seed"] == 1), "energy"] = 0.0
     shares, cold_n, both_n = saliency_study.drain_shares(rows)
-    assert (cold_n, both_n) == (2, 60)
+    assert (cold_n, both_n) == (2, 60) and shares["value"].notna().all()
     table = saliency_study.drain_table(shares, ["people", "reports"], 50, 1).set_index("at")
     assert (table.loc["drain rather than pleura", "images_n"] == 14).all()
     assert (table.loc["chest_drain", "images_n"] == 15).all()

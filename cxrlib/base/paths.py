@@ -92,7 +92,7 @@ def partial_dir(*parts):
 
 
 def sources_dir():
-    """Return the folder of tables that `cxrlib.fetch` fetched, for those who have no `$CXR_DATA`."""
+    """Return the folder of tables that `cxr fetch` fetched, for those who have no `$CXR_DATA`."""
     return ROOT / "data" / "sources"
 
 

@@ -59,7 +59,7 @@ def _audit(chosen):
         f"{len(shared)} in both"
     )
     images = auditing.merged(images, auditing.matched(more.set_index("image_id"), reference.index).reset_index())
-    images = images[images["image_id"].isin(shared)]
+    images = images[auditing.among(images["image_id"], shared)]
     rng = np.random.default_rng(chosen.seed)
     table = auditing.against(reference, other, images, chosen.resamples, rng, by=chosen.by)
     _tell_blanks(reference, other, shared)

@@ -26,14 +26,14 @@ def _read(path, label, what):
     all_n = len(score)
     score = auditing.matched(score, label.index)
     images = auditing.matched(images.set_index("image_id"), label.index).reset_index()
-    score = score[score.index.isin(label.index)]
+    score = score[auditing.among(score.index, label.index)]
     print(f"{all_n} images in {path}, {all_n - len(score)} of them without a label and left out")
     score, notes = scoring.derived(score, label)
     print(*notes, sep="\n", end="\n" if notes else "")
     unknown = [f for f in score.columns if f not in label.columns]
     if unknown:
         print(f"Not in {what}, so not scored: {', '.join(unknown)}")
-    return score, images[images["image_id"].isin(label.index)]
+    return score, images[auditing.among(images["image_id"], label.index)]
 
 
 def _specificity(text):

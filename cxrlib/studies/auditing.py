@@ -287,7 +287,7 @@ def only_part(labels, images, part, name):
     known = images.set_index("image_id")["part"]
     if part not in set(known.dropna()):
         raise ValueError(f"{name} has no part {part!r}; it has {' and '.join(sorted(known.dropna().unique()))}.")
-    return labels[labels.index.isin(known.index[(known == part).fillna(False)])]
+    return labels[among(labels.index, known.index[(known == part).fillna(False)])]
 
 
 def merged(images, more):
@@ -300,17 +300,23 @@ def merged(images, more):
     return both.loc[images["image_id"]].reset_index()[list(columns)]
 
 
+def among(ids, known):
+    """Return which of some image ids are among others, as a boolean array."""
+    known = set(pd.Index(known).tolist())  # `isin` takes seconds for strings as PyArrow keeps them
+    return np.array([one in known for one in pd.Index(ids).tolist()], dtype=bool)
+
+
 def matched(table, ids):
     """Return a table whose image ids are those of `ids`: as they are, or, if none matches, without their ending."""
-    if table.index.isin(ids).any():
+    if among(table.index, ids).any():
         return table
     stems = pd.Series(ids, pd.Index(ids).str.replace(r"\.[A-Za-z]+$", "", regex=True))
     stems = stems[~stems.index.duplicated(keep=False)]
     bare = table.index.str.replace(r"\.[A-Za-z]+$", "", regex=True)
-    if not bare.isin(stems.index).any():
+    shared = among(bare, stems.index)
+    if not shared.any():
         raise ValueError(f"No image id is on both sides: {table.index[0]!r} here, {next(iter(ids))!r} there.")
-    renamed = table[bare.isin(stems.index)]
-    return renamed.set_axis(stems[bare[bare.isin(stems.index)]].to_numpy()).rename_axis("image_id")
+    return table[shared].set_axis(stems[bare[shared]].to_numpy()).rename_axis("image_id")
 
 
 def common_options(parser):

@@ -181,10 +181,9 @@ def layer_table(layers, scores, resamples_n, seed):
     rows = []
     for network, part in layers.groupby("network", sort=False):
         boxes = scores[(scores["network"] == network) & (scores["method"] == MEAN_BOX)]
-        both = pd.concat([part, boxes[boxes["finding"].isin(part["finding"].unique())]])
         names = part.drop_duplicates("method").set_index("method")[["cells", "chosen"]]
         for measure in ("pointing", "energy"):
-            for row in _method_rows(both, measure, names.index, (), resamples_n, seed):
+            for row in _method_rows(pd.concat([part, boxes]), measure, names.index, (), resamples_n, seed):
                 rows.append({"network": network, **row, **names.loc[row["method"]]})
     return pd.DataFrame(rows).rename(columns={"method": "layer"})
 
@@ -443,7 +442,7 @@ def drain_sentences(looked):
     Parameters
     ----------
     looked : pandas.DataFrame
-        Of `drain_table`, the second target taught by reports.
+        Of `drain_table`; the second target was trained on labels of reports.
     """
     out = []
     for r in looked[(looked["at"] == _SHARE) & (looked["network"] == "difference")].itertuples():

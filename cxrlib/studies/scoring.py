@@ -9,6 +9,7 @@ Predictions: a row per image, `image_id` and a column per finding with its proba
 
 import contextlib
 import sys
+import warnings
 from functools import partial
 
 import numpy as np
@@ -217,7 +218,7 @@ def by_two_label_sets(labels, score, images, resamples_n, rng, specificity=0.9, 
     with _bar(2 * len(findings) * len(named), "scoring") as tick:
         for finding in findings:
             truth_b = label_b[finding].dropna()
-            both = label_a[finding].where(label_a.index.isin(truth_b.index)).to_frame()
+            both = label_a[finding].where(truth_b.reindex(label_a.index).notna()).to_frame()
             truth_a, scores, patient, ids = _prepared(both, score, images, finding)
             if not len(truth_a):
                 unscored.append(finding)
@@ -290,13 +291,17 @@ def compared(label, score_a, score_b, images, resamples_n, rng):
             few = intervals.too_few_of_either(truth, resamples)
             each = accuracy.auc(truth, a, resamples) - accuracy.auc(truth, b, resamples)
             areas = accuracy.auc(truth, a), accuracy.auc(truth, b)
+            with warnings.catch_warnings(
+                action="ignore", category=RuntimeWarning
+            ):  # of resamples with one class only
+                gap = intervals.compared(areas[0] - areas[1], each, few)
             rows.append(
                 {
                     "finding": finding,
                     **_counted(truth, resamples),
                     "auc_a": areas[0],
                     "auc_b": areas[1],
-                    **intervals.compared(areas[0] - areas[1], each, few),
+                    **gap,
                     "delong_p": np.nan if few else delong.delong_test(truth, a, b).p,
                     "delong_clustered_p": np.nan if few else delong.delong_test(truth, a, b, patient).p,
                 }
