@@ -238,6 +238,7 @@ def test_arms_and_pairs():
         ("a", "b", "r", PTX, PTX),
         ("a", "b", "d", PTX, PTX),
     ]
+    assert {arm.seeds for pair in crossing.pairs(every, "a", "b") for arm in pair} == {(1, 2)}, "none is dropped"
     assert crossing.pairs(every, "a", "c") == []
     (pair,) = crossing.pairs(crossing.arms(settings), "a", "c")
     assert {(arm.architecture, arm.seeds) for arm in pair} == {("r", (2,))}, "what both were run with"

@@ -9,9 +9,10 @@ from tqdm import tqdm
 def bar(items, *, total=None, desc=None):
     """Return `items` under a progress bar.
 
-    Stepping through in JupyterLab, and in a plain Python session, it is shown there. When the pipeline runs a
-    notebook it goes to the terminal, past the notebook, so that executed copies hold no bars.
+    Stepping through in JupyterLab it is shown there, and a terminal shows it too; a pipe or a log file does not. When the
+    pipeline runs a notebook it goes to the terminal, past the notebook, so that executed copies hold no bars.
     """
-    stepping = "ipykernel" not in sys.modules or "JPY_SESSION_NAME" in os.environ
-    file = sys.stderr if stepping else sys.__stderr__
+    in_kernel = "ipykernel" in sys.modules
+    stepping = in_kernel and "JPY_SESSION_NAME" in os.environ
+    file = sys.__stderr__ if in_kernel and not stepping else sys.stderr
     return tqdm(items, total=total, desc=desc, leave=False, file=file, disable=not (stepping or file.isatty()))
