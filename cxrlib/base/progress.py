@@ -9,8 +9,8 @@ from tqdm import tqdm
 def bar(items, *, total=None, desc=None):
     """Return `items` under a progress bar.
 
-    Stepping through in JupyterLab it is shown there, and a terminal shows it too; a pipe or a log file does not. When the
-    pipeline runs a notebook it goes to the terminal, past the notebook, so that executed copies hold no bars.
+    Stepping through in JupyterLab it is shown there, and a terminal shows it too; a pipe or a log file does not. When
+    the pipeline runs a notebook it goes to the terminal, past the notebook, so that executed copies hold no bars.
     """
     in_kernel = "ipykernel" in sys.modules
     stepping = in_kernel and "JPY_SESSION_NAME" in os.environ
