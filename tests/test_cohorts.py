@@ -1,6 +1,7 @@
 """Sources and the packed store: what comes in, what is refused and why, and what an interruption leaves."""
 
 import hashlib
+import inspect
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pydicom
@@ -586,6 +588,7 @@ class Boom(Exception):
 
 def stop_at(error, row, i):
     if i == row:
+        time.sleep(0.2)  # the others get on
         raise error
 
 
@@ -769,6 +772,149 @@ def test_without_hard_links(tmp_path, uninterrupted, monkeypatch):
 
     monkeypatch.setattr(packing.os, "link", refuse)
     finish(tmp_path, uninterrupted, [])
+
+
+# --- packing again -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def decoded(tmp_path, monkeypatch):
+    """How many images were decoded since it was last asked, in whatever process."""
+    log, decode = tmp_path / "decoded", image_files.decode
+
+    def counted_decode(content, suffix):
+        with open(log, "a") as file:
+            file.write("x")
+        return decode(content, suffix)
+
+    def since():
+        n = len(log.read_text()) if log.exists() else 0
+        log.unlink(missing_ok=True)
+        return n
+
+    monkeypatch.setattr(image_files, "decode", counted_decode)
+    return since
+
+
+def files_in(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def five(ours, tmp_path, decoded):
+    """Five images, packed, with one that is refused."""
+    for k, name in enumerate("abcde"):
+        save(ours.root / f"{name}.png", k)
+    (ours.root / "broken.png").write_bytes(b"no picture")
+    ours.write("image_id,patient_id,effusion\n" + "".join(f"{i},p{i},1\n" for i in [*"abcde", "broken"]))
+    pack(ours.open(), tmp_path)
+    assert decoded() == 6
+    return ours
+
+
+def check_from_nothing(five, folder, tmp_path):
+    """The store is, byte by byte, what packing from nothing makes."""
+    pack(five.open(), tmp_path / "from-nothing")
+    assert files_in(folder / "store") == files_in(tmp_path / "from-nothing" / "store")
+
+
+def change(five):
+    """One image is replaced, one removed, one added; three stay, not where they were."""
+    save(five.root / "b.png", 7)
+    (five.root / "c.png").unlink()
+    save(five.root / "0.png", 8)
+    five.write("image_id,patient_id\n" + "".join(f"{i},p{i}\n" for i in ["0", "broken", *"edba"]))
+
+
+def test_only_what_changed_is_decoded(five, tmp_path, decoded, capfd):
+    change(five)
+    store, rejected = pack(five.open(), tmp_path)
+    assert decoded() == 3  # with the one that is refused
+    assert "3 of 6 images are taken over" in capfd.readouterr().err
+    assert store.index["image_id"].tolist() == [*"0edba"] and rejected["image_id"].tolist() == ["broken"]
+    for k, name in enumerate("0edba"):
+        np.testing.assert_array_equal(store.images[k], expected(five.root / f"{name}.png"))
+    check_from_nothing(five, tmp_path, tmp_path)
+
+
+def test_a_file_that_was_touched_only_is_taken_over(five, tmp_path, decoded):
+    before = files_in(tmp_path / "store")
+    os.utime(five.root / "a.png", (0, 0))
+    pack(five.open(), tmp_path)
+    assert decoded() == 1 and files_in(tmp_path / "store") == before
+
+
+@pytest.mark.parametrize("other", ["size", "code", "record", "names"])
+def test_what_was_packed_in_another_way_is_decoded(five, tmp_path, decoded, monkeypatch, other):
+    if other == "size":
+        settings = {"source": "folder", "size_px": 16, "folder": str(five.root), "table": str(five.csv)}
+        packing.pack(sources.open_source(settings), tmp_path / "store", tmp_path / "work", size_px=16)
+        assert open_store(tmp_path / "store").images.shape == (5, 16, 16)
+    if other == "code":
+        getsource = inspect.getsource
+        monkeypatch.setattr(packing.inspect, "getsource", lambda what: getsource(what) + "# mended")
+    if other == "record":
+        (tmp_path / "work.json").write_text("{")
+    if other == "names":
+        for name in "abcde":
+            (five.root / f"{name}.png").rename(five.root / f"{name}.jpg")
+    if other != "size":
+        pack(five.open(), tmp_path)
+    assert decoded() == 6
+
+
+def test_what_a_packed_image_hangs_on_is_in_one_module():
+    assert "cxrlib" not in inspect.getsource(image_files)
+
+
+@pytest.mark.parametrize("fault", ["length", "pixel", "index", "absent"])
+def test_a_damaged_store_is_packed_anew(five, tmp_path, decoded, capfd, fault):
+    before = files_in(tmp_path / "store")
+    pixels = tmp_path / "store" / "images.npy"
+    if fault == "length":
+        pixels.write_bytes(pixels.read_bytes()[:-10])
+    if fault == "pixel":
+        pixels.write_bytes(pixels.read_bytes()[:-1] + b"?")
+    if fault == "index":
+        (tmp_path / "store" / "images.parquet").write_text("no table")
+    if fault == "absent":
+        pixels.unlink()
+    pack(five.open(), tmp_path)
+    assert decoded() == 6 and files_in(tmp_path / "store") == before
+    said = capfd.readouterr().err
+    assert "is not the cohort that was packed last: all its images are packed anew." in said and "taken" not in said
+
+
+def test_a_pack_over_an_older_store_that_is_interrupted_leaves_it_and_goes_on(five, tmp_path, decoded, monkeypatch):
+    before, decode = files_in(tmp_path / "store"), image_files.decode
+    change(five)
+    content = (five.root / "b.png").read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(Boom):
+        patch.setattr(image_files, "decode", lambda *file: stop_at(Boom(), content, file[0]) or decode(*file))
+        pack(five.open(), tmp_path)
+    assert files_in(tmp_path / "store") == before
+    assert journalled(tmp_path) and decoded() == 2
+    with monkeypatch.context() as patch, pytest.raises(Boom):
+        patch.setattr(packing, "_finish", lambda *_: stop_at(Boom(), 0, 0))
+        pack(five.open(), tmp_path)
+    assert files_in(tmp_path / "store") == before and decoded() == 2  # what is refused is tried again
+    (tmp_path / "store").rename(tmp_path / "work" / "old")  # as if killed while the new one takes its place
+    pack(five.open(), tmp_path)
+    assert decoded() == 1
+    check_from_nothing(five, tmp_path, tmp_path)
+
+
+def test_other_backends_of_joblib_pack_the_same(five, tmp_path):
+    """Workers that were not forked find all they need in the folder of unfinished work."""
+    change(five)
+    with joblib.parallel_config(backend="loky"):
+        pack(five.open(), tmp_path)
+    check_from_nothing(five, tmp_path, tmp_path)
+
+
+def test_a_source_without_files_is_read_again(tmp_path, uninterrupted):
+    pack(counted(tmp_path, N), tmp_path)
+    assert finish(tmp_path, uninterrupted, []) and not (tmp_path / "work.json").exists()
 
 
 # --- packing simulated images ------------------------------------------------------------------------------

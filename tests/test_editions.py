@@ -163,7 +163,8 @@ def test_mappings_of_chosen_names_replace_as_a_whole(checkout):
         assert {k: mine[study][k] for k in changes[study]} == changes[study]
     empty = {"targets": [], "architectures": [], "seeds": []}
     assert mine["runs"] == {**dict.fromkeys(editions.RUN_GROUPS, empty), **changes["runs"]}
-    assert mine["cohort_names"] == mine["test_cohorts"] == ["simulated"] and mine["stages"]["targets"] == ["only"]
+    assert mine["cohort_names"] == mine["test_cohorts"] == ["simulated"]
+    assert list(mine["stages"]["train"]) == ["mine-only"]
 
 
 @pytest.mark.parametrize("name", EDITIONS)
@@ -171,12 +172,18 @@ def test_stages_are_what_of_an_edition_runs(name):
     settings = load(name)
     stages, groups = settings["stages"], settings["runs"]
     now = [t for group, run in groups.items() if group != "visual" for t in run["targets"]]
-    assert stages["targets"] == list(dict.fromkeys(now)) and stages["visual"] == groups["visual"]["targets"]
+    visual = groups["visual"]["targets"]
+    assert {each["target"] for each in stages["train"].values()} == {*now, *visual} and stages["visual"] == visual
     assert stages["labelers"] == (["bert"] if name in ("quick", "mimic") else [])
-    read = "data/labelers/bert" if stages["labelers"] else "data/label_noise.csv"
-    assert stages["label_sets_wait_for"] == read
+    assert stages["label_sets_bert"] == {"quick": ["simulated"], "mimic": ["mimic"]}.get(name, [])
+    for each in stages["train"].values():
+        late = "_bert" if name == "mimic" or (name == "quick" and "_bert" in each["target"]) else ""
+        folder = "visual_labels" if each["target"] in visual else f"targets{late}"
+        assert each["table"] == f"data/{folder}/{name}/{each['target']}.parquet"
     assert stages["finding"] == settings["finding"]["editions"] and set(stages["finding"]) <= {name}
-    assert stages["splits"] == (settings["finding"]["splits"] if stages["finding"] else [])
+    splits = settings["finding"]["splits"] if stages["finding"] else []
+    tests = [(c, "main") for c in settings["test_cohorts"]] + [(settings["train_cohort"], s) for s in splits]
+    assert [(e["cohort"], e["split"]) for e in stages["evaluate"].values()] == tests
     assert stages["labelers_study"] == settings["labelers"]["editions"]
 
 
@@ -271,7 +278,7 @@ def test_refresh_brings_stages_up_to_date_and_nothing_else(checkout):
     assert editions.refresh(checkout)
     text = (checkout / "params.yaml").read_text()
     settings = yaml.safe_load(text)
-    assert "# no control" in text and "pneumothorax_nlp_noise_free" not in settings["stages"]["targets"]
+    assert "# no control" in text and "quick-pneumothorax_nlp_noise_free" not in settings["stages"]["train"]
     assert {k for k, v in settings.items() if v != load("quick")[k]} == {"runs", "stages"}
     assert not editions.refresh(checkout)
     with pytest.raises(ValueError, match="would be lost"):
@@ -325,8 +332,9 @@ def test_own_images_labelled_twice_become_an_edition(hospital, capsys):
     kinds_ = {k: v["kind"] for k, v in settings["label_sets"]["ours"].items()}
     assert kinds_ == {"radiologist": "own", "labels": "shipped"}
     stages = settings["stages"]
-    assert stages["targets"] == ["pneumothorax_radiologist", "pneumothorax_labels"]
-    assert not any(stages[k] for k in ("visual", "labelers", "splits", "finding", "labelers_study"))
+    assert list(stages["train"]) == ["ours-pneumothorax_radiologist", "ours-pneumothorax_labels"]
+    assert stages["sources"]["ours"]["labels"] == "data/own_tables/ours"
+    assert not any(stages[k] for k in ("visual", "labelers", "finding", "labelers_study", "published"))
     edition.main(["ours"])
     edition.main([])
     assert "* ours " in capsys.readouterr().out

@@ -412,7 +412,7 @@ def test_command_line_when_nothing_can_be_read(run, tmp_path, capsys):
             ["--run", "nowhere"],
             "has no run.json and no model.safetensors: give one of results/EDITION/runs/ (made by",
         ),
-        (["--run", __file__], "is a file: give the folder of a run"),
+        (["--run", __file__], "is a file: give results/EDITION/runs/TARGET"),
         (["--size-px", "65"], "was trained at 64 px, not at 65: leave out --size-px"),
         (["--method", "occlusion", "--layer", "layer2"], "occlusion reads no layer: leave out --layer"),
         (["b.png", "--box", "0,0,9,9"], "--box is of one image and 2 were given: call once for each"),

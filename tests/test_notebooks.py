@@ -82,9 +82,10 @@ READS = {  # what code reads of the pipeline's data -> what a dependency of its 
     r"open_store\(": "data/cohorts/",
     r"label_tables\.load\(": "data/label_sets/",
     r"split_path\(": "data/splits/",
-    r"read_parquet\(paths\.target_path\(": "data/targets/",
-    r"run_dir\(": "results/${edition}/runs",
-    r"cases_path\(": "results/${edition}/cases",
+    r"read_parquet\(paths\.target_path\(": ("data/targets", "${item.table}"),
+    r"run_dir\(": ("results/${edition}/runs", "${item.runs}"),
+    r"case_tables\.read\(": "data/cases/${edition}",
+    r"read_scores\(": "data/map_scores/${edition}",
 }
 
 

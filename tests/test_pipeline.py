@@ -227,7 +227,7 @@ def test_finding_or_no_finding_runs_to_its_end(checkout, first_run):
     settings["maps"] |= {"again": {}, "draws_n": 1, "images_n": 20, "gradient_free_images_n": 5, "resamples_n": 50}
     settings["maps"]["runs"] = {n: r for n, r in settings["maps"]["runs"].items() if n.startswith("finding")}
     ran, _ = repro(checkout, settings, "study_finding", "study_maps")
-    assert {f"evaluate_splits@tiny_finding-simulated-{s}" for s in settings["finding"]["splits"]} <= ran
+    assert {f"evaluate@tiny_finding-simulated-{s}" for s in settings["finding"]["splits"]} <= ran
     results = checkout / "results" / "tiny_finding"
     assert set(pd.read_csv(results / "finding" / "published.csv")["split"]) == {"by_image", "by_patient"}
     table = pd.read_csv(results / "maps" / "table.csv")

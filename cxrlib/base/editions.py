@@ -19,6 +19,7 @@ from cxrlib.base import paths, runs
 BASE = "base"  # what editions extend, and no edition itself
 REPLACED = ("cohorts", "label_sets", "splits", "targets", "runs", "comparisons", "controls", "curated", "again")
 RUN_GROUPS = ("pneumothorax", "controls", "labelers", "visual", "finding", "finding_others")
+_NOTHING_MORE = "data/code/03_label_sets.txt"  # what stands for a dependency that this edition does not have
 _OPEN = ("shared", "finding", "maps")  # sections that may have more in one edition than in another
 _HEADER = (
     "# Composed from editions/{name}.yaml by `cxr edition {name}`: change settings there, or in a copy of it.\n"
@@ -185,29 +186,89 @@ def _all_groups(name, given):
 
 def _stages(settings):
     """Return what of an edition the pipeline runs: the loops of `dvc.yaml`."""
+    edition, train_cohort = settings["edition"], settings["train_cohort"]
     visual = list(settings["runs"]["visual"]["targets"])
-    groups = [group for group in settings["runs"] if group != "visual"]
-    targets = list(dict.fromkeys(target for target, _, _ in runs.planned(settings, groups)))
-    unknown = [target for target in (*targets, *visual) if target not in settings["targets"]]
+    targets = list(dict.fromkeys(target for target, _, _ in runs.planned(settings)))
+    unknown = [target for target in targets if target not in settings["targets"]]
     if unknown:
         raise ValueError(f"runs names the target {unknown[0]!r}, which is none of {', '.join(settings['targets'])}.")
-    made = [made for sets in settings["label_sets"].values() for made in sets.values()]
-    labelers = ["bert"] if visual or any(label_set.get("labeler") == "bert" for label_set in made) else []
+    by_bert = {cohort: label_sets_by_bert(sets) for cohort, sets in settings["label_sets"].items()}
+    later = [target for target in targets if target not in visual and hangs_on_bert(settings, target)]
     finding = list(settings["finding"]["editions"])
+    folders = {t: "visual_labels" if t in visual else "targets_bert" if t in later else "targets" for t in targets}
+    splits = list(settings["finding"]["splits"]) if finding else []
+    tests = [(cohort, "main") for cohort in settings["test_cohorts"]] + [(train_cohort, split) for split in splits]
     return {
-        "targets": targets,
+        "labelers": ["bert"] if any(by_bert.values()) else [],
+        "label_sets_bert": [cohort for cohort, sets in by_bert.items() if sets],
+        "targets_bert": [edition] if later else [],
+        "train": {
+            f"{edition}-{target}": {
+                "target": target,
+                "table": f"data/{folder}/{edition}/{target}.parquet",
+                "runs": f"results/{edition}/runs/{target}",
+            }
+            for target, folder in folders.items()
+        },
         "visual": visual,
-        "labelers": labelers,
-        "label_sets_wait_for": "data/labelers/bert" if labelers else "data/label_noise.csv",
-        "splits": list(settings["finding"]["splits"]) if finding else [],
+        "visual_beside": _bert_folder(by_bert, train_cohort),
+        "visual_labels": f"data/visual_labels/{edition}" if visual else _NOTHING_MORE,
+        "evaluate": {
+            f"{edition}-{(name := paths.cases_path(edition, cohort, split).stem)}": dict(
+                cohort=cohort, split=split, name=name, also=_bert_folder(by_bert, cohort)
+            )
+            for cohort, split in tests
+        },
         "finding": finding,
         "labelers_study": list(settings["labelers"]["editions"]),
+        "published": [
+            folder
+            for folder, made in (("cases", True), ("map_scores", finding), ("visual_labels", visual))
+            if made and settings["published"]
+        ],
         "runs": {
-            target: [runs.key(*run) for run in runs.planned(settings) if run[0] == target]
-            for target in (*targets, *visual)
+            target: [runs.key(*run) for run in runs.planned(settings) if run[0] == target] for target in targets
         },
-        "sources": {cohort: _source_files(settings["cohorts"][cohort]) for cohort in settings["cohort_names"]},
+        "sources": {
+            cohort: _source_files(settings["cohorts"][cohort])
+            | {"labels": f"data/own_tables/{cohort}" if cohort in own_tables(settings) else _NOTHING_MORE}
+            for cohort in settings["cohort_names"]
+        },
     }
+
+
+def label_sets_by_bert(label_sets):
+    """Return the names of a cohort's label sets that the language model reads, or that derive from such a one."""
+    found = []
+    for name, made in label_sets.items():  # a label set derives from those that stand before it
+        of = [made.get("reference"), *made.get("also", ())]
+        if made.get("labeler") == "bert" or any(other in found for other in of):
+            found.append(name)
+    return found
+
+
+def hangs_on_bert(settings, target):
+    """Return whether a target can be written down only once the language model has read the reports."""
+    by_bert = label_sets_by_bert(settings["label_sets"][settings["train_cohort"]])
+    return any(name in by_bert for name in label_sets_of(settings["targets"][target]))
+
+
+def label_sets_of(target):
+    """Return the label sets that a target of `params.yaml` is made of: whose labels, and of whose images."""
+    return [target["label_set"], *target["same_images_as"]]
+
+
+def _bert_folder(by_bert, cohort):
+    return f"data/label_sets_bert/{cohort}" if by_bert.get(cohort) else _NOTHING_MORE
+
+
+def own_tables(settings):
+    """Return the files that label sets are read from, by cohort and label set, as their paths are written."""
+    files = {
+        cohort: {name: made["path"] for name, made in sets.items() if "path" in made}
+        for cohort, sets in settings["label_sets"].items()
+    }
+    return {cohort: named for cohort, named in files.items() if named}
 
 
 def _source_files(cohort):

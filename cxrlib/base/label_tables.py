@@ -105,8 +105,16 @@ def counts(table):
     }
 
 
-def save(table, card, cohort, name):
+def save(table, card, cohort, name, labeler=""):
     """Write a label set and its card; return the card as written, with its counts.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    card : Mapping
+    cohort, name : str
+    labeler : str
+        The trained labeler that it hangs on, if on any.
 
     Raises
     ------
@@ -118,7 +126,7 @@ def save(table, card, cohort, name):
     if missing:
         raise ValueError(f"The card of label set {name!r} lacks {', '.join(missing)}: say it in params.yaml.")
     table = table.astype({c: "float32" for c in table if c != "image_id"}).astype({"image_id": "string"})
-    path = paths.label_set_path(cohort, name)
+    path = paths.label_sets_dir(cohort, labeler) / f"{name}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(path, index=False)
     card = {"label_set": name, "cohort": cohort, **card, "images_n": len(table), "counts": counts(table)}

@@ -26,9 +26,15 @@ def cohort_dir(cohort):
     return ROOT / "data" / "cohorts" / cohort
 
 
+def label_sets_dir(cohort, labeler=""):
+    """Return the folder of a cohort's label sets; those that hang on a trained labeler have one of its name."""
+    return ROOT / "data" / (f"label_sets_{labeler}" if labeler else "label_sets") / cohort
+
+
 def label_set_path(cohort, label_set):
     """Return the table of a label set; its card lies beside it as `.yaml`."""
-    return ROOT / "data" / "label_sets" / cohort / f"{label_set}.parquet"
+    by_bert = label_sets_dir(cohort, "bert") / f"{label_set}.parquet"
+    return by_bert if by_bert.exists() else label_sets_dir(cohort) / f"{label_set}.parquet"
 
 
 def split_path(edition, name="main"):
@@ -36,10 +42,16 @@ def split_path(edition, name="main"):
     return ROOT / "data" / "splits" / edition / f"{name}.parquet"
 
 
+def targets_dir(edition, labeler=""):
+    """Return the folder of training tables; those that hang on a trained labeler have one of its name."""
+    return ROOT / "data" / (f"targets_{labeler}" if labeler else "targets") / edition
+
+
 def target_path(edition, target):
-    """Return the training table of one target; the visual labeler's, made later, lies in a folder of its own."""
-    later = ROOT / "data" / "targets_visual" / edition / f"{target}.parquet"
-    return later if later.exists() else ROOT / "data" / "targets" / edition / f"{target}.parquet"
+    """Return the training table of one target, of notebook 04 or of the visual labeler (notebook 13)."""
+    folders = targets_dir(edition, "bert"), visual_labels_path(edition, target).parent, targets_dir(edition)
+    tables = [folder / f"{target}.parquet" for folder in folders]
+    return next((table for table in tables if table.exists()), tables[-1])
 
 
 def label_noise_path():
@@ -54,13 +66,37 @@ def labeler_dir(name):
 
 def cases_path(edition, cohort, split="main"):
     """Return the case table of a cohort, of the images of a split's validation and test parts."""
-    name = cohort if split == "main" else f"{cohort}-{split}"
-    return results_dir(edition, "cases") / f"{name}.parquet"
+    return ROOT / "data" / "cases" / edition / f"{cohort if split == 'main' else f'{cohort}-{split}'}.parquet"
 
 
-def results_dir(edition, *parts):
-    """Return (and make) a folder below `results/<edition>/`."""
-    folder = ROOT.joinpath("results", edition, *parts)
+def map_scores_path(edition, name):
+    """Return a table of the scores of an edition's saliency maps (notebook 14)."""
+    return ROOT / "data" / "map_scores" / edition / f"{name}.parquet"
+
+
+def visual_labels_path(edition, name):
+    """Return a table of what the visual labeler says (notebook 13)."""
+    return ROOT / "data" / "visual_labels" / edition / f"{name}.parquet"
+
+
+def to_read(path):
+    """Return a file of `data/<kind>/<edition>/`, or where a clone lacks it its copy in `results/<edition>/<kind>/`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is in neither place.
+    """
+    kind, edition, name = path.relative_to(ROOT / "data").parts
+    copy = ROOT / "results" / edition / kind / name
+    if path.exists() or copy.exists():
+        return path if path.exists() else copy
+    raise FileNotFoundError(f"data/{kind}/{edition}/{name} is not here: run `make repro EDITION={edition}` first.")
+
+
+def results_dir(*parts):
+    """Return (and make) a folder below `results/`: of an edition and a study, or of what no edition changes."""
+    folder = ROOT.joinpath("results", *parts)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -116,14 +152,35 @@ def source_path(path):
     raise FileNotFoundError(f"{path} was not found at {where}{hint}: see docs/data.md for who has it.")
 
 
-def link_sources(root=ROOT):
-    """Make `data/cxr` a link to `$CXR_DATA`, through which DVC watches source files without naming this machine."""
-    link, data = root / "data" / "cxr", os.environ.get("CXR_DATA")
-    if not data or (link.is_symlink() and link.resolve() == Path(data).resolve()):
-        return
-    link.parent.mkdir(exist_ok=True)
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path(data).resolve())
+def link_sources(tables, root=ROOT):
+    """Make links through which DVC watches files outside the checkout without naming this machine.
+
+    `data/cxr` leads to `$CXR_DATA`, and `data/own_tables/<cohort>/` to the tables that label sets are read from.
+
+    Parameters
+    ----------
+    tables : Mapping of str to Mapping of str to str
+        By cohort and label set (`editions.own_tables`).
+    root : Path
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such table.
+    """
+    links = {}
+    if os.environ.get("CXR_DATA"):
+        links[root / "data" / "cxr"] = Path(os.environ["CXR_DATA"]).resolve()
+    for cohort, files in tables.items():
+        folder = root / "data" / "own_tables" / cohort
+        links |= {folder / f"{name}{Path(file).suffix}": source_path(file).resolve() for name, file in files.items()}
+        for old in set(folder.glob("*")) - set(links):
+            old.unlink()
+    for link, to in links.items():
+        if not link.is_symlink() or link.resolve() != to:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(to)
 
 
 def watched_source(path):

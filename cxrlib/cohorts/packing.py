@@ -1,67 +1,141 @@
-"""Packing: a source of images into a store, on all cores; an interrupted pack goes on where it stopped."""
+"""Packing: a source of images into a store, on all cores; an interrupted pack goes on where it stopped.
 
+What was packed before from the same file is taken over. So that the store itself hangs on nothing but its images, a
+record of how it was packed, and from which files, lies beside the folder of unfinished work.
+"""
+
+import contextlib
 import hashlib
+import importlib.metadata
+import inspect
 import json
-import mmap
-import multiprocessing
 import os
+import pickle
 import shutil
-import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import sys
+import uuid
+from functools import partial
 
+import joblib
 import numpy as np
 import pandas as pd
 
-from cxrlib.base import progress
+from cxrlib.base import parallel, progress, records
 from cxrlib.cohorts import image_files, image_source, simulation, store
 
-_work = {}  # set in the parent before workers fork: the source's read, memory maps, what is being read
+_packs = {}  # what the workers of a call of `pack` need: those that were forked have it, others open it once
 
 
-def _stop_with_parent():
-    """Let this worker end when the process that packs is killed, instead of waiting for it for ever."""
+def _opened(work, read, before):
+    """Return what workers need: how to read an image, what was packed before, and the arrays in `work`."""
+    arrays = {name: work / f"{name}.npy" for name in ("images", "masks", "reading")}
+    maps = {name: np.load(path, mmap_mode="r+") if path.exists() else None for name, path in arrays.items()}
+    if before:
+        before = {**before, "images": np.load(before["images"], mmap_mode="r")}
+    return {"read": read, "before": before, **maps}
 
-    def wait():
-        multiprocessing.parent_process().join()
-        os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def _pack_one(i):
+def _taken_over(pack, i):
+    """Return what `_pack_one` returns if row i was packed before from the same bytes, else None."""
+    before = pack["before"]
+    if not before or before["row"][i] < 0:
+        return None
+    (entry,) = before["index"].iloc[[before["row"][i]]].to_dict("records")
     try:
-        picture = _work["read"](i)
+        unchanged = records.sha256(before["files"][i]) == entry["sha256"]
+    except OSError:  # or no file: torchxrayvision's names of rows
+        unchanged = False
+    if not unchanged:
+        return None
+    pack["images"][i] = before["images"][before["row"][i]]
+    return {"row": i, **entry, "taken_over": True}
+
+
+def _pack_one(pack, i):
+    try:
+        if entry := _taken_over(pack, i):
+            return entry
+        picture = pack["read"](i)
     except (image_files.UnreadableImageError, OSError) as error:
         return {"row": i, "reason": str(error)}
-    _work["images"][i] = picture.square
+    pack["images"][i] = picture.square
     if picture.masks is not None:
-        _work["masks"][i] = picture.masks
+        pack["masks"][i] = picture.masks
     entry = picture._asdict()
     del entry["square"], entry["masks"]
     return {"row": i, **entry}
 
 
-def _pack_some(rows):
-    entries = []
+def _pack_some(call, work, rows):
+    if call not in _packs:
+        _packs.clear()
+        _packs[call] = _opened(work, *pickle.loads((work / "needed.pickle").read_bytes()))
+    pack, entries = _packs[call], []
     for i in rows:
-        _work["reading"][i] = 1
-        entries.append(_pack_one(i))
-        _work["reading"][i] = 0
+        pack["reading"][i] = 1
+        entries.append(_pack_one(pack, i))
+        pack["reading"][i] = 0
     return entries
 
 
-def _packed(rows, workers):
+def _packed(source, before, work, rows, workers):
     """Yield what `_pack_one` returns for each row, in any order, from worker processes."""
+    workers = max(1, min(workers, len(rows)))
     some = max(1, min(16, len(rows) // (4 * workers)))
-    context = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(min(workers, len(rows)), mp_context=context, initializer=_stop_with_parent)
+    call = uuid.uuid4().hex
+    if not parallel.forked():
+        (work / "needed.pickle").write_bytes(pickle.dumps((source.read, before)))
+    _packs[call] = _opened(work, source.read, before)
+    parts = (rows[k : k + some] for k in range(0, len(rows), some))
     try:
-        futures = [pool.submit(_pack_some, rows[k : k + some]) for k in range(0, len(rows), some)]
-        for future in as_completed(futures):
-            yield from future.result()
+        for entries in parallel.mapped(partial(_pack_some, call, work), parts, workers, ordered=False):
+            yield from entries
     finally:
-        pool.shutdown(cancel_futures=True)
+        del _packs[call]
+
+
+def _places(source):
+    """Return where the image of each row comes from, its file, or None if the source does not say so."""
+    where = getattr(source.read, "args", [None])[0]
+    return where if isinstance(where, list) and where and isinstance(where[0], str) else None
+
+
+def _how(source, size_px):
+    """Return what a packed image hangs on besides its file: its size, the code that reads it, the decoders."""
+    code = inspect.getsource(image_files) + inspect.getsource(source.read.func)
+    versions = [importlib.metadata.version(name) for name in ("numpy", "pillow", "pydicom")]
+    return [size_px, hashlib.sha256(code.encode()).hexdigest(), *versions]
+
+
+def _hashes(out):
+    return [records.sha256(out / name) for name in ("images.npy", "images.parquet")]
+
+
+def _say(sentence):
+    """Tell whoever watches, past the notebook: its page is the same whatever was packed before."""
+    print(sentence, file=sys.__stderr__, flush=True)
+
+
+def _before(source, table, out, record, how):
+    """Return what may be taken over from `out`: where in it each image is, or -1; its file; index and pixels."""
+    try:
+        told = json.loads(record.read_text())
+    except (OSError, ValueError):  # never packed, or cut short
+        return None
+    if told["how"] != how or not out.exists():
+        return None
+    try:
+        whole = told["sha256"] == _hashes(out)
+    except OSError:
+        whole = False
+    if not whole:
+        _say(f"{out} is not the cohort that was packed last: all its images are packed anew.")
+        return None
+    index = pd.read_parquet(out / "images.parquet")
+    row = pd.Index(index["image_id"]).get_indexer(table["image_id"])
+    files = _places(source)
+    row[[told["files"].get(i) != file for i, file in zip(table["image_id"], files, strict=True)]] = -1
+    return {"row": row, "files": files, "index": index[list(store.PACKED_COLUMNS)], "images": out / "images.npy"}
 
 
 def _read_journal(path):
@@ -84,16 +158,19 @@ def _read_journal(path):
 def pack(source, out, work, *, size_px, workers=None):
     """Pack a source into a store, on all cores; an interrupted pack goes on where it stopped.
 
+    If the store is there from an earlier pack, images whose file, code and size are the same as then are taken over
+    without being decoded. The result is the same as without it.
+
     Parameters
     ----------
     source : Source
     out : Path
         The store's folder; replaced.
     work : Path
-        Where unfinished work is kept; emptied when done.
+        Where unfinished work is kept; emptied when done. How the store was packed is kept beside it, as `.json`.
     size_px : int
     workers : int, optional
-        Processes; by default one per core that this process may use.
+        Processes; by default one per core that this process may use. With 1, images are read in this process.
 
     Returns
     -------
@@ -111,11 +188,13 @@ def pack(source, out, work, *, size_px, workers=None):
     if table["image_id"].duplicated().any():
         raise ValueError(f"image_id {table['image_id'][table['image_id'].duplicated()].iloc[0]!r} is not unique.")
     n = len(table)
-    workers = workers or len(os.sched_getaffinity(0))
-    key = json.dumps(
-        [source.fingerprint, size_px, n, hashlib.sha256("\n".join(table["image_id"]).encode()).hexdigest()]
-    )
+    workers = workers or max(2, joblib.effective_n_jobs())  # two: an image that kills its reader must not kill us
+    how = _how(source, size_px) if _places(source) else [size_px]
+    ids = hashlib.sha256("\n".join(table["image_id"]).encode()).hexdigest()
+    key = json.dumps([source.fingerprint, n, ids, *how])
     work.mkdir(parents=True, exist_ok=True)
+    if (work / "old").exists() and not out.exists():  # interrupted between the two
+        os.replace(work / "old", out)
     if not (work / "key.json").exists() or (work / "key.json").read_text() != key:
         shutil.rmtree(work)
         work.mkdir(parents=True)
@@ -125,34 +204,37 @@ def pack(source, out, work, *, size_px, workers=None):
         (work / "key.json").write_text(key)
     done = _read_journal(work / "journal.jsonl")
     todo = [i for i in range(n) if i not in done]
-    _work["read"] = source.read
-    for name in ("images", "masks"):
-        path = work / f"{name}.npy"
-        _work[name] = np.load(path, mmap_mode="r+") if path.exists() else None
-    _work["reading"] = mmap.mmap(-1, n)  # shared with the workers
+    record = work.with_name(f"{work.name}.json")
+    before = _before(source, table, out, record, how) if todo and _places(source) else None
+    reading = np.lib.format.open_memmap(work / "reading.npy", "w+", bool, (n,))  # shared with the workers
     try:
-        with open(work / "journal.jsonl", "a") as journal:
-            for entry in progress.bar(_packed(todo, workers), total=len(todo), desc="pack") if todo else ():
+        packed = contextlib.closing(_packed(source, before, work, todo, workers))
+        with open(work / "journal.jsonl", "a") as journal, packed as entries:
+            for entry in progress.bar(entries, total=len(todo), desc="pack"):
                 done[entry["row"]] = entry
                 journal.write(json.dumps(entry) + "\n")
                 journal.flush()
-    except BrokenProcessPool:
-        reading = [i for i in range(n) if _work["reading"][i]]
-        names = " or ".join(f"{table['image_id'][i]} ({_place(source, i)})" for i in reading) or "no image"
+    except parallel.WorkerKilledError:
+        names = " or ".join(f"{table['image_id'][i]} ({_place(source, i)})" for i in np.flatnonzero(reading))
         raise RuntimeError(
-            f"A worker process was killed while it read {names}. If memory ran out, use fewer cores (for two, "
-            "put `taskset -c 0,1` before the command); if it is the file, take it away. "
+            f"A worker process was killed while it read {names or 'no image'}. If memory ran out, use fewer cores "
+            "(for two, put `taskset -c 0,1` before the command); if it is the file, take it away. "
             f"{len(done)} of {n} images are done and kept: run it again."
         ) from None
-    finally:
-        _work.clear()
-    return _finish(source, table, done, out, work)
+    if before:
+        _say(f"{sum('taken_over' in entry for entry in done.values())} of {n} images are taken over from {out}.")
+    rejected = _finish(source, table, done, out, work)
+    if _places(source):
+        files = dict(zip(table["image_id"], _places(source), strict=True))
+        record.write_text(json.dumps({"how": how, "sha256": _hashes(out), "files": files}))
+    shutil.rmtree(work)
+    return rejected
 
 
 def _place(source, i):
     """Return where the image of row i comes from: its file, if the source names files."""
-    where = getattr(source.read, "args", [None])[0]
-    return where[i] if isinstance(where, list) and isinstance(where[i], str) else f"row {i}"
+    places = _places(source)
+    return places[i] if places else f"row {i}"
 
 
 def _finish(source, table, done, out, work):
@@ -198,11 +280,11 @@ def _finish(source, table, done, out, work):
     labels[labels["image_id"].isin(kept["image_id"])].reset_index(drop=True).to_parquet(final / "labels.parquet")
     rejected = pd.DataFrame(rejected, columns=list(image_source.REJECTED_COLUMNS))
     rejected.to_csv(final / "rejected.csv", index=False)
-    if out.exists():
-        shutil.rmtree(out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    if out.exists():  # moved, not deleted: at no time is half a store there
+        shutil.rmtree(work / "old", ignore_errors=True)
+        os.replace(out, work / "old")
     os.replace(final, out)
-    shutil.rmtree(work)
     return rejected
 
 

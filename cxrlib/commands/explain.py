@@ -1,6 +1,6 @@
 """Draw where in a radiograph a network finds its evidence.
 
-cxr explain chest.png --run results/quick/runs/pneumothorax_radiologist-test_resnet-1 --out maps/
+cxr explain chest.png --run results/quick/runs/pneumothorax_radiologist/test_resnet-1 --out maps/
 cxr explain chest.png --run RUN --finding pneumothorax --box 280,300,180,420 --out boxed/
 
 It writes an overlay for each image and finding, and `explained.csv`.
@@ -312,7 +312,7 @@ def _parser():
     )
     add = parser.add_argument
     add("image", type=Path, nargs="+", help="PNG, JPEG or DICOM")
-    add("--run", type=Path, required=True, help="folder of a finished run: results/EDITION/runs/KEY, by make repro")
+    add("--run", type=Path, required=True, help="folder of a run: results/EDITION/runs/TARGET/NETWORK-SEED")
     add("--finding", action="append", help="may be repeated; all of the run by default")
     add("--method", choices=saliency.SALIENCY_METHODS, default="grad_cam", help="grad_cam by default")
     add("--layer", help="a layer of the network by name; found by itself if not given; none with occlusion")

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from cxrlib.base import editions, paths
+from cxrlib.base import editions, paths, runs
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 LOG_LINES = 30  # of a failed stage's output that are shown
@@ -119,8 +119,8 @@ def main(arguments=None):
     parser.add_argument("--dry", action="store_true", help="say which stages are out of date; run nothing else")
     chosen = parser.parse_args(arguments)
     try:
-        paths.link_sources()
         editions.refresh(paths.ROOT)
+        paths.link_sources(editions.own_tables(runs.params()))
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     subprocess.run(["dvc", "repro", "--quiet", "--single-item", "code"], cwd=paths.ROOT, check=True)

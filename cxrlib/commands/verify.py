@@ -20,7 +20,8 @@ import pandas as pd
 from cxrlib.base import paths
 
 EXACT = 1e-6  # relative, of tables that no network has a part in
-UNTRAINED = ("results/audit/",)  # tables that come of label tables alone
+# Tables that come of label tables alone.
+UNTRAINED = tuple(f"results/{name}/" for name in ("catalogue", "audit", "readers", "rankings", "statistics"))
 SPREAD = "pneumothorax/table.csv"  # of an edition: AUCs with `seed_range`
 LEAST_TOLERANCE = 0.02  # where an edition has no spread over seeds to go by
 

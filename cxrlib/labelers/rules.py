@@ -10,18 +10,18 @@ it is present, absent or uncertain, then one label per finding. The reach of a r
 NegEx (Chapman et al., J Biomed Inform 2001), with commas, conjunctions and predicates telling where a statement ends.
 """
 
-import collections
-import concurrent.futures
 import itertools
 import math
-import os
 import re
+import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import joblib
 import pandas as pd
 
-from cxrlib.base import vocabulary
+from cxrlib.base import parallel, vocabulary
 from cxrlib.labelers import assertions, lexicon, sentences
 
 LABELED_FINDINGS = tuple(dict.fromkeys([*vocabulary.NIH_FINDINGS.values(), *vocabulary.CHEXPERT_FINDINGS.values()]))
@@ -361,15 +361,14 @@ def as_nih(labels):
     return present
 
 
-_WORKER = {}
+_loaded = {}  # the labeler of a call of `label_reports`: forked workers have it, others load it once
 
 
-def _start_worker(folder, aggregation):
-    _WORKER["labeler"] = RuleLabeler(folder, aggregation)
-
-
-def _read_chunk(chunk, evidence):
-    return _read_here(_WORKER["labeler"], chunk, evidence)
+def _read_chunk(call, folder, aggregation, evidence, chunk):
+    if call not in _loaded:
+        _loaded.clear()
+        _loaded[call] = RuleLabeler(folder, aggregation)
+    return _read_here(_loaded[call], chunk, evidence)
 
 
 def _read_here(labeler, chunk, evidence):
@@ -398,10 +397,10 @@ def label_reports(
     evidence : bool
         Whether readings carry their mentions, which makes the traffic between processes about three times as large.
     labeler : Labeler, optional
-        One that is loaded already, for work in this process.
+        One that is loaded already from that folder.
     """
     reports = iter(reports)
-    workers = workers or os.cpu_count() or 1
+    workers = workers or joblib.effective_n_jobs()
     if workers < 0 or chunk < 1:
         raise ValueError(f"workers is {workers} and chunk {chunk}: both are at least 1.")
     first = list(itertools.islice(reports, chunk))
@@ -412,13 +411,10 @@ def label_reports(
         for some in chunks:
             yield from _read_here(labeler, some, evidence)
         return
-    with concurrent.futures.ProcessPoolExecutor(
-        workers, initializer=_start_worker, initargs=(folder, aggregation)
-    ) as pool:
-        waiting = collections.deque()
-        for some in chunks:
-            waiting.append(pool.submit(_read_chunk, some, evidence))
-            if len(waiting) > 2 * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+    call = uuid.uuid4().hex
+    _loaded[call] = labeler or RuleLabeler(folder, aggregation)
+    try:
+        for readings in parallel.mapped(partial(_read_chunk, call, folder, aggregation, evidence), chunks, workers):
+            yield from readings
+    finally:
+        _loaded.pop(call, None)

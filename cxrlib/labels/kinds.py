@@ -1,6 +1,6 @@
 """The label sets that a cohort can have: published, shipped, one's own, read from reports, or simulated.
 
-`params.yaml` lists them by cohort; `kind` names a function of `KINDS`, the rest are its arguments.
+`params.yaml` lists them by cohort; `kind` names a function of `LABEL_SET_KINDS`, the rest are its arguments.
 """
 
 from cxrlib.labels import derived, given, report_labels, shipped_files, simulated_labels
@@ -21,14 +21,16 @@ LABEL_SET_KINDS = {
 }
 
 
-def build(store, settings):
+def build(store, settings, earlier=None):
     """Return the label sets of a cohort, as `params.yaml` lists them.
 
     Parameters
     ----------
     store : cohorts.Store
     settings : Mapping
-        Name of the label set -> `kind` (of `KINDS`) and that function's arguments.
+        Name of the label set -> `kind` (of `LABEL_SET_KINDS`) and that function's arguments.
+    earlier : Mapping of str to pandas.DataFrame, optional
+        Label sets that are there, indexed by `image_id`, to which `settings` may refer.
 
     Returns
     -------
@@ -36,6 +38,7 @@ def build(store, settings):
         Table and card by name.
     """
     built = {}
+    there = {name: table.reset_index() for name, table in (earlier or {}).items()}
     for name, arguments in settings.items():
         arguments = dict(arguments)
         kind = arguments.pop("kind", None)
@@ -43,12 +46,13 @@ def build(store, settings):
             raise ValueError(f"Label set {name!r}: kind {kind!r} is none of {', '.join(LABEL_SET_KINDS)}.")
         needed = [arguments[k] for k in ("reference",) if k in arguments] + list(arguments.get("also", []))
         if needed:
-            late = [n for n in needed if n not in built]
+            late = [n for n in needed if n not in there]
             if late:
                 raise ValueError(f"Label set {name!r}: list its reference {late[0]!r} before it.")
-            arguments["built"] = {n: table for n, (table, _) in built.items()}
+            arguments["built"] = dict(there)
         try:
             built[name] = LABEL_SET_KINDS[kind](store, **arguments)
         except TypeError as error:
             raise ValueError(f"Label set {name!r}: {error}.") from None
+        there[name] = built[name][0]
     return built

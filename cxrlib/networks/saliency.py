@@ -1,6 +1,6 @@
 """Saliency maps: where in a radiograph a network's logit of a finding comes from.
 
-    cxr explain IMAGE... --run results/quick/runs/KEY --finding pneumothorax --out FOLDER
+    cxr explain IMAGE... --run results/quick/runs/TARGET/NETWORK-SEED --finding pneumothorax --out FOLDER
 
 Grad-CAM and Grad-CAM++ read one layer of a timm network, which `find_layer` finds and checks; occlusion reads the
 logit alone. `cascade` makes the networks of a sanity check (a map that does not change when weights are drawn anew

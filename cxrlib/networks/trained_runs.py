@@ -99,7 +99,9 @@ def open_run(folder, size_px=None):
         If its files are damaged or do not belong together, or the size cannot be known or is another one.
     """
     if folder.is_file():
-        raise NotADirectoryError(f"{folder} is a file: give the folder of a run, as results/EDITION/runs/KEY.")
+        raise NotADirectoryError(
+            f"{folder} is a file: give results/EDITION/runs/TARGET/NETWORK-SEED."
+        )
     missing = [name for name in ("run.json", "model.safetensors") if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(

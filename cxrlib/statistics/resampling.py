@@ -1,11 +1,13 @@
 """Bootstrap resamples of patients, made once for all measures of a study."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import joblib
 import numpy as np
 import pandas as pd
+
+PARTS_ALONE = 32  # parts of resamples that are done before joblib's threads would have started
 
 
 def clean_scores(label, score, probabilities=False):
@@ -96,8 +98,8 @@ def whole(images_n):
 def in_each(resamples, images_n, of_some):
     """Return `of_some(part of the resamples)` for all of them, (b,), or as a float without resamples.
 
-    Parts are small enough for a processor's cache; threads take them in turn. The result does not depend on
-    how many there are.
+    Parts are small enough for a processor's cache; threads take them in turn, if there are enough for that to
+    pay. The result does not depend on how many there are.
     """
     if resamples is None:
         return float(quiet(of_some, whole(images_n))[0])
@@ -105,8 +107,11 @@ def in_each(resamples, images_n, of_some):
         raise ValueError(f"{images_n} labels and resamples of {len(resamples.patient)} images.")
     step = max(1, (1 << 18) // max(1, images_n))
     parts = [Resamples(resamples.counts[k : k + step], resamples.patient) for k in range(0, len(resamples), step)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        done = list(pool.map(lambda part: quiet(of_some, part), parts))
+    if len(parts) > PARTS_ALONE:
+        threads = joblib.Parallel(len(os.sched_getaffinity(0)), prefer="threads")
+        done = threads(joblib.delayed(quiet)(of_some, part) for part in parts)
+    else:
+        done = [quiet(of_some, part) for part in parts]
     return np.concatenate(done) if done else np.empty(0)
 
 

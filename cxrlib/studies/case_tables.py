@@ -7,6 +7,9 @@ Everything that a study reports is computed from these tables.
 """
 
 import numpy as np
+import pandas as pd
+
+from cxrlib.base import paths
 
 CASE_ATTRIBUTES = ("view", "sex", "age", "follow_up_number")
 
@@ -19,6 +22,11 @@ def label(label_set, finding):
 def probability(run, finding):
     """Return the name of a prediction column."""
     return f"probability.{run}.{finding}"
+
+
+def read(edition, cohort, split="main"):
+    """Return the case table of a cohort, from `data/cases` or, in a clone without it, as it is published."""
+    return pd.read_parquet(paths.to_read(paths.cases_path(edition, cohort, split)))
 
 
 def assemble(index, split, label_sets, findings, attributes=()):

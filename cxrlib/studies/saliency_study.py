@@ -6,7 +6,7 @@ Every table is made of scores of single maps and resamples patients: `resamples_
 import numpy as np
 import pandas as pd
 
-from cxrlib.base import figures, runs
+from cxrlib.base import figures, paths, runs
 from cxrlib.networks import localization
 from cxrlib.statistics import accuracy, intervals, resampling
 from cxrlib.studies import case_tables, displays
@@ -22,6 +22,11 @@ def _resamples(index, resamples_n, seed):
     """Return resamples of the patients in an index."""
     patient = index.get_level_values("patient_id")
     return resampling.patient_resamples(patient, resamples_n, np.random.default_rng(seed))
+
+
+def read_scores(edition, name):
+    """Return a table of what notebook 14 wrote: `scores`, `layers`, `sanity` or `drains`."""
+    return pd.read_parquet(paths.to_read(paths.map_scores_path(edition, name)))
 
 
 def knowledge(tables, study, targets, resamples_n, seed):
