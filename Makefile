@@ -33,9 +33,9 @@ setup: $(if $(filter .venv/bin,$(BIN)),.venv/.ready) ## install everything into 
 edition: setup ## put editions/EDITION.yaml in force as params.yaml
 	@$(BIN)/cxr edition $(EDITION)
 
-repro: setup ## run the pipeline, stages side by side (EDITION=nih_mini: another edition; WORKERS=N)
+repro: setup ## run the pipeline, stages side by side (EDITION=nih_mini; STAGES="train results"; WORKERS=N)
 	@if [ -n "$(EDITION)" ]; then $(BIN)/cxr edition $(EDITION); fi
-	@$(BIN)/python -m cxrlib.commands.repro $(if $(WORKERS),--workers $(WORKERS))
+	@$(BIN)/python -m cxrlib.commands.repro $(if $(WORKERS),--workers $(WORKERS)) $(STAGES)
 
 status: setup ## say which stages are out of date
 	@$(BIN)/python -m cxrlib.commands.repro --dry

@@ -384,3 +384,19 @@ def test_a_terminal_is_asked_for_what_is_missing(hospital, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda question: next(answers))
     edition.main(OWN[:3])
     assert list(check_consistent("ours", hospital)["label_sets"]["ours"]) == ["radiologist", "labels"]
+
+
+def test_a_table_of_labels_is_watched_where_it_lies(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXR_DATA", str(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
+    mine = tmp_path / "data" / "mine.csv"
+    mine.write_text("image_id,mass\na,1\n")
+    settings = {"label_sets": {"ours": {"me": {"kind": "own", "path": "mine.csv"}, "drawn": {"kind": "drawn_truth"}}}}
+    assert editions.own_tables(settings) == {"ours": {"me": "mine.csv"}}
+    paths.link_sources(editions.own_tables(settings), tmp_path)
+    link = tmp_path / "data" / "own_tables" / "ours" / "me.csv"
+    assert link.resolve() == mine and (tmp_path / "data" / "cxr").resolve() == tmp_path / "data"
+    paths.link_sources({"ours": {"other": str(mine)}}, tmp_path)
+    assert not link.is_symlink() and link.with_name("other.csv").resolve() == mine, "what is no longer read is let go"
+    with pytest.raises(FileNotFoundError, match="gone.csv was not found"):
+        paths.link_sources({"ours": {"me": "gone.csv"}}, tmp_path)

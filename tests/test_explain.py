@@ -416,7 +416,7 @@ def test_command_line_when_nothing_can_be_read(run, tmp_path, capsys):
         (["--size-px", "65"], "was trained at 64 px, not at 65: leave out --size-px"),
         (["--method", "occlusion", "--layer", "layer2"], "occlusion reads no layer: leave out --layer"),
         (["b.png", "--box", "0,0,9,9"], "--box is of one image and 2 were given: call once for each"),
-        (["--out", f"{__file__}/sub"], "cannot be made (Not a directory): give another --out"),
+        (["--out", f"{__file__}/sub"], "cannot be made (Not a directory): name another folder by --out"),
         (["--out", __file__], "is a file: name a folder by --out"),
     ],
 )

@@ -6,10 +6,12 @@ import signal
 import warnings
 
 import joblib
+import numpy as np
 import pytest
 
 from cxrlib.base import parallel
 from cxrlib.labelers import rules
+from cxrlib.statistics import resampling
 
 
 def square(k):
@@ -81,3 +83,17 @@ def test_reports_are_labelled_the_same_by_workers_that_load_the_labeler_themselv
     for chosen in ({}, {"backend": "loky"}):
         with joblib.parallel_config(**chosen):
             assert repr(list(rules.label_reports(reports, workers=2, chunk=10, evidence=True))) == here
+
+
+def test_resamples_are_measured_the_same_alone_by_threads_and_by_what_is_configured(monkeypatch):
+    values = np.random.default_rng(0).random(400)
+    resamples = resampling.patient_resamples(np.arange(400) // 2, 2000, np.random.default_rng(1))
+
+    def of_some(part):
+        return part.totals(values) / part.totals(1 - values)
+
+    alone = resampling.in_each(resamples, 400, of_some)
+    monkeypatch.setattr(resampling, "_PARTS_ALONE", 0)
+    for chosen in ({}, {"backend": "loky"}):
+        with joblib.parallel_config(**chosen):
+            assert (resampling.in_each(resamples, 400, of_some) == alone).all()

@@ -39,7 +39,6 @@ SAME_NAME_TWICE = {
     "headline": "each study's own short table",
     "label": "of a command, and of a column",
     "load_network": "of an image network, and of a report network",
-    "make_folder": "of maps, which are not replaced, and of tables, which are",
     "read_reports": "of a release, and of a cohort by a labeler",
     "run": "of a notebook, of the pipeline, and of a training",
     "save_network": "of an image network, and of a report network",

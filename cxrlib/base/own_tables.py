@@ -8,7 +8,7 @@ from cxrlib.base import label_tables, tables, vocabulary
 IDS = ("image_id", "image index", "image id", "imageid", "image", "filename", "study")
 
 
-ATTRIBUTES = {
+_ATTRIBUTES = {
     "patient_id": ("patient_id", "patient id", "patientid", "patient"),
     "view": ("view", "view position", "viewposition"),
     "sex": ("sex", "patient gender", "gender", "patient sex"),
@@ -17,7 +17,7 @@ ATTRIBUTES = {
 }
 
 
-SCORE_PREFIXES = ("prob_", "probability_", "probability.", "p_", "pred_", "score_")
+_SCORE_PREFIXES = ("prob_", "probability_", "probability.", "p_", "pred_", "score_")
 
 
 def read_own(path, scores=False):
@@ -29,7 +29,7 @@ def read_own(path, scores=False):
         UTF-8, comma-separated, with a header: `image_id` (or a name of `IDS`), a column per finding in any spelling
         that `finding_named` knows, and, if known, `patient_id, view, sex, age, follow_up_number`.
     scores : bool
-        Columns are scores (any number), which may be named `prob_<finding>` and so on (`SCORE_PREFIXES`); if any is,
+        Columns are scores (any number), which may be named `prob_<finding>` and so on (`_SCORE_PREFIXES`); if any is,
         columns without a prefix are not read as scores. Otherwise labels: 1, 0, -1 or empty.
 
     Returns
@@ -51,7 +51,7 @@ def read_own(path, scores=False):
     ids = [lower[name] for name in IDS if name in lower]
     if not ids:
         raise ValueError(f"{path} has no column image_id; it has {', '.join(rows.columns)}.")
-    attributes = {ours: [lower[n] for n in named if n in lower] for ours, named in ATTRIBUTES.items()}
+    attributes = {ours: [lower[n] for n in named if n in lower] for ours, named in _ATTRIBUTES.items()}
     image_id = rows[ids[0]].str.strip()
     for wrong, what in ((image_id.isna(), "no image id"), (image_id.duplicated(), "an image id that occurs twice")):
         if wrong.any():
@@ -93,7 +93,7 @@ def _finding_columns(names, scores, path):
     prefixed = {
         c: found
         for c in names
-        for prefix in SCORE_PREFIXES
+        for prefix in _SCORE_PREFIXES
         if scores and c.lower().startswith(prefix) and (found := vocabulary.finding_named(c[len(prefix) :]))
     }
     columns = prefixed or {c: found for c in names if (found := vocabulary.finding_named(c))}

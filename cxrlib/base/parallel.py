@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import threading
 import warnings
-from concurrent.futures import ProcessPoolExecutor, process
+from concurrent.futures import Future, ProcessPoolExecutor, process
 
 import joblib
 from joblib.parallel import ParallelBackendBase, get_active_backend
@@ -18,10 +18,6 @@ WorkerKilledError = process.BrokenProcessPool
 
 
 WAITING = 8  # results a worker that are computed, or being computed, before their turn comes
-
-
-# joblib says so when a caller stops before the last result, as one does that cannot write what it is given.
-warnings.filterwarnings("ignore", message=r"\d+ tasks (have been successfully executed|which were still being)")
 
 
 def _stop_with_parent():
@@ -49,7 +45,12 @@ class _Forked(ParallelBackendBase):
         return n_jobs
 
     def submit(self, func, callback=None):
-        future = self.pool.submit(func)
+        try:
+            future = self.pool.submit(func)
+        except WorkerKilledError:
+            raise
+        except RuntimeError:  # the pool is closed, since this process ends: nobody waits for the result
+            return Future()
         future.add_done_callback(callback)
         return future
 
@@ -105,6 +106,11 @@ def mapped(function, items, workers, *, ordered=True):
         before = -1
         while given > before:
             before = given
-            for result in parallel(some()):
-                given += 1
-                yield result
+            results = parallel(some())
+            try:
+                for result in results:
+                    given += 1
+                    yield result
+            finally:
+                with warnings.catch_warnings(action="ignore"):  # that some results were not asked for
+                    results.close()

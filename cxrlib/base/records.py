@@ -7,7 +7,7 @@ import subprocess
 
 from cxrlib.base import paths
 
-RECORDED_PACKAGES = ("torch", "torchvision", "timm", "fastai", "numpy", "pandas", "scikit-learn", "torchxrayvision")
+_RECORDED_PACKAGES = ("torch", "torchvision", "timm", "fastai", "numpy", "pandas", "scikit-learn", "torchxrayvision")
 
 
 def sha256(path):
@@ -46,7 +46,7 @@ def record(path, *, parameters, data, **more):
     entry = {
         "parameters": dict(parameters),
         "data_sha256": {name: sha256(file) for name, file in data.items()},
-        "versions": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
+        "versions": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
         "git_revision": revision(),
         **more,
     }

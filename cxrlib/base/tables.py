@@ -1,4 +1,6 @@
-"""Tables from files that people made: a CSV, or one sentence that says why it cannot be used."""
+"""Tables from files that people made, and tables written where people say: or one sentence that says why not."""
+
+import os
 
 import pandas as pd
 
@@ -47,3 +49,39 @@ def read_csv(path, required):
     if table.columns.duplicated().any():
         raise ValueError(f"{path} has the column {table.columns[table.columns.duplicated()][0]!r} twice.")
     return table.dropna(how="all")
+
+
+def as_text(path):
+    """Return a path as text that can be printed and written, whatever bytes it holds."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def make_folder(out):
+    """Make the folder that a command writes into (`--out`).
+
+    Raises
+    ------
+    OSError
+        If it cannot be made, in one sentence.
+    """
+    if out.is_file():
+        raise NotADirectoryError(f"{as_text(out)} is a file: name a folder by --out.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{as_text(out)} cannot be made ({error.strerror}): name another folder by --out.") from None
+
+
+def write_csv(table, path):
+    """Write a table as CSV.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, in one sentence.
+    """
+    try:
+        table.to_csv(path, index=False)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{as_text(path)} cannot be written ({reason}): name another folder by --out.") from None

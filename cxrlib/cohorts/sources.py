@@ -143,7 +143,7 @@ def _official_split(folder, ids):
 
 
 # What a hospital's own column names may be, besides ours.
-FOLDER_OPTIONAL = ("follow_up_number", "view", "sex", "age", "official_split")
+_FOLDER_OPTIONAL = ("follow_up_number", "view", "sex", "age", "official_split")
 
 
 def own_folder(*, size_px, folder, table):
@@ -169,7 +169,7 @@ def own_folder(*, size_px, folder, table):
     """
     root, csv = paths.source_path(folder), paths.source_path(table)
     rows = tables.read_csv(csv, ("image_id", "patient_id"))
-    known = [c for c in ("image_id", "patient_id", *FOLDER_OPTIONAL) if c in rows]
+    known = [c for c in ("image_id", "patient_id", *_FOLDER_OPTIONAL) if c in rows]
     for column in known:  # a space after a patient id would make two patients of one
         rows[column] = rows[column].str.strip().replace("", pd.NA)
     findings = [c for c in rows.columns if c not in known]

@@ -229,7 +229,7 @@ def checked(split, patients_apart=True):
     return split.reset_index(drop=True)
 
 
-SPLIT_KINDS = {f.__name__: f for f in (by_patient, official, listed, by_image, by_patient_beside)}
+_SPLIT_KINDS = {f.__name__: f for f in (by_patient, official, listed, by_image, by_patient_beside)}
 
 
 def make(index, settings):
@@ -239,6 +239,6 @@ def make(index, settings):
     """
     settings = dict(settings)
     kind = settings.pop("kind", None)
-    if kind not in SPLIT_KINDS:
-        raise ValueError(f"split kind {kind!r} is none of {', '.join(SPLIT_KINDS)}.")
-    return SPLIT_KINDS[kind](index, **settings)
+    if kind not in _SPLIT_KINDS:
+        raise ValueError(f"split kind {kind!r} is none of {', '.join(_SPLIT_KINDS)}.")
+    return _SPLIT_KINDS[kind](index, **settings)

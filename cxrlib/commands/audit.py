@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cxrlib.base import tables
 from cxrlib.studies import auditing
 
 
@@ -46,7 +47,7 @@ def _parser():
 def _audit(chosen):
     """Compare the two label sets, and print and write what comes of it."""
     if chosen.out:
-        auditing.make_folder(chosen.out)
+        tables.make_folder(chosen.out)
     reference, images = auditing.opened(chosen.reference, chosen.policy, chosen.blank)
     if chosen.part:
         reference = auditing.only_part(reference, images, chosen.part, chosen.reference)
@@ -71,7 +72,7 @@ def _audit(chosen):
     with pd.option_context("display.width", 250, "display.max_columns", 20, "display.max_rows", 500):
         print(auditing.wide(table).to_string())
     if chosen.out:
-        auditing.write(table, chosen.out / "audit.csv")
+        tables.write_csv(table, chosen.out / "audit.csv")
         print(f"every measure: {chosen.out / 'audit.csv'}")
 
 

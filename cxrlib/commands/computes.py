@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cxrlib.base import paths
 
-MODULE = re.compile(r"cxrlib(\.\w+)+")
+_MODULE = re.compile(r"cxrlib(\.\w+)+")
 
 
 def notebook_code(path):
@@ -48,7 +48,7 @@ def imported(tree, root):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE.fullmatch(node.value):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _MODULE.fullmatch(node.value):
             names = [node.value]  # of importlib.import_module
         else:
             continue

@@ -8,7 +8,6 @@ It writes an overlay for each image and finding, and `explained.csv`.
 
 import argparse
 import math
-import os
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -25,14 +24,14 @@ from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fa
 
 # isort: split
 
-from cxrlib.base import figures
+from cxrlib.base import figures, tables
 from cxrlib.cohorts import image_files
 from cxrlib.networks import localization, map_layers, overlays, saliency, trained_runs, training
 
-STEM_BYTES = 100  # of an image's name in its overlay's name: file systems allow 143 to 255 for the whole
+_STEM_BYTES = 100  # of an image's name in its overlay's name: file systems allow 143 to 255 for the whole
 
 
-EDGE_PX = 1e-6  # by which a box may leave its frame: rounding
+_EDGE_PX = 1e-6  # by which a box may leave its frame: rounding
 
 
 @dataclass(frozen=True)
@@ -109,11 +108,6 @@ EXPLAINED_COLUMNS = {
 }
 
 
-def _text(path):
-    """Return a path as text that can be printed and written, whatever bytes it holds."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
 def _peak(picture, map_):
     """Return where a map is highest, as the peak's columns of a row."""
     if not map_.any():
@@ -128,7 +122,7 @@ def _peak(picture, map_):
 
 def _row(run, picture, finding, probability, method, layer, map_, boxes):
     """Return one row of `explained.csv`, less the overlay."""
-    row = {"image": _text(picture.path), "run": _text(run.folder), "finding": finding}
+    row = {"image": tables.as_text(picture.path), "run": tables.as_text(run.folder), "finding": finding}
     row |= {"probability": round(float(probability), 4), "method": method, "layer": layer.name if layer else "none"}
     row |= _peak(picture, map_)
     if boxes:
@@ -141,7 +135,7 @@ def _names(pictures):
     """Return a file stem for each picture; long ones are shortened, and those that share one are numbered."""
     taken, names = set(), []
     for picture in pictures:
-        stem = _text(picture.path.stem).encode()[:STEM_BYTES].decode(errors="ignore")
+        stem = tables.as_text(picture.path.stem).encode()[:_STEM_BYTES].decode(errors="ignore")
         numbered = (stem + (f"-{k}" if k > 1 else "") for k in range(1, len(pictures) + 1))
         names.append(next(name for name in numbered if name not in taken))
         taken.add(names[-1])
@@ -154,9 +148,9 @@ def _titles(pictures):
     titles = []
     for picture in pictures:
         path = picture.path.absolute()
-        name = _text(path.name)
+        name = tables.as_text(path.name)
         name = name if len(name) <= 60 else f"{name[:30]}...{name[-27:]}"
-        titles.append(f"{_text(path.parent.name)}/{name}" if stems.count(path.stem) > 1 else name)
+        titles.append(f"{tables.as_text(path.parent.name)}/{name}" if stems.count(path.stem) > 1 else name)
     return titles
 
 
@@ -168,40 +162,23 @@ def _draw(path, picture, map_, boxes, title):
     try:
         fig.savefig(path, metadata={"Software": None})
     except OSError as error:
-        print(f"{_text(path)} cannot be written ({error.strerror or error}): the rest goes on.", file=sys.stderr)
+        print(
+            f"{tables.as_text(path)} cannot be written ({error.strerror or error}): the rest goes on.",
+            file=sys.stderr,
+        )
         return ""
     finally:
         plt.close(fig)
     return path.name
 
 
-def make_folder(out, force=False):
-    """Make the folder that `explain` writes into.
-
-    Raises
-    ------
-    OSError
-        If it cannot be made, or has an `explained.csv` already that is not to be replaced.
-    """
-    if out.is_file():
-        raise NotADirectoryError(f"{_text(out)} is a file: name a folder by --out.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"{_text(out)} cannot be made ({error.strerror}): give another --out.") from None
+def _make_folder(out, force):
+    """Make the folder that `explain` writes into, or raise an OSError if it has an `explained.csv` to be kept."""
+    tables.make_folder(out)
     if not force and (out / "explained.csv").exists():
         raise FileExistsError(
-            f"{_text(out)} already has an explained.csv: give another --out, or --force to replace it."
+            f"{tables.as_text(out)} already has an explained.csv: give another --out, or --force to replace it."
         )
-
-
-def _write(rows, out):
-    """Write `explained.csv`."""
-    try:
-        pd.DataFrame(rows).to_csv(out / "explained.csv", index=False)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"{_text(out)}/explained.csv cannot be written ({reason}): give another --out.") from None
 
 
 def _asked(run, findings, method, layer):
@@ -251,7 +228,7 @@ def explain(run, pictures, out, *, findings=None, method="grad_cam", layer=None,
         If the folder cannot be made, has a table already, or the table cannot be written.
     """
     findings, read_from = _asked(run, findings, method, layer)
-    make_folder(out, force)
+    _make_folder(out, force)
     squares = np.stack([picture.square for picture in pictures])
     probability = training.predict(run.network, SimpleNamespace(images=squares), np.arange(len(squares)))
     placed = [[picture.packed_box(*box, frame) for box in boxes] for picture in pictures]
@@ -268,7 +245,7 @@ def explain(run, pictures, out, *, findings=None, method="grad_cam", layer=None,
                 row["overlay"] = _draw(path, picture, found[n], placed[n], title)
     finally:  # whatever happens, what is done is written
         if rows:
-            _write(rows, out)
+            tables.write_csv(pd.DataFrame(rows), out / "explained.csv")
     return pd.DataFrame(rows)
 
 
@@ -331,7 +308,7 @@ def _check_boxes(chosen):
     if chosen.box and len(chosen.image) > 1:
         sys.exit(f"--box is of one image and {len(chosen.image)} were given: call once for each image with boxes.")
     for box in chosen.box:
-        if max(box[0] + box[2], box[1] + box[3]) > chosen.box_frame + EDGE_PX:
+        if max(box[0] + box[2], box[1] + box[3]) > chosen.box_frame + _EDGE_PX:
             text = ",".join(f"{v:g}" for v in box)
             sys.exit(f"Box {text} leaves its frame of {chosen.box_frame} px: give --box-frame, or correct the box.")
 
@@ -343,7 +320,7 @@ def _read_all(files, size_px):
         try:
             pictures.append(read_fitted(path, size_px))
         except image_files.UnreadableImageError as error:
-            print(f"{_text(path)} is left out: {error}.", file=sys.stderr)
+            print(f"{tables.as_text(path)} is left out: {error}.", file=sys.stderr)
     return pictures
 
 
@@ -353,7 +330,7 @@ def main(arguments=None):
     _check_boxes(chosen)
     try:
         run = trained_runs.open_run(chosen.run, chosen.size_px)
-        make_folder(chosen.out, chosen.force)
+        _make_folder(chosen.out, chosen.force)
         pictures = _read_all(chosen.image, run.size_px)
         if not pictures:
             print("No image could be read.", file=sys.stderr)
@@ -364,7 +341,7 @@ def main(arguments=None):
         sys.exit(str(error))
     with pd.option_context("display.width", 250, "display.max_columns", 20, "display.max_rows", 500):
         print(table.to_string(index=False))
-    print(f"overlays and table: {_text(chosen.out)}")
+    print(f"overlays and table: {tables.as_text(chosen.out)}")
     return 0
 
 

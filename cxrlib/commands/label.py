@@ -27,13 +27,13 @@ from cxrlib.base import progress
 from cxrlib.labelers import registry, rules
 from cxrlib.reports import report_files, report_rows
 
-ID_NAME = "report_id"  # of the id column in what is written
+_ID_NAME = "report_id"  # of the id column in what is written
 
 
-AGGREGATIONS_OFFERED = rules.AGGREGATIONS
+_AGGREGATIONS_OFFERED = rules.AGGREGATIONS
 
 
-ENDINGS = (".csv", ".parquet")  # of what is written
+_ENDINGS = (".csv", ".parquet")  # of what is written
 
 
 def stream(labeler, reports, workers=None, evidence=False):
@@ -49,7 +49,7 @@ def stream(labeler, reports, workers=None, evidence=False):
             yield report_id, dict(zip(columns, row.tolist(), strict=True)), ()
 
 
-def rejected_path(out):
+def _rejected_path(out):
     """Return where what could not be read is listed."""
     return Path(f"{out}.rejected.csv")
 
@@ -66,7 +66,7 @@ def _writing(path):
         ) from None
 
 
-def check_outputs(outputs):
+def _check_outputs(outputs):
     """Raise a ValueError if a file could not be written, before any work is done for it; folders are made later."""
     for path in outputs:
         with _writing(path):
@@ -191,14 +191,14 @@ def label(found, labeler, out, evidence=None, policy="chexpert", workers=None):
     """
     if evidence and not getattr(labeler, "gives_evidence", False):
         raise ValueError(f"The labeler {labeler.name!r} names no words: leave --evidence away.")
-    columns = {ID_NAME: pa.string(), **dict.fromkeys(labeler.findings, pa.int8())}
+    columns = {_ID_NAME: pa.string(), **dict.fromkeys(labeler.findings, pa.int8())}
     with contextlib.ExitStack() as stack:
         table = stack.enter_context(Table(out, columns))
-        listed = dict.fromkeys(("where", ID_NAME, "reason"), pa.string())
-        rejected = stack.enter_context(Table(rejected_path(out), listed))
+        listed = dict.fromkeys(("where", _ID_NAME, "reason"), pa.string())
+        rejected = stack.enter_context(Table(_rejected_path(out), listed))
         tables = [table]
         if evidence:
-            tables.append(stack.enter_context(Table(evidence, {ID_NAME: pa.string(), **_MENTION_COLUMNS})))
+            tables.append(stack.enter_context(Table(evidence, {_ID_NAME: pa.string(), **_MENTION_COLUMNS})))
         rejected_n = _fill(tables, rejected, found, labeler, policy, workers)
         kept = tables * (table.rows_n > 0) + [rejected] * (rejected.rows_n > 0)
         for each in kept:
@@ -206,7 +206,7 @@ def label(found, labeler, out, evidence=None, policy="chexpert", workers=None):
         for each in kept:
             each.keep()
     if not rejected.rows_n:
-        rejected_path(out).unlink(missing_ok=True)
+        _rejected_path(out).unlink(missing_ok=True)
     return table.rows_n, rejected_n
 
 
@@ -264,9 +264,9 @@ def _parser():
     )
     parser.add_argument(
         "--policy",
-        choices=AGGREGATIONS_OFFERED,
+        choices=_AGGREGATIONS_OFFERED,
         default="chexpert",
-        help="; ".join(f"{k}: {v}" for k, v in AGGREGATIONS_OFFERED.items()),
+        help="; ".join(f"{k}: {v}" for k, v in _AGGREGATIONS_OFFERED.items()),
     )
     parser.add_argument(
         "--phrases",
@@ -302,12 +302,12 @@ def _check_options(parser, given):
     if given.workers is not None and given.workers < 1:
         parser.error("--workers is at least 1")
     for path in (given.out, given.evidence):
-        if path is not None and path.suffix.lower() not in ENDINGS:
-            parser.error(f"{path} must end in {' or '.join(ENDINGS)}")
+        if path is not None and path.suffix.lower() not in _ENDINGS:
+            parser.error(f"{path} must end in {' or '.join(_ENDINGS)}")
     files = [p.resolve() for p in (given.input, *_outputs(given))]
     if len(set(files)) < len(files):
         parser.error(
-            f"INPUT, --out, --evidence and the list of what is rejected, {rejected_path(given.out)}, must be "
+            f"INPUT, --out, --evidence and the list of what is rejected, {_rejected_path(given.out)}, must be "
             "different files"
         )
     try:
@@ -317,7 +317,7 @@ def _check_options(parser, given):
 
 
 def _outputs(given):
-    return [given.out, rejected_path(given.out), *[given.evidence] * (given.evidence is not None)]
+    return [given.out, _rejected_path(given.out), *[given.evidence] * (given.evidence is not None)]
 
 
 def _check_kept(given):
@@ -337,7 +337,7 @@ def main(arguments=None):
     given = parser.parse_args(arguments)
     _check_options(parser, given)
     try:
-        check_outputs(_outputs(given))
+        _check_outputs(_outputs(given))
         _check_kept(given)
         if given.input.is_dir():
             os.listdir(given.input)  # raises an error that names the folder if it cannot be read
@@ -356,7 +356,7 @@ def main(arguments=None):
         return 1
     if rejected:
         _say(
-            f"{rejected:,} of {labelled + rejected:,} reports could not be read: {rejected_path(given.out)} lists "
+            f"{rejected:,} of {labelled + rejected:,} reports could not be read: {_rejected_path(given.out)} lists "
             "them with the reason and what to do."
         )
     if not labelled:

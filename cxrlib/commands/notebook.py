@@ -19,7 +19,7 @@ from traitlets.config import Config
 
 from cxrlib.base import paths
 
-VARYING = ("papermill", "execution")  # metadata that differ from run to run
+_VARYING = ("papermill", "execution")  # metadata that differ from run to run
 
 
 def parameters(template, settings, given):
@@ -89,7 +89,7 @@ def clean(notebook):
     for k, cell in enumerate(notebook.cells):
         cell.id = str(k)
     for metadata in (notebook.metadata, *(cell.metadata for cell in notebook.cells)):
-        for name in VARYING:
+        for name in _VARYING:
             metadata.pop(name, None)
 
 

@@ -17,8 +17,8 @@ import time
 
 from cxrlib.base import editions, paths, runs
 
-PR_SET_PDEATHSIG = 1  # prctl(2)
-LOG_LINES = 30  # of a failed stage's output that are shown
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_LOG_LINES = 30  # of a failed stage's output that are shown
 
 
 def stale(changed, waits_for):
@@ -45,7 +45,7 @@ def ready(todo, waits_for, running, done):
     return sorted(free, key=lambda s: (-after[s], s))
 
 
-def graph():
+def _graph():
     """Return each stage of the pipeline with the stages whose outputs it reads."""
     from dvc.repo import Repo
 
@@ -54,7 +54,7 @@ def graph():
         return {stage.addressing: {before.addressing for before in edges.successors(stage)} for stage in edges.nodes}
 
 
-def changed_stages():
+def _changed_stages():
     """Return the stages that `dvc status` lists."""
     done = subprocess.run(["dvc", "status", "--json"], cwd=paths.ROOT, capture_output=True, text=True)
     if done.returncode:
@@ -62,14 +62,14 @@ def changed_stages():
     return set(json.loads(done.stdout[done.stdout.index("{") :]))
 
 
-def default_workers():
+def _default_workers():
     """Return how many stages run at a time: one where a GPU trains, else one a core."""
     has_gpu = os.path.exists("/dev/nvidia0") and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
     return 1 if has_gpu else len(os.sched_getaffinity(0))
 
 
 def _die_with_parent():
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _start(stage, logs):
@@ -115,7 +115,7 @@ def main(arguments=None):
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="make repro", description=__doc__.splitlines()[0])
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="only these and what they need")
-    parser.add_argument("--workers", type=int, default=default_workers(), help="stages at a time")
+    parser.add_argument("--workers", type=int, default=_default_workers(), help="stages at a time")
     parser.add_argument("--dry", action="store_true", help="say which stages are out of date; run nothing else")
     chosen = parser.parse_args(arguments)
     try:
@@ -124,8 +124,8 @@ def main(arguments=None):
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     subprocess.run(["dvc", "repro", "--quiet", "--single-item", "code"], cwd=paths.ROOT, check=True)
-    waits_for = graph()
-    todo = stale(changed_stages() & set(waits_for), waits_for)
+    waits_for = _graph()
+    todo = stale(_changed_stages() & set(waits_for), waits_for)
     if chosen.stages:
         todo &= _needed(chosen.stages, waits_for)
     if chosen.dry:
@@ -137,7 +137,7 @@ def main(arguments=None):
         sys.exit(130)
     for stage, log in failed.items():
         lines = log.read_text().strip().splitlines()
-        print(f"\n{stage} failed ({log.relative_to(paths.ROOT)}):", *lines[-LOG_LINES:], sep="\n", file=sys.stderr)
+        print(f"\n{stage} failed ({log.relative_to(paths.ROOT)}):", *lines[-_LOG_LINES:], sep="\n", file=sys.stderr)
     if failed:
         sys.exit(1)
     sys.exit(subprocess.run(["dvc", "repro", "--quiet", *chosen.stages], cwd=paths.ROOT).returncode)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cxrlib.base import tables
 from cxrlib.statistics import intervals
 from cxrlib.studies import auditing, scoring
 
@@ -132,19 +133,19 @@ def _show_label_differences(differences, names, specificity):
 def _score(chosen):
     """Score by one label set, or by two, and print and write what comes of it."""
     if chosen.out:
-        auditing.make_folder(chosen.out)
+        tables.make_folder(chosen.out)
     label, images = auditing.opened(chosen.labels[0], chosen.policy, chosen.blank)
     score, own = _read(chosen.predictions, label, chosen.labels[0])
     images = auditing.merged(own, images)
     rng = np.random.default_rng(chosen.seed)
     options = chosen.resamples, rng, chosen.specificity, chosen.by
-    tables = {}
+    side_tables = {}
     if len(chosen.labels) == 2:
         second, more = auditing.opened(chosen.labels[1], chosen.policy, chosen.blank)
         second = auditing.matched(second, label.index)
         images = auditing.merged(images, auditing.matched(more.set_index("image_id"), label.index).reset_index())
         labels = dict(zip(chosen.labels, (label, second), strict=True))
-        found, tables["label_differences.csv"] = scoring.by_two_label_sets(labels, score, images, *options)
+        found, side_tables["label_differences.csv"] = scoring.by_two_label_sets(labels, score, images, *options)
         each = [(f"\nScored by {name}:", found[found["labels"] == name]) for name in chosen.labels]
     else:
         found = scoring.table(label, score, images, *options)
@@ -152,20 +153,20 @@ def _score(chosen):
     auditing.tell(found.drop_duplicates(["finding", "by", "group", "measure", "reason"]), images, chosen.by)
     if chosen.compare:
         other, _ = _read(chosen.compare, label, chosen.labels[0])
-        tables["differences.csv"] = scoring.compared(label, score, other, images, chosen.resamples, rng)
+        side_tables["differences.csv"] = scoring.compared(label, score, other, images, chosen.resamples, rng)
     with pd.option_context("display.width", 250, "display.max_columns", 20, "display.max_rows", 500):
         for heading, part in each:
             print(heading, end="\n" if heading else "")
             _show(part.drop(columns="labels", errors="ignore"), chosen.specificity, chosen.by)
-        if "label_differences.csv" in tables:
-            _show_label_differences(tables["label_differences.csv"], chosen.labels, chosen.specificity)
-        if "differences.csv" in tables:
+        if "label_differences.csv" in side_tables:
+            _show_label_differences(side_tables["label_differences.csv"], chosen.labels, chosen.specificity)
+        if "differences.csv" in side_tables:
             print(f"AUC of {chosen.predictions} minus AUC of {chosen.compare}:")
-            print(tables["differences.csv"].drop(columns="reason").round(4).to_string(index=False))
+            print(side_tables["differences.csv"].drop(columns="reason").round(4).to_string(index=False))
     if chosen.out:
-        for name, one in {"scores.csv": found, **tables}.items():
-            auditing.write(one, chosen.out / name)
-        print(f"written to {chosen.out}: {', '.join(['scores.csv', *tables])}")
+        for name, one in {"scores.csv": found, **side_tables}.items():
+            tables.write_csv(one, chosen.out / name)
+        print(f"written to {chosen.out}: {', '.join(['scores.csv', *side_tables])}")
 
 
 def main(arguments=None):

@@ -9,7 +9,7 @@ from traitlets.config import Config
 
 from cxrlib.base import paths
 
-INDEX = """<!doctype html>
+_INDEX = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>What chest X-ray labels are worth</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}}
@@ -65,7 +65,7 @@ def render(paper, site):
         f"<h2>{'Everywhere' if folder == '.' else 'Edition ' + folder}</h2><ul>{''.join(links)}</ul>"
         for folder, links in sorted(sections.items())
     ]
-    (site / "index.html").write_text(INDEX.format(sections="".join(parts)))
+    (site / "index.html").write_text(_INDEX.format(sections="".join(parts)))
     return len(notebooks)
 
 

@@ -19,11 +19,11 @@ import pandas as pd
 
 from cxrlib.base import paths
 
-EXACT = 1e-6  # relative, of tables that no network has a part in
+_EXACT = 1e-6  # relative, of tables that no network has a part in
 # Tables that come of label tables alone.
-UNTRAINED = tuple(f"results/{name}/" for name in ("catalogue", "audit", "readers", "rankings", "statistics"))
-SPREAD = "pneumothorax/table.csv"  # of an edition: AUCs with `seed_range`
-LEAST_TOLERANCE = 0.02  # where an edition has no spread over seeds to go by
+_UNTRAINED = tuple(f"results/{name}/" for name in ("catalogue", "audit", "readers", "rankings", "statistics"))
+_SPREAD = "pneumothorax/table.csv"  # of an edition: AUCs with `seed_range`
+_LEAST_TOLERANCE = 0.02  # where an edition has no spread over seeds to go by
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Compared:
     problem: str = ""
 
 
-def compare_tables(name, committed, here, tolerance):
+def _compare_tables(name, committed, here, tolerance):
     """Return how two tables of one name compare.
 
     Parameters
@@ -90,7 +90,7 @@ def compare_tables(name, committed, here, tolerance):
     return Compared(name, equal, within, outside, worst, where)
 
 
-def tolerance_of(name, committed_text):
+def _tolerance_of(name, committed_text):
     """Return the tolerance of a table: six digits, or the spread over seeds of its edition.
 
     Parameters
@@ -100,13 +100,13 @@ def tolerance_of(name, committed_text):
     committed_text : Callable
         Path to committed text, None if git does not track it.
     """
-    if name.startswith(UNTRAINED):
-        return EXACT
-    text = committed_text(f"results/{name.split('/')[1]}/{SPREAD}")
+    if name.startswith(_UNTRAINED):
+        return _EXACT
+    text = committed_text(f"results/{name.split('/')[1]}/{_SPREAD}")
     if text is None:
-        return LEAST_TOLERANCE
+        return _LEAST_TOLERANCE
     spread = pd.read_csv(io.StringIO(text))["seed_range"].dropna()
-    return max(LEAST_TOLERANCE, float(spread.quantile(0.95))) if len(spread) else LEAST_TOLERANCE
+    return max(_LEAST_TOLERANCE, float(spread.quantile(0.95))) if len(spread) else _LEAST_TOLERANCE
 
 
 def _table(text, name):
@@ -139,7 +139,7 @@ def verify(root=None, revision="HEAD"):
             out.append(Compared(name, problem="it is not here"))
             continue
         committed, here = _table(committed_text(name), name), _table((root / name).read_text(), name)
-        out.append(compare_tables(name, committed, here, tolerance_of(name, committed_text)))
+        out.append(_compare_tables(name, committed, here, _tolerance_of(name, committed_text)))
     return out
 
 

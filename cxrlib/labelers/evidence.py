@@ -7,7 +7,7 @@ import itertools
 _COLOURS = {"present": "#f4b6ae", "absent": "#bfe3c6", "uncertain": "#fbe3a1", "kept_out": "#d9d9d9"}
 
 
-class Html(str):
+class _Html(str):
     """HTML that a notebook shows as such."""
 
     def _repr_html_(self):
@@ -52,7 +52,7 @@ def html(text, reading):
             part = f'<mark style="background:{colour}" title="{markup.escape(said)}">{part}</mark>'
         parts.append(part)
     legend = " ".join(f'<mark style="background:{c}">{name.replace("_", " ")}</mark>' for name, c in _COLOURS.items())
-    return Html(
+    return _Html(
         f'<div style="white-space:pre-wrap">{"".join(parts)}</div><div style="font-size:smaller">{legend}</div>'
     )
 

@@ -21,10 +21,10 @@ RULE_KINDS = {
 }
 
 
-GAP_WORDS = 8  # words that `...` may stand for
+_GAP_WORDS = 8  # words that `...` may stand for
 
 
-EXPANSIONS_MAX = 5_000  # spellings that one phrase may stand for
+_EXPANSIONS_MAX = 5_000  # spellings that one phrase may stand for
 
 
 def _spellings(phrase):
@@ -40,8 +40,8 @@ def _spellings(phrase):
             raise ValueError("brackets inside brackets, or | outside of them")
         else:
             options = [part]
-        if len(found) * len(options) > EXPANSIONS_MAX:
-            raise ValueError(f"it stands for more than {EXPANSIONS_MAX:,} spellings: write it as several lines")
+        if len(found) * len(options) > _EXPANSIONS_MAX:
+            raise ValueError(f"it stands for more than {_EXPANSIONS_MAX:,} spellings: write it as several lines")
         found = [f + o for f in found for o in options]
     found = [" ".join(f.split()) for f in found]
     for spelling in found:
@@ -142,7 +142,7 @@ _GAP_STOPS = "but|however|although|though|which|while|without|no|with|there"
 
 def _gapped(spellings):
     """Return a regular expression for phrases with `...`, the nearest end first."""
-    gap = rf"(?:[ -]+(?!(?:{_GAP_STOPS})\b)[a-z0-9'/()-]+,?){{0,{GAP_WORDS}}}?[ -]+"
+    gap = rf"(?:[ -]+(?!(?:{_GAP_STOPS})\b)[a-z0-9'/()-]+,?){{0,{_GAP_WORDS}}}?[ -]+"
     by_start = collections.defaultdict(set)
     for spelling in spellings:
         start, _, rest = spelling.partition(" ... ")

@@ -2,7 +2,7 @@
 
 import re
 
-SENTENCE_MAX = 1_000  # letters; longer ones are cut, best where a statement ends
+_SENTENCE_MAX = 1_000  # letters; longer ones are cut, best where a statement ends
 
 
 # A sentence ends at . ! or a blank line, a bullet or number on a new line, and after a short line (a list) whose next
@@ -101,8 +101,8 @@ def _in_list(text, start, line_break, opens):
 
 def _cut(text, start, end):
     """Yield `start, end` of a sentence, in pieces if it is one that no report has: its time grows with its square."""
-    while end - start > SENTENCE_MAX:
-        stop = start + SENTENCE_MAX
+    while end - start > _SENTENCE_MAX:
+        stop = start + _SENTENCE_MAX
         for pattern in _CUTS:
             if places := [m.end() for m in pattern.finditer(text, start + 1, stop) if m.end() > start + 1]:
                 stop = places[-1]

@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from cxrlib.labelers import report_network
 
-FOLDS_N = 5
+_FOLDS_N = 5
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,13 @@ def decisions(x, labels, patient_id):
     x, patient = np.asarray(x, float), np.asarray(patient_id).astype(str)
     if not len(x) == len(labels) == len(patient):
         raise ValueError(f"{len(x)} reports, {len(labels)} rows of labels, {len(patient)} patients: one each.")
-    if len(np.unique(patient)) < FOLDS_N:
-        raise ValueError(f"{len(np.unique(patient))} patients: thresholds are chosen on {FOLDS_N} groups of them.")
+    if len(np.unique(patient)) < _FOLDS_N:
+        raise ValueError(f"{len(np.unique(patient))} patients: thresholds are chosen on {_FOLDS_N} groups of them.")
     weights, thresholds, held_out = [], [], np.empty((len(x), labels.shape[1]))
     for k, finding in enumerate(labels):
         y = labels[finding].to_numpy(float)
         weights.append(_regression(x, y, finding))
-        for inside, outside in GroupKFold(FOLDS_N).split(x, groups=patient):
+        for inside, outside in GroupKFold(_FOLDS_N).split(x, groups=patient):
             row = _regression(x[inside], y[inside], finding)
             held_out[outside, k] = x[outside] @ row[:-1] + row[-1]
         there = ~np.isnan(y)

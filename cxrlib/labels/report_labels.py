@@ -6,13 +6,13 @@ from cxrlib.base import label_tables
 from cxrlib.labelers import registry
 from cxrlib.reports import image_reports
 
-BLANK = ("kept", "absent")  # what a finding that a report does not mention becomes: not assessed, or 0
+_BLANK = ("kept", "absent")  # what a finding that a report does not mention becomes: not assessed, or 0
 
 
 def with_blanks(table, card, blank):
     """Return a label set with its blanks kept or taken as absent, which the card says with their number."""
-    if blank not in BLANK:
-        raise ValueError(f"blank: {blank!r} is none of {', '.join(BLANK)}.")
+    if blank not in _BLANK:
+        raise ValueError(f"blank: {blank!r} is none of {', '.join(_BLANK)}.")
     findings = [c for c in table if c != "image_id"]
     said = f"{int(table[findings].isna().sum().sum())} blank labels, not mentioned, are "
     if blank == "absent":

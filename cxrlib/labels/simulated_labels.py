@@ -127,7 +127,7 @@ def simulated_report_texts(store, reference, seed, noise_scale=1.0, drain_log_od
     )
 
 
-def as_simulated_findings(read):
+def _as_simulated_findings(read):
     """Return a labeler's output on the findings of simulated reports; what is not mentioned counts as absent."""
     read = read.copy()
     parts = [f for f in ("lung_opacity", "consolidation", "infiltration", "pneumonia") if f in read]
@@ -160,7 +160,7 @@ def simulated_report_labels(store, labeler, reference, seed, built, arguments=No
         `noise_scale, drain_log_odds, faint_log_odds` of `simulated_report_texts`.
     """
     texts, _ = simulated_report_texts(store, built[reference], seed, **options)
-    read = as_simulated_findings(registry.open_labeler(labeler, **(arguments or {})).read_many(texts))
+    read = _as_simulated_findings(registry.open_labeler(labeler, **(arguments or {})).read_many(texts))
     table = pd.concat([store.index["image_id"].reset_index(drop=True), read.reset_index(drop=True)], axis=1)
     return table, {
         "who": f"the labeler {labeler!r} of this repository, reading simulated reports",

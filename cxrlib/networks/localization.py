@@ -19,7 +19,7 @@ BOX = ["x0_px", "y0_px", "x1_px", "y1_px"]
 THRESHOLDS = (60 / 255, 180 / 255)
 
 
-TIE = 1e-6  # maxima that differ by less, relatively, differ by rounding alone
+_TIE = 1e-6  # maxima that differ by less, relatively, differ by rounding alone
 
 
 IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -93,9 +93,9 @@ def _checked(map_, inside=None):
 
 
 def highest(map_):
-    """Return the pixels at a map's maximum or within `TIE` of it, relatively; all of a map of zeros."""
+    """Return the pixels at a map's maximum or within `_TIE` of it, relatively; all of a map of zeros."""
     map_ = _checked(map_)
-    return map_ >= (1 - TIE) * map_.max()
+    return map_ >= (1 - _TIE) * map_.max()
 
 
 def pointing(map_, inside):

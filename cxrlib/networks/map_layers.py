@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-NO_MAP = "its output is no map with cells down and across"
+_NO_MAP = "its output is no map with cells down and across"
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def probe(network, size_px, names):
 
     def tap(name, map_):
         if map_ is None:
-            why[name] = NO_MAP
+            why[name] = _NO_MAP
         elif name in seen:
             why[name] = "it runs more than once in a pass"
         else:
@@ -192,7 +192,7 @@ def find_layer(network, size_px, name=None, least_side=7):
             return found[name]
         raise ValueError(f"Layer {name!r} gives no map at {size_px} px: {found[name]}; usable: {shown}.")
     if not usable:
-        if listed and all(found[stage] == NO_MAP for stage in listed):
+        if listed and all(found[stage] == _NO_MAP for stage in listed):
             raise ValueError(too_small(size_px))
         reasons = "; ".join(f"{stage}: {found[stage]}" for stage in listed) or "timm lists no stages of it"
         raise ValueError(f"No stage of the network gives a map at {size_px} px ({reasons}): name a layer.")

@@ -10,10 +10,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-HEAT = "inferno"  # perceptually uniform; its cold end is drawn clear
+_HEAT = "inferno"  # perceptually uniform; its cold end is drawn clear
 
 
-BOX_COLOUR = "#56B4E9"
+_BOX_COLOUR = "#56B4E9"
 
 
 SHOWN_PX = 1024  # longest side of a radiograph as overlays show it
@@ -33,8 +33,8 @@ def _shown(image, map_, boxes, place=None):
 
 
 def _coloured(map_):
-    """Return a map as (h, w, 4) uint8: `HEAT`, as opaque as it is hot."""
-    colours = np.uint8(np.rint(255 * matplotlib.colormaps[HEAT](map_)))
+    """Return a map as (h, w, 4) uint8: `_HEAT`, as opaque as it is hot."""
+    colours = np.uint8(np.rint(255 * matplotlib.colormaps[_HEAT](map_)))
     colours[..., 3] = np.rint(255 * map_)
     return colours
 
@@ -69,9 +69,9 @@ def overlay(axis, image, map_, boxes=None, opacity=0.6, place=None):
     axis.set_facecolor("black")
     axis.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(x0, x1, y1, y0), interpolation=how)
     heat = {"extent": (0, width, height, 0), "interpolation": smooth}
-    axis.imshow(map_, cmap=HEAT, vmin=0, vmax=1, alpha=opacity * map_, **heat)
+    axis.imshow(map_, cmap=_HEAT, vmin=0, vmax=1, alpha=opacity * map_, **heat)
     for x0, y0, x1, y1 in boxes:
-        corner = {"fill": False, "edgecolor": BOX_COLOUR, "linewidth": 1.4}
+        corner = {"fill": False, "edgecolor": _BOX_COLOUR, "linewidth": 1.4}
         axis.add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, **corner))
     axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], aspect="equal")
     axis.spines[:].set_visible(False)
@@ -85,7 +85,7 @@ def _embedded(pixels):
 
 
 @dataclass(frozen=True)
-class Slider:
+class _Slider:
     """HTML that JupyterLab and exported notebooks show."""
 
     text: str
@@ -118,11 +118,11 @@ def opacity_slider(image, map_, boxes=None, title="", opacity=0.6, width_px=384)
     layer = "position:absolute;left:0;top:0;width:100%;height:100%;margin:0;max-width:none"
     rectangles = "".join(
         f'<rect x="{x0:g}" y="{y0:g}" width="{x1 - x0:g}" height="{y1 - y0:g}" fill="none" '
-        f'stroke="{BOX_COLOUR}" stroke-width="2" vector-effect="non-scaling-stroke"/>'
+        f'stroke="{_BOX_COLOUR}" stroke-width="2" vector-effect="non-scaling-stroke"/>'
         for x0, y0, x1, y1 in boxes
     )
     handler = "this.closest('figure').querySelector('img.heat').style.opacity=this.value"
-    return Slider(
+    return _Slider(
         f'<figure style="display:inline-block;width:{width_px}px;margin:0 12px 12px 0">'
         f'<figcaption style="font-size:13px">{html.escape(title)}</figcaption>'
         f'<div style="position:relative;width:{width_px}px;height:{round(width_px * height / width)}px">'

@@ -9,7 +9,7 @@ from scipy import stats
 from skimage.metrics import structural_similarity
 from torch import nn
 
-from cxrlib.networks import map_layers
+from cxrlib.networks import map_layers, saliency
 
 
 def blocks(network):
@@ -37,8 +37,8 @@ def blocks(network):
 
 
 @torch.no_grad()
-def _draw_anew(module, generator):
-    """Draw a module's own parameters anew; what lies below it is left alone.
+def _reinitialise(module, generator):
+    """Re-initialise a module's own parameters; what lies below it is left alone.
 
     Weights of layers: He et al. 2015, normal, by fan in; biases: 0; norms: 1 and 0, their running statistics
     forgotten; anything else (tokens, position tables, layer scales): normal with its own mean and spread.
@@ -58,10 +58,10 @@ def _draw_anew(module, generator):
 
 
 def cascade(network, seed):
-    """Yield networks whose weights are drawn anew block by block, cumulatively from the head down to the stem.
+    """Yield networks whose weights are re-initialised block by block, cumulatively from the head down to the stem.
 
     Cascading parameter randomisation (Adebayo et al., NeurIPS 2018, section 4.1). How weights are drawn is said in
-    `_draw_anew`; the last network that is yielded has nothing of the given one but its shape.
+    `_reinitialise`; the last network that is yielded has nothing of the given one but its shape.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def cascade(network, seed):
     Yields
     ------
     name : str
-        The block that was drawn anew in this step.
+        The block that was re-initialised in this step.
     network : torch.nn.Module
         A copy of its own, in the mode of the given one.
     """
@@ -81,7 +81,7 @@ def cascade(network, seed):
     for name, parts in blocks(current).items():
         for module, recursive in parts:
             for part in module.modules() if recursive else (module,):
-                _draw_anew(part, generator)
+                _reinitialise(part, generator)
         yield name, copy.deepcopy(current)
 
 
@@ -114,3 +114,34 @@ def similarity(one, other):
         rank = np.nan if flat else float(stats.spearmanr(a.ravel(), b.ravel()).statistic)
         rows.append((rank, float(structural_similarity(a, b, data_range=whole))))
     return pd.DataFrame(rows, columns=["rank_correlation", "structural_similarity"])
+
+
+def resemblance(trained, network, pixels, images, **what):
+    """Return how alike a network's maps and the trained network's are, of the same images and of other ones.
+
+    Evidence against the finding counts too (no ReLU), so that no map is all zero.
+
+    Parameters
+    ----------
+    trained : Mapping of str to (n, h, w) float32
+        The trained network's maps by method, of logit 0.
+    network : torch.nn.Module
+    pixels : (n, size_px, size_px) uint8
+    images : pandas.DataFrame
+        `image_id, patient_id` of the same images, numbered from 0.
+    **what
+        Further columns.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `similarity`, and `unrelated` (the rank correlation with the trained network's map of another image),
+        `image_id, patient_id, method` and the further columns; a row per method and image.
+    """
+    parts = []
+    for method, before in trained.items():
+        after = saliency.maps(network, pixels, 0, method, relu=False)
+        unrelated = similarity(before, np.roll(after, len(after) // 2, axis=0))["rank_correlation"]
+        part = similarity(before, after).assign(unrelated=unrelated, image_id=images["image_id"])
+        parts.append(part.assign(patient_id=images["patient_id"], method=method, **what))
+    return pd.concat(parts, ignore_index=True)

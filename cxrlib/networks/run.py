@@ -17,7 +17,7 @@ from cxrlib.base import paths, records, runs
 from cxrlib.cohorts.store import open_store
 from cxrlib.networks import architectures, batches, training
 
-AUC_TOLERANCE = 0.005  # by which the saved predictions' validation AUC may differ from the kept epoch's: rounding
+_AUC_TOLERANCE = 0.005  # by which the saved predictions' validation AUC may differ from the kept epoch's: rounding
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _check_validation(predictions, table, findings, trained):
         labelled = valid[finding].notna()
         areas.append(roc_auc_score(valid[finding][labelled], p[labelled]))
     measured = trained.history["valid_auc"][trained.best_epoch]
-    if np.isfinite(measured) and abs(np.mean(areas) - measured) >= AUC_TOLERANCE:
+    if np.isfinite(measured) and abs(np.mean(areas) - measured) >= _AUC_TOLERANCE:
         raise RuntimeError(
             f"The saved predictions have validation AUC {np.mean(areas):.4f}, the kept epoch had {measured:.4f}: "
             "train again."

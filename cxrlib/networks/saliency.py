@@ -3,7 +3,7 @@
     cxr explain IMAGE... --run results/quick/runs/TARGET/NETWORK-SEED --finding pneumothorax --out FOLDER
 
 Grad-CAM and Grad-CAM++ read one layer of a timm network, which `find_layer` finds and checks; occlusion reads the
-logit alone. `cascade` makes the networks of a sanity check (a map that does not change when weights are drawn anew
+logit alone. `cascade` makes the networks of a sanity check (a map that does not change when weights are re-initialised
 shows the image and not the network), `overlay` and `opacity_slider` show maps, `localization` scores them.
 
 IMAGE is a PNG, JPEG or DICOM file of any size and shape. For each image and finding there is an overlay in FOLDER and
@@ -21,7 +21,7 @@ from torch import nn
 
 from cxrlib.networks import batches, map_layers
 
-OCCLUDED_FRAC = 1 / 8  # of the image's side: what occlusion covers at a time
+_OCCLUDED_FRAC = 1 / 8  # of the image's side: what occlusion covers at a time
 
 
 def _grad_cam(network, x, finding_index, layer):
@@ -57,7 +57,7 @@ def _occlusion(network, x, finding_index, layer):
     size_px = x.shape[-1]
     if size_px < 2:
         raise ValueError(map_layers.too_small(size_px))
-    window = max(2, round(size_px * OCCLUDED_FRAC))
+    window = max(2, round(size_px * _OCCLUDED_FRAC))
     with torch.no_grad():
         return Occlusion(network).attribute(
             x,

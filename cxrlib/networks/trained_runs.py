@@ -99,9 +99,7 @@ def open_run(folder, size_px=None):
         If its files are damaged or do not belong together, or the size cannot be known or is another one.
     """
     if folder.is_file():
-        raise NotADirectoryError(
-            f"{folder} is a file: give results/EDITION/runs/TARGET/NETWORK-SEED."
-        )
+        raise NotADirectoryError(f"{folder} is a file: give results/EDITION/runs/TARGET/NETWORK-SEED.")
     missing = [name for name in ("run.json", "model.safetensors") if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(

@@ -81,7 +81,7 @@ WANTED = {
 _INSTEAD = {path: entry.instead for entry in catalogue.ENTRIES.values() for path in entry.labels}
 
 
-def tables_folder():
+def _tables_folder():
     """Return where tables are put: `$CXR_DATA/labels`, or `data/sources/labels` below the root."""
     data = os.environ.get("CXR_DATA")
     return (Path(data).expanduser() if data else paths.sources_dir()) / "labels"
@@ -111,7 +111,7 @@ def state(path):
 def _by_hand(path):
     file = FILES[path]
     pinned = f" (SHA-256 {file.sha256})" if file.sha256 else ""
-    return f"{file.by_hand}, and put it into {(tables_folder() / path).parent}{pinned}"
+    return f"{file.by_hand}, and put it into {(_tables_folder() / path).parent}{pinned}"
 
 
 def get(path, unreachable):
@@ -129,7 +129,7 @@ def get(path, unreachable):
     str or None
         Why it is still missing, in a sentence; None if it is there now.
     """
-    file, to = FILES[path], tables_folder() / path
+    file, to = FILES[path], _tables_folder() / path
     if file.address is None:
         return f"{path} is not fetched: {_by_hand(path)}."
     host = urlsplit(file.address).netloc

@@ -19,10 +19,10 @@ from cxrlib.base import paths, tables
 LINKED_COLUMNS = ("report_id", "image_id", "patient_id", "text")
 
 
-SECTIONS = ("impression", "both")
+_SECTIONS = ("impression", "both")
 
 
-NAMED_N = 5  # how many ids a note names before it only counts
+_NAMED_N = 5  # how many ids a note names before it only counts
 
 
 _HEADING = re.compile(r"^[ \t]*([A-Z][A-Z /,&()-]{2,}?)[ \t]*:", re.M)
@@ -61,7 +61,7 @@ class OfImages(NamedTuple):
 
 
 def _some(ids):
-    return ", ".join(ids[:NAMED_N]) + (", ..." if len(ids) > NAMED_N else "")
+    return ", ".join(ids[:_NAMED_N]) + (", ..." if len(ids) > _NAMED_N else "")
 
 
 def image_key(image_ids):
@@ -117,8 +117,8 @@ def _plain(text):
 
 def _chosen(findings, impression, rest, which):
     """Return the text that a labeler reads, NA if there is none."""
-    if which not in SECTIONS:
-        raise ValueError(f"sections: {which!r} is none of {', '.join(SECTIONS)}.")
+    if which not in _SECTIONS:
+        raise ValueError(f"sections: {which!r} is none of {', '.join(_SECTIONS)}.")
     text = " ".join(t for t in (findings, impression) if t) if which == "both" else impression or findings
     return text or rest or pd.NA
 
@@ -219,7 +219,7 @@ def chexpert_plus(*, path, sections="impression"):
     return _table(list(zip(study, raw["path_to_image"], raw["deid_patient_id"], text, strict=True)), csv)
 
 
-def folder_reports(*, path):
+def _folder_reports(*, path):
     """Return the reports of one's own CSV: `image_id, text`, and if known `patient_id` and `report_id`.
 
     UTF-8, comma-separated, quoted text may run over several lines. Without `report_id` each image has a report of its
@@ -269,7 +269,7 @@ def openi(*, archive=None, sections="impression"):
     return _table(rows, path)
 
 
-REPORT_SOURCES = {"mimic": mimic, "chexpert_plus": chexpert_plus, "folder": folder_reports, "openi": openi}
+_REPORT_SOURCES = {"mimic": mimic, "chexpert_plus": chexpert_plus, "folder": _folder_reports, "openi": openi}
 
 
 def read_linked(settings):
@@ -293,10 +293,10 @@ def read_linked(settings):
     """
     settings = dict(settings)
     name = settings.pop("source", None)
-    if name not in REPORT_SOURCES:
-        raise ValueError(f"reports: source {name!r} is none of {', '.join(REPORT_SOURCES)}.")
+    if name not in _REPORT_SOURCES:
+        raise ValueError(f"reports: source {name!r} is none of {', '.join(_REPORT_SOURCES)}.")
     try:
-        return REPORT_SOURCES[name](**settings)
+        return _REPORT_SOURCES[name](**settings)
     except TypeError as error:
         raise ValueError(f"The settings of reports from {name!r} are not its arguments: {error}.") from None
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from cxrlib.releases import openi_reports
 from cxrlib.reports import report_rows, report_tables
 
-FILE_ENDINGS = (".txt", ".xml")
+_FILE_ENDINGS = (".txt", ".xml")
 
 
 def sources(path, id_column=None, text_columns=None, encoding="utf-8", separator=None, say=print):
@@ -52,7 +52,7 @@ def sources(path, id_column=None, text_columns=None, encoding="utf-8", separator
         return report_tables.csv_reports(path, asked)
     if name.endswith((".parquet", ".pq")):
         return report_tables.parquet_reports(path, asked)
-    if name.endswith(FILE_ENDINGS):
+    if name.endswith(_FILE_ENDINGS):
         return iter([_file(path, path.stem, encoding)])
     if name.endswith((".tgz", ".tar.gz")):
         return _archive(path, asked)
@@ -82,8 +82,8 @@ def _folder(path, asked):
     files, others, locked = [], collections.Counter(), []
     for root, folders, names in os.walk(path, onerror=locked.append):
         found = [Path(root, name) for name in names]
-        files += [f for f in found if f.suffix.lower() in FILE_ENDINGS]
-        others.update(_ending(f) for f in found if f.suffix.lower() not in FILE_ENDINGS)
+        files += [f for f in found if f.suffix.lower() in _FILE_ENDINGS]
+        others.update(_ending(f) for f in found if f.suffix.lower() not in _FILE_ENDINGS)
         others.update("linked folder" for name in folders if Path(root, name).is_symlink())
     if not files:
         there = f", only {_counted(others)}" if others else ""
@@ -111,7 +111,7 @@ def _archive(path, asked):
     with report_rows.undamaged(path), tarfile.open(path) as archive:
         for member in archive:
             name = PurePosixPath(member.name)
-            if member.isfile() and name.suffix.lower() in FILE_ENDINGS:
+            if member.isfile() and name.suffix.lower() in _FILE_ENDINGS:
                 number += 1
                 data = archive.extractfile(member).read()
                 yield _content(f"{path}: {name}", str(name.with_suffix("")), name.suffix, data, asked.encoding)

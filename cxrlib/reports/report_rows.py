@@ -19,7 +19,7 @@ SECTION_COLUMNS = ("findings", "impression")  # read, and joined, where there is
 BATCH_N = 1_000
 
 
-MISSING_WORDS = {"na", "nan", "nana", "nat", "none", "null", "ind", "qnan", "e", "inf"}  # the letters of such cells
+_MISSING_WORDS = {"na", "nan", "nana", "nat", "none", "null", "ind", "qnan", "e", "inf"}  # the letters of such cells
 
 
 class ReportSource(NamedTuple):
@@ -76,7 +76,7 @@ def wordless(text):
     text = text.strip()
     if not any(map(str.isalpha, text)):
         return True
-    return len(text) <= 20 and "".join(filter(str.isalpha, text)).casefold() in MISSING_WORDS
+    return len(text) <= 20 and "".join(filter(str.isalpha, text)).casefold() in _MISSING_WORDS
 
 
 def report_row(where, report_id, text):

@@ -31,7 +31,7 @@ OMISSIONS_MEASURED_AS = {
 }
 
 
-PRESENT = {
+_PRESENT = {
     "pneumothorax": (
         "a {size} {side} apical pneumothorax is seen",
         "{size} {side} pneumothorax",
@@ -71,13 +71,13 @@ NAMES = {
 }
 
 
-HEDGED = ("possible {name}", "{name} cannot be excluded", "findings may represent {name}", "questionable {name}")
+_HEDGED = ("possible {name}", "{name} cannot be excluded", "findings may represent {name}", "questionable {name}")
 
 
-FOLLOWED = ("{name} is unchanged", "{name} has increased since the prior", "{name} has decreased", "stable {name}")
+_FOLLOWED = ("{name} is unchanged", "{name} has increased since the prior", "{name} has decreased", "stable {name}")
 
 
-NEGATED = ("no {names}", "no evidence of {names}", "negative for {names}", "without {names}")
+_NEGATED = ("no {names}", "no evidence of {names}", "negative for {names}", "without {names}")
 
 
 NORMAL = (
@@ -97,7 +97,7 @@ DEVICES = {
 }
 
 
-INDICATIONS = ("rule out pneumothorax", "shortness of breath", "evaluate for pneumonia", "chest pain", "line check")
+_INDICATIONS = ("rule out pneumothorax", "shortness of breath", "evaluate for pneumonia", "chest pain", "line check")
 
 
 @dataclass(frozen=True)
@@ -180,21 +180,21 @@ def _findings(row, said, style, rng):
     absent = [f for f in REPORTED_FINDINGS if not said[f]]
     for finding in present:
         if rng.random() < style.hedged:
-            phrase = _pick(rng, HEDGED)
+            phrase = _pick(rng, _HEDGED)
         elif row["follow_up_number"] > 0 and rng.random() < style.followed:
-            phrase = _pick(rng, FOLLOWED)
+            phrase = _pick(rng, _FOLLOWED)
         else:
-            phrase = _pick(rng, PRESENT[finding])
+            phrase = _pick(rng, _PRESENT[finding])
         phrase = _filled(phrase, row, finding, rng)
         sentences.append(_sentence(phrase))
         concluded.append(phrase)
     denied = [f for f in absent if rng.random() < style.denied]
     doubted = [f for f in denied if rng.random() < style.hedged / 2]
-    sentences += [_sentence(_filled(_pick(rng, HEDGED), row, f, rng)) for f in doubted]
+    sentences += [_sentence(_filled(_pick(rng, _HEDGED), row, f, rng)) for f in doubted]
     names = [NAMES[f] for f in denied if f not in doubted]
     if names:
         joined = " or ".join(names) if len(names) < 3 else ", ".join(names[:-1]) + ", or " + names[-1]
-        sentences.append(_sentence(_pick(rng, NEGATED).format(names=joined)))
+        sentences.append(_sentence(_pick(rng, _NEGATED).format(names=joined)))
     if not present and not doubted:
         sentences.append(_sentence(_pick(rng, NORMAL)))
     return [sentences[k] for k in rng.permutation(len(sentences))], concluded
@@ -241,7 +241,7 @@ def compose(row, said, rng, style=None):
         impression = "No acute cardiopulmonary abnormality."
     body = _typed(" ".join(sentences), style.typo, rng)
     return (
-        f"INDICATION: {_sentence(_pick(rng, INDICATIONS))}\nCOMPARISON: {prior}\n"
+        f"INDICATION: {_sentence(_pick(rng, _INDICATIONS))}\nCOMPARISON: {prior}\n"
         f"FINDINGS: {body}\nIMPRESSION: {impression}"
     )
 

@@ -143,11 +143,11 @@ def rates(label, called, resamples=None):
     called = called == 1
     each = resampling.whole(len(label)) if resamples is None else resamples
     cells = (label & called, ~label & called, label & ~called, ~label & ~called)
-    out = rates_from_counts(*(each.totals(cell) for cell in cells))
+    out = _rates_from_counts(*(each.totals(cell) for cell in cells))
     return {name: float(value[0]) for name, value in out.items()} if resamples is None else out
 
 
-def rates_from_counts(tp, fp, fn, tn):
+def _rates_from_counts(tp, fp, fn, tn):
     """Return the rates of a 2 x 2 table, each an array (or a number) of the shape of the counts."""
     tp, fp, fn, tn = (np.asarray(x, float) for x in (tp, fp, fn, tn))
     total = tp + fp + fn + tn

@@ -7,7 +7,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
-PARTS_ALONE = 32  # parts of resamples that are done before joblib's threads would have started
+_PARTS_ALONE = 32  # parts of resamples that are done before joblib's threads would have started
 
 
 def clean_scores(label, score, probabilities=False):
@@ -107,7 +107,7 @@ def in_each(resamples, images_n, of_some):
         raise ValueError(f"{images_n} labels and resamples of {len(resamples.patient)} images.")
     step = max(1, (1 << 18) // max(1, images_n))
     parts = [Resamples(resamples.counts[k : k + step], resamples.patient) for k in range(0, len(resamples), step)]
-    if len(parts) > PARTS_ALONE:
+    if len(parts) > _PARTS_ALONE:
         threads = joblib.Parallel(len(os.sched_getaffinity(0)), prefer="threads")
         done = threads(joblib.delayed(quiet)(of_some, part) for part in parts)
     else:

@@ -342,24 +342,6 @@ def _seed(text):
     return int(text)
 
 
-def make_folder(out):
-    """Make the folder that tables are written into, or raise a ValueError that says why it cannot be made."""
-    if out.is_file():
-        raise ValueError(f"{out} is a file: name a folder by --out.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"{out} cannot be made ({error.strerror}): name another folder by --out.") from None
-
-
-def write(table, path):
-    """Write a table as CSV, or raise a ValueError that says why it cannot be written."""
-    try:
-        table.to_csv(path, index=False)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror}): name another folder by --out.") from None
-
-
 def tell(table, images, by):
     """Print why some estimates have no interval, and stop if nothing is known of an attribute."""
     unknown = [name for name in by if groups(images)[name].isna().all()]

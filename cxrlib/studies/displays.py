@@ -1,8 +1,39 @@
-"""What a study's tables look like on a page: estimates as text, and the lines of a forest plot."""
+"""What tables look like on a page: headings and numbers to read, estimates as text, the lines of a forest plot."""
+
+import re
+from itertools import pairwise
+from numbers import Integral
+
+import pandas as pd
 
 from cxrlib.statistics import intervals
 
 INTERNAL = "internal"  # what the test images of the training cohort are called
+
+_HEADINGS = {  # names that are read otherwise than with spaces for underscores
+    "auc": "AUC",
+    "auc_of_reference": "AUC of the reference",
+    "f1": "F1",
+    "tp": "TP",
+    "fp": "FP",
+    "fn": "FN",
+    "tn": "TN",
+    "iou": "IoU",
+    "iobb": "IoBB",
+    "npv": "NPV",
+    "ppv": "PPV",
+    "p_holm": "p (Holm)",
+    "delong_p": "p (DeLong, by image)",
+    "delong_clustered_p": "p (DeLong, by patient)",
+    "low_patients": "95 % interval, other patients alone",
+    "u_ones": "uncertain present",
+    "u_zeros": "uncertain absent",
+    "grad_cam": "Grad-CAM",
+    "grad_cam_plus_plus": "Grad-CAM++",
+}
+# Columns whose values are read as headings are.
+_WORDS = ("finding", "measure", "method", "policy", "stratum", "truth", "opinion", "what", "at")
+_MISSING = "\N{EN DASH}"
 
 
 def places(cohorts, train_cohort):
@@ -14,6 +45,84 @@ def places(cohorts, train_cohort):
     train_cohort : str
     """
     return {c: INTERNAL if c == train_cohort else c.removeprefix(f"{train_cohort}_") for c in cohorts}
+
+
+def readable(table, digits=3):
+    """Return a table as text to show on a page; files get the table itself.
+
+    Headings are words. Columns `low, high` become the interval of the column before, `x_low, x_high` that of `x`.
+    Counts (`*_n`) have no decimals, p-values below 0.001 are "< 0.001", and what is missing is a dash.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    digits : int
+        Decimals of numbers that are neither counts nor p-values.
+    """
+    names = list(table.columns)
+    cells = {k: [_cell(value, name, digits) for value in table.iloc[:, k]] for k, name in enumerate(names)}
+    headings = {
+        k: tuple(map(_heading, name)) if isinstance(name, tuple) else _heading(name) for k, name in enumerate(names)
+    }
+    for k, of in _interval_columns(names).items():
+        ends = [a if a == _MISSING else f"{a} to {b}" for a, b in zip(cells.pop(k), cells.pop(k + 1), strict=True)]
+        if of == k:
+            cells[k] = ends
+        else:
+            cells[of] = [x if e == _MISSING else f"{x} ({e})" for x, e in zip(cells[of], ends, strict=True)]
+            headings[of] += " (95 % interval)"
+    out = pd.DataFrame(dict(sorted(cells.items())), index=_row_names(table.index, digits), dtype=object)
+    out.columns = _index([headings[k] for k in out], table.columns.names)
+    return out
+
+
+def _interval_columns(names):
+    """Return by the place of a column of lower ends the place of the column whose interval it begins, or its own."""
+    places = {}
+    for k, (name, after) in enumerate(pairwise(names)):
+        if isinstance(name, str) and re.search(r"\blow|_low$", name) and after == re.sub("low", "high", name):
+            of = name.removesuffix("_low")
+            places[k] = k - 1 if name == "low" else names.index(of) if of in names else k
+    return places
+
+
+def _index(labels, names):
+    """Return an index of texts, or of tuples of texts, with the names of its levels in words."""
+    names = [None if name is None else _heading(name) for name in names]
+    return pd.MultiIndex.from_tuples(labels, names=names) if len(names) > 1 else pd.Index(labels, name=names[0])
+
+
+def _heading(name):
+    """Return the name of a column, finding, measure or method in words."""
+    if name in _HEADINGS:
+        return _HEADINGS[name]
+    plain = re.sub("_frac$", " (fraction)", re.sub("_px$", " (pixels)", re.sub("_n$", "", str(name))))
+    return " ".join(_HEADINGS.get(word, word.replace("_", " ")) for word in plain.split(" "))
+
+
+def _cell(value, name, digits):
+    """Return one value of a column as text."""
+    name = re.sub("_(low|high)$", "", str(name[-1] if isinstance(name, tuple) else name))
+    if isinstance(value, str):
+        return _heading(value) if name in _WORDS else value
+    if not pd.api.types.is_scalar(value):
+        return str(value)
+    if pd.isna(value):
+        return _MISSING
+    if pd.api.types.is_bool(value):
+        return "yes" if value else "no"
+    if re.fullmatch(r"p|p_\w+|\w+_p", name):
+        return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    whole = isinstance(value, Integral) or name.endswith("_n") or name in ("count", "tp", "fp", "fn", "tn")
+    return f"{value:.0f}" if whole else f"{value:g}" if name == "rank" else f"{value:.{digits}f}"
+
+
+def _row_names(index, digits):
+    """Return an index as text; rows that are only numbered get no name."""
+    if isinstance(index, pd.RangeIndex):
+        return pd.Index([""] * len(index))
+    levels = [[_cell(v, name, digits) for v in index.get_level_values(k)] for k, name in enumerate(index.names)]
+    return _index(list(zip(*levels, strict=True)) if len(levels) > 1 else levels[0], index.names)
 
 
 def texts(table):
