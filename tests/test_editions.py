@@ -137,9 +137,9 @@ def test_mappings_merge_and_lists_replace(checkout):
     quick, mine = load("quick"), add(checkout, "extends: quick\ntraining: {epochs: 6}\ntest_cohorts: [simulated]\n")
     assert mine["training"] == {**quick["training"], "epochs": 6} and mine["test_cohorts"] == ["simulated"]
     named = {"edition", "stages", "training", "test_cohorts"}
-    study = {"labelers": "labelers_study", "finding": "finding"}
-    for section, stage in study.items():
-        assert mine[section]["editions"] == mine["stages"][stage] == ["mine"]
+    study = ("labelers", "finding")
+    for section in study:
+        assert mine[section]["editions"] == ["mine"] and f"mine-{section}" in mine["stages"]["studies"]
         assert {**mine[section], "editions": ["quick"]} == quick[section]
     assert all(mine[k] == quick[k] for k in set(quick) - named - set(study))
 
@@ -180,11 +180,15 @@ def test_stages_are_what_of_an_edition_runs(name):
         late = "_bert" if name == "mimic" or (name == "quick" and "_bert" in each["target"]) else ""
         folder = "visual_labels" if each["target"] in visual else f"targets{late}"
         assert each["table"] == f"data/{folder}/{name}/{each['target']}.parquet"
-    assert stages["finding"] == settings["finding"]["editions"] and set(stages["finding"]) <= {name}
-    splits = settings["finding"]["splits"] if stages["finding"] else []
+    assert stages["maps"] == settings["finding"]["editions"] and set(stages["maps"]) <= {name}
+    splits = settings["finding"]["splits"] if stages["maps"] else []
     tests = [(c, "main") for c in settings["test_cohorts"]] + [(settings["train_cohort"], s) for s in splits]
     assert [(e["cohort"], e["split"]) for e in stages["evaluate"].values()] == tests
-    assert stages["labelers_study"] == settings["labelers"]["editions"]
+    studies = ["pneumothorax", *["labelers"] * bool(settings["labelers"]["editions"])]
+    studies += ["finding", "maps"] * bool(stages["maps"])
+    assert [study["name"] for study in stages["studies"].values()] == studies
+    for study in stages["studies"].values():
+        assert (paths.ROOT / "notebooks" / f"{study['notebook']}.ipynb").exists() and study["name"] in settings
 
 
 def test_what_is_only_repeated_is_no_setting_and_nothing_is_left_open():
@@ -334,7 +338,8 @@ def test_own_images_labelled_twice_become_an_edition(hospital, capsys):
     stages = settings["stages"]
     assert list(stages["train"]) == ["ours-pneumothorax_radiologist", "ours-pneumothorax_labels"]
     assert stages["sources"]["ours"]["labels"] == "data/own_tables/ours"
-    assert not any(stages[k] for k in ("visual", "labelers", "finding", "labelers_study", "published"))
+    assert not any(stages[k] for k in ("visual", "labelers", "maps", "published"))
+    assert list(stages["studies"]) == ["ours-pneumothorax"]
     edition.main(["ours"])
     edition.main([])
     assert "* ours " in capsys.readouterr().out
@@ -398,5 +403,5 @@ def test_a_table_of_labels_is_watched_where_it_lies(tmp_path, monkeypatch):
     assert link.resolve() == mine and (tmp_path / "data" / "cxr").resolve() == tmp_path / "data"
     paths.link_sources({"ours": {"other": str(mine)}}, tmp_path)
     assert not link.is_symlink() and link.with_name("other.csv").resolve() == mine, "what is no longer read is let go"
-    with pytest.raises(FileNotFoundError, match="gone.csv was not found"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.csv was not found"):
         paths.link_sources({"ours": {"me": "gone.csv"}}, tmp_path)

@@ -226,10 +226,10 @@ def test_finding_or_no_finding_runs_to_its_end(checkout, first_run):
     settings["maps"]["drains"] |= {"targets": [], "seeds": []}
     settings["maps"] |= {"again": {}, "draws_n": 1, "images_n": 20, "gradient_free_images_n": 5, "resamples_n": 50}
     settings["maps"]["runs"] = {n: r for n, r in settings["maps"]["runs"].items() if n.startswith("finding")}
-    ran, _ = repro(checkout, settings, "study_finding", "study_maps")
+    ran, _ = repro(checkout, settings, "study@tiny_finding-finding", "study@tiny_finding-maps")
     assert {f"evaluate@tiny_finding-simulated-{s}" for s in settings["finding"]["splits"]} <= ran
     results = checkout / "results" / "tiny_finding"
     assert set(pd.read_csv(results / "finding" / "published.csv")["split"]) == {"by_image", "by_patient"}
     table = pd.read_csv(results / "maps" / "table.csv")
     assert {"grad_cam", "grad_cam_plus_plus", "occlusion", "centre", "mean box", "lungs"} == set(table["method"])
-    assert set(pd.read_csv(results / "maps" / "sanity.csv")["against"]) == {"weights drawn anew", "labels permuted"}
+    assert set(pd.read_csv(results / "maps" / "sanity.csv")["against"]) == {"weights re-initialised", "labels permuted"}

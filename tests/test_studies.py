@@ -39,6 +39,53 @@ def test_estimates_as_text_keep_their_row_and_column():
     assert lines[0] == {"name": "one", "estimate": 0.1, "low": 0, "high": 0.2, "colour": "red"}
 
 
+def test_a_table_to_read_has_words_whole_counts_and_no_zero_for_a_p_value():
+    table = pd.DataFrame(
+        {
+            "images_n": [12.0, np.nan],
+            "estimate": [0.12345, np.nan],
+            "low": [-0.1, np.nan],
+            "high": [0.2, np.nan],
+            "low_patients": [0.0, 0.1],
+            "high_patients": [0.25, 0.3],
+            "p_holm": [0.0004, 1.0],
+            "delong_p": [0.04999, np.nan],
+            "chosen": [True, False],
+            "tau": [0.5, 0.25],
+            "tau_low": [0.1, np.nan],
+            "tau_high": [1.0, np.nan],
+            "reason": ["", "too few"],
+        },
+        index=pd.MultiIndex.from_tuples(
+            [("airspace_opacity", "test_resnet"), ("nodule", "b")], names=["finding", "network"]
+        ),
+    )
+    before = table.copy()
+    got = displays.readable(table)
+    pd.testing.assert_frame_equal(table, before)
+    assert got.to_dict("list") == {
+        "images": ["12", "–"],
+        "estimate (95 % interval)": ["0.123 (-0.100 to 0.200)", "–"],
+        "95 % interval, other patients alone": ["0.000 to 0.250", "0.100 to 0.300"],
+        "p (Holm)": ["< 0.001", "1.000"],
+        "p (DeLong, by image)": ["0.050", "–"],
+        "chosen": ["yes", "no"],
+        "tau (95 % interval)": ["0.500 (0.100 to 1.000)", "0.250"],
+        "reason": ["", "too few"],
+    }
+    assert list(got.index) == [("airspace opacity", "test_resnet"), ("nodule", "b")]
+    assert "&lt; 0.001" in got.to_html()
+
+
+def test_headings_in_levels_are_read_too_and_rows_that_are_only_numbered_have_no_name():
+    columns = pd.MultiIndex.from_product([["f1"], ["rules_u_zeros", "grad_cam"]], names=["measure", "trained_on"])
+    got = displays.readable(pd.DataFrame([[0.5, 2]], columns=columns), digits=1)
+    assert list(got.columns) == [("F1", "rules (uncertain absent)"), ("F1", "Grad-CAM")]
+    assert list(got.columns.names) == ["measure", "trained on"] and list(got.index) == [""]
+    assert got.iloc[0].tolist() == ["0.5", "2"]
+    assert displays.readable(pd.DataFrame({"a_n": []})).empty
+
+
 # --- Finding or no finding ----------------------------------------------------------------------------------------
 
 
@@ -293,7 +340,9 @@ def test_a_difference_is_called_more_than_chance_by_holms_p():
     )
     first, second, third = labeler_study.difference_sentences(table)
     assert first.endswith("Holm's p 0.049: more than chance")
-    assert second.endswith("not told from 0; below 0.123 it would hardly show") and third.endswith("; too few")
+    assert second.endswith(
+        "indistinguishable from 0, and a difference below 0.123 would hardly show"
+    ) and third.endswith("; too few")
 
 
 # --- Saliency maps ------------------------------------------------------------------------------------------------
@@ -310,7 +359,7 @@ def map_scores(grad_cam, mean_box, occlusion=(), finding="nodule", network="n"):
     return table.assign(image_id="i" + table["patient_id"].astype(str))
 
 
-def test_boxes_of_one_finding_on_one_image_are_told_apart():
+def test_boxes_of_one_finding_on_one_image_are_distinguished():
     table = pd.DataFrame({"image_id": ["i", "i", "i", "i"], "finding": ["mass", "mass", "nodule", "mass"]})
     got = saliency_study.numbered(table.assign(method=["a", "a", "a", "b"]), ["method"])
     assert list(got["box"]) == ["mass0", "mass1", "nodule0", "mass0"]
@@ -355,7 +404,7 @@ def test_each_stage_is_compared_with_the_mean_box_of_the_findings_it_was_drawn_f
     assert "mean box" not in set(got["layer"]) and at.at[("mid", "pointing, gain"), "estimate"] == 0.75
     assert at.at[("mid", "pointing"), "cells"] == 8
     (said,) = saliency_study.layer_sentences(got)
-    assert said == "n: ahead of the mean box: deep, mid; most hits deep (1.000), chosen mid (0.750)."
+    assert said == "n: ahead of the mean box are deep, mid. deep hits most (1.000), and the chosen mid hits 0.750."
 
 
 def test_located_means_more_overlap_than_the_threshold():
@@ -398,9 +447,9 @@ def test_images_whose_map_is_constant_in_a_draw_are_counted_and_left_out():
     assert (at["least_draw"], at["greatest_draw"]) == (pytest.approx(0.7), pytest.approx(0.8))
 
 
-def test_maps_are_told_from_those_of_shuffled_labels_only_if_they_resemble_the_same_labels_more():
+def test_maps_differ_from_those_of_shuffled_labels_only_if_they_resemble_the_same_labels_more():
     noise = np.linspace(-0.05, 0.05, 20)
-    for again, permuted, says in ((0.8, 0.2, "tells them apart"), (0.2, 0.8, "does not tell them apart")):
+    for again, permuted, says in ((0.8, 0.2, "distinguishes them"), (0.2, 0.8, "does not distinguish them")):
         alike = saliency_study.likeness(likeness_of(again + noise, permuted))
         (said,) = saliency_study.permuted_sentences(alike, 200, 1)
         assert (
@@ -436,7 +485,7 @@ def test_the_second_network_less_the_first_at_the_drain(at_drain, says):
     assert share["difference"] == pytest.approx(share["reports"] - share["people"])
     assert share["people"] == pytest.approx(0.5, abs=0.02) and set(table["pneumothorax"]) == {"there"}
     (said,) = saliency_study.drain_sentences(table)
-    assert said.startswith("grad_cam: taught by reports less taught by radiologists") and said.endswith(f"{says}.")
+    assert said.startswith("grad_cam: trained on reports less trained on radiologists") and said.endswith(f"{says}.")
 
 
 def test_maps_cold_on_both_places_have_no_preference():

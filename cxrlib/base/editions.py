@@ -19,6 +19,13 @@ from cxrlib.base import paths, runs
 BASE = "base"  # what editions extend, and no edition itself
 REPLACED = ("cohorts", "label_sets", "splits", "targets", "runs", "comparisons", "controls", "curated", "again")
 RUN_GROUPS = ("pneumothorax", "controls", "labelers", "visual", "finding", "finding_others")
+# Studies, by the section of `params.yaml` that each has: its notebook, and what it reads beside case tables.
+STUDIES = {
+    "pneumothorax": ("20_pneumothorax",),
+    "labelers": ("21_labelers", "data/visual_labels/{edition}", "results/readers"),
+    "finding": ("22_finding",),
+    "maps": ("23_maps", "data/map_scores/{edition}"),
+}
 _NOTHING_MORE = "data/code/03_label_sets.txt"  # what stands for a dependency that this edition does not have
 _OPEN = ("shared", "finding", "maps")  # sections that may have more in one edition than in another
 _HEADER = (
@@ -212,15 +219,14 @@ def _stages(settings):
         },
         "visual": visual,
         "visual_beside": _bert_folder(by_bert, train_cohort),
-        "visual_labels": f"data/visual_labels/{edition}" if visual else _NOTHING_MORE,
         "evaluate": {
             f"{edition}-{(name := paths.cases_path(edition, cohort, split).stem)}": dict(
                 cohort=cohort, split=split, name=name, also=_bert_folder(by_bert, cohort)
             )
             for cohort, split in tests
         },
-        "finding": finding,
-        "labelers_study": list(settings["labelers"]["editions"]),
+        "maps": finding,
+        "studies": {f"{edition}-{name}": _study(settings, name, visual) for name in STUDIES if _has(settings, name)},
         "published": [
             folder
             for folder, made in (("cases", True), ("map_scores", finding), ("visual_labels", visual))
@@ -235,6 +241,20 @@ def _stages(settings):
             for cohort in settings["cohort_names"]
         },
     }
+
+
+def _has(settings, study):
+    """Return whether a study runs in an edition: 1 in each, 2 and 3 where their section says so, maps with 3."""
+    section = settings["finding" if study == "maps" else study]
+    return section.get("editions", [settings["edition"]]) != []
+
+
+def _study(settings, name, visual):
+    """Return the stage of a study: its notebook, its section, and two more things that it reads, if it does."""
+    notebook, *more = STUDIES[name]
+    read = [path.format(edition=settings["edition"]) for path in more if visual or "visual_labels" not in path]
+    read += [f"data/code/{notebook}.txt"] * (2 - len(read))
+    return {"notebook": notebook, "name": name, "reads": read[0], "also": read[1]}
 
 
 def label_sets_by_bert(label_sets):

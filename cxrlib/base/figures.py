@@ -99,7 +99,7 @@ def auc_panels(table):
     Parameters
     ----------
     table : pandas.DataFrame
-        As `compare.auc_table` returns it.
+        As `comparisons.auc_table` returns it.
     """
     panels = list(table.groupby(["finding", "test", "scored_against"], sort=False))
     rows = -(-len(panels) // 2)
@@ -142,8 +142,8 @@ def roc_panels(cells, arms, places, test_labels):
 
     Parameters
     ----------
-    cells : compare.Cells
-    arms : sequence of compare.Arm
+    cells : crossing.Cells
+    arms : sequence of crossing.Arm
     places : Mapping of str to str
         Test cohort -> what to call it.
     test_labels : sequence of str
@@ -199,7 +199,7 @@ def disagreement(table, reference="radiologists", other="report"):
     Parameters
     ----------
     table : pandas.DataFrame
-        One row per finding of `audit.against`: `finding, tp, fp, fn`.
+        One row per finding of `auditing.against`: `finding, tp, fp, fn`.
     reference, other : str
         What to call the two.
     """

@@ -60,10 +60,10 @@ def _sentence(missing):
     stages = yaml.safe_load((paths.ROOT / "dvc.yaml").read_text())["stages"]
     parts = []
     for stage, files in missing.items():
-        command = stages[stage].get("do", stages[stage])["cmd"]
-        maker = re.search(r"\w+\.ipynb", command)[0]
+        maker = re.search(r"\w+\.ipynb", stages[stage].get("do", stages[stage])["cmd"])
+        which = f"notebook {maker[0]} makes it, stage {stage}" if maker else f"stage {stage} makes it"
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-        parts.append(f"{files[0].relative_to(paths.ROOT)}{more} (notebook {maker} makes it, stage {stage})")
+        parts.append(f"{files[0].relative_to(paths.ROOT)}{more} ({which})")
     names = " ".join(missing)
     return (
         f'This notebook reads what is not here yet, {" and ".join(parts)}: run `make repro STAGES="{names}"`, '

@@ -16,33 +16,6 @@ import pandas as pd
 from cxrlib.base import editions, paths
 from cxrlib.studies import comparisons
 
-# Notebook -> its section of params.yaml (and folder of results), and the tables that it writes there.
-STUDIES = {
-    "20_pneumothorax": (
-        "pneumothorax",
-        ("table.csv", "differences.csv", "operating_points.csv", "drains.csv", "metrics.json"),
-    ),
-    "21_labelers": ("labelers", ("labels.csv", "label_differences.csv", "table.csv", "differences.csv")),
-    "22_finding": (
-        "finding",
-        (
-            "headline.csv",
-            "published.csv",
-            "rescored.csv",
-            "curated.csv",
-            "table.csv",
-            "differences.csv",
-            "calibration.csv",
-            "rule_out.csv",
-            "reading_list.csv",
-        ),
-    ),
-    "23_maps": (
-        "maps",
-        ("headline.csv", "networks.csv", "table.csv", "layers.csv", "located.csv", "sanity.csv", "drains.csv"),
-    ),
-}
-
 
 def scratch_copy(root, to):
     """Copy what git tracks (and new files it does not ignore) to a folder; return it."""
@@ -73,14 +46,14 @@ def replay(root, scratch, edition="quick"):
     """
     editions.activate(edition, scratch)
     different = []
-    for name, (study, tables) in STUDIES.items():
-        shutil.rmtree(scratch / "results" / edition / study, ignore_errors=True)
-        command = [sys.executable, "-m", "cxrlib.commands.notebook", f"notebooks/{name}.ipynb", f"{name}.ipynb"]
-        subprocess.run([*command, f"section={study}"], cwd=scratch, check=True)
-        for table in tables:
-            pair = [base / "results" / edition / study / table for base in (root, scratch)]
-            if not pair[0].exists() or not filecmp.cmp(*pair, shallow=False):
-                different.append(str(pair[0].relative_to(root)))
+    for study, (notebook, *_) in editions.STUDIES.items():
+        folders = [base / "results" / edition / study for base in (root, scratch)]
+        shutil.rmtree(folders[1])
+        words = [f"notebooks/{notebook}.ipynb", f"{notebook}.ipynb", f"section={study}"]
+        subprocess.run([sys.executable, "-m", "cxrlib.commands.notebook", *words], cwd=scratch, check=True)
+        tables = sorted({p.name for folder in folders for p in folder.iterdir() if p.suffix in (".csv", ".json")})
+        _, *unequal = filecmp.cmpfiles(*folders, tables, shallow=False)
+        different += [f"results/{edition}/{study}/{name}" for names in unequal for name in names]
     committed = f"results/{edition}/summary/headline.csv"
     folder = scratch / "results" / edition / "pneumothorax"
     headline = comparisons.headline(pd.read_csv(folder / "table.csv"), pd.read_csv(folder / "differences.csv"))

@@ -167,7 +167,7 @@ class BertLabeler:
 def train(
     texts, rule_labels, settings, human_labels=None, human_settings=None, encoder="minilm", trained_layers=None
 ):
-    """Return a labeler taught by rules on many reports, then by people on few.
+    """Return a labeler trained on the labels of rules on many reports, then by people on few.
 
     Parameters
     ----------

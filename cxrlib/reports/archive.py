@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from cxrlib.base import parallel, tables
 from cxrlib.reports import dicom_headers, export_files, report_headers, report_rows
 
-ARCHIVE_IMAGES = ("image_id", "file", *dicom_headers.HEADER_TAGS)
+ARCHIVE_IMAGES = ("image_id", "file", *dicom_headers.HEADER_TAGS, "has_pixels")
 
 
 ARCHIVE_REPORTS = (
@@ -32,7 +32,7 @@ ARCHIVE_REPORTS = (
 )
 
 
-_IMAGE_SCHEMA = pa.schema([(name, pa.string()) for name in ARCHIVE_IMAGES])
+_IMAGE_SCHEMA = pa.schema([*((name, pa.string()) for name in ARCHIVE_IMAGES[:-1]), ("has_pixels", pa.bool_())])
 
 
 _REPORT_SCHEMA = pa.schema(
@@ -57,8 +57,9 @@ class Archive(NamedTuple):
     Attributes
     ----------
     images : pandas.DataFrame
-        `ARCHIVE_IMAGES`, a row per image file: text, but `date` datetime64[s] and the two numbers Int64; missing
-        where the header has none. `image_id` is the SOP instance UID, or the file's path where there is none.
+        `ARCHIVE_IMAGES`, a row per image file: text, but `date` datetime64[s], the two numbers Int64 and `has_pixels`
+        bool; missing where the header has none. `image_id` is the SOP instance UID, or the file's path where there is
+        none.
     reports : pandas.DataFrame
         `ARCHIVE_REPORTS`, a row per report: `accession` may hold several, separated by `;`; `date_kind` is `exam`,
         `report` (when it was written) or `date` (not said of what); `addendum` is 0, or its number. The index is the
@@ -290,7 +291,9 @@ def open_archive(folder, how=None):
     Archive
     """
     folder, how = Path(folder), how or report_headers.conventions()
-    images = pd.read_parquet(folder / "images.parquet").replace("", pd.NA)
+    images = pd.read_parquet(folder / "images.parquet")
+    text = list(ARCHIVE_IMAGES[:-1])
+    images[text] = images[text].replace("", pd.NA)
     for name in ("series_number", "instance_number"):
         images[name] = pd.to_numeric(images[name], errors="coerce").round().astype("Int64")
     columns = [name for name in _REPORT_SCHEMA.names if name != "text"]
@@ -358,6 +361,9 @@ def _notes(images, reports, lost, order):
     for encoding, n in reports["encoding"].value_counts().items():
         if encoding in ("cp1252", "latin-1"):
             notes.append(f"{n:,} reports are not UTF-8 and were read as {encoding}: check their special letters.")
+    bare_n = int((~images["has_pixels"]).sum())
+    if bare_n:
+        notes.append(f"{bare_n:,} images have a header and no pixels: they can be matched and not shown.")
     if len(images) and images["sop_uid"].isna().any():
         notes.append(
             f"{int(images['sop_uid'].isna().sum()):,} images have no SOP instance UID; their path stands for it."

@@ -198,6 +198,6 @@ def cohort_images(images, image_ids):
         first = images["file"].iloc[0] if len(images) else "none"
         raise ValueError(
             f"No image of the archive (the first: {first}) is one of the {len(wanted)} of the cohort (the first: "
-            f"{next(iter(image_ids), 'none')}): pack the cohort from the archive's folder, its ids as files are named."
+            f"{next(iter(image_ids), 'none')}): pack the cohort from the archive's folder, its ids as files' names."
         )
     return found

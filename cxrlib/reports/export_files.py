@@ -289,24 +289,23 @@ def _csv_rows(path, how):
         names = [name.strip().lstrip("\ufeff") for name in header]
         chosen = _columns(names, how)
         places = {field: names.index(name) for name, field in chosen.items()}
-        rows = csv.reader(lines, delimiter=separator)
-        wide = len(names)
+        rows = csv.reader(lines, delimiter=separator, strict=True)
+        above = 1 + skipped
         while True:
-            start = rows.line_num + 2 + skipped
-            row = next(rows, None)
+            start = rows.line_num + above + 1
+            try:
+                row = next(rows, None)
+            except csv.Error as error:  # the reader goes on with the line after
+                span = f"lines {start} to {rows.line_num + above} are" if rows.line_num + above > start else "it is"
+                reason = f"{span} not CSV ({report_rows.brief(error)}): close quotes, and write one in a cell twice"
+                yield Problem(start, reason)
+                continue
             if row is None:
                 return
-            if not row:
-                continue
-            if len(row) != wide:
-                span = (
-                    f" and runs to line {rows.line_num + 1 + skipped}" if rows.line_num + 1 + skipped > start else ""
-                )
-                yield Problem(
-                    start,
-                    f"its row has {len(row)} fields{span}, the header {wide}: put cells in quotes and close them",
-                )
-            else:
+            if row and len(row) != len(names):
+                reason = f"its row has {len(row)} fields, the header {len(names)}: put cells in quotes and close them"
+                yield Problem(start, reason)
+            elif row:
                 yield _row({field: row[k] for field, k in places.items()}, how, start, encoding)
 
 

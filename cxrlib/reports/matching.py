@@ -1,6 +1,6 @@
 """Which report belongs to which images of an archive: rules in a stated order, and a reason for all without a match.
 
-A report belongs to a study, and to all images of it. Each rule of `MATCHING_RULES` proposes studies for the reports
+A report belongs to a study, and to all images of it. Each rule (`matching_rules`) proposes studies for the reports
 that the rules before it left; a proposal is dropped where patient or date contradict it, and where several remain
 that are equally good, none is taken. What no rule decides is listed with the reason (`Matched`).
 
@@ -8,13 +8,13 @@ The accession number is the key of a hospital's orders (DICOM PS3.3, C.7.2.1, el
 reformatted and mistaken on its way; this is why rules that use less follow, and why each pair keeps its rule's name.
 """
 
-import re
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from cxrlib.reports import report_headers, report_merging
+from cxrlib.reports import matching_rules, report_headers, report_merging
+from cxrlib.reports.report_merging import text_of, value_at
 
 _ENOUGH = 20  # reports, of which none agrees, show that two registers number differently
 
@@ -47,113 +47,6 @@ class Matched(NamedTuple):
     notes: list
 
 
-# --- rules: each returns proposals, `report` and `study`, of what the rules before it left --------------------------
-
-
-def _same(reports, studies, key, other=None):
-    """Return the pairs of reports and studies whose key is the same and known."""
-    left = reports[["report", key]].dropna().rename(columns={key: "key"})
-    right = studies[["study", other or key]].dropna().rename(columns={other or key: "key"})
-    return left.merge(right, on="key")[["report", "study"]]
-
-
-def _accessions(reports):
-    """Return a row per report and accession number of it."""
-    given = reports[["report", "accession"]].dropna()
-    return given.assign(accession=given["accession"].str.split(";")).explode("accession")
-
-
-def _accession(reports, studies, days):
-    """The accession number is the same to the letter."""
-    return _same(_accessions(reports), studies, "accession")
-
-
-def _study_uid(reports, studies, days):
-    """The report names the study instance UID of the images."""
-    return _same(reports, studies, "study_uid")
-
-
-def _accession_normalised(reports, studies, days):
-    """The accession number is the same but for blanks, punctuation, leading zeros, and letters that one lacks."""
-    said = _accessions(reports)
-    said = said.assign(number=said["accession"].map(report_headers.accession_number)).reset_index(drop=True)
-    there = studies.assign(number=studies["accession"].map(report_headers.accession_number, na_action="ignore"))
-    both = said.merge(there[["study", "accession", "number"]], on="number", suffixes=("", "_there")).dropna(
-        subset="number"
-    )
-    letters, others = (both[c].map(report_headers.accession_letters) for c in ("accession", "accession_there"))
-    return both[(letters == others) | (letters == "") | (others == "")][["report", "study"]].drop_duplicates()
-
-
-def _study_id(reports, studies, days):
-    """The study number is the same to the letter, and so is the patient."""
-    both = _same(reports, studies, "study_id")
-    at = reports.set_index("report")["patient"], studies.set_index("study")["patient"]
-    return both[(both["report"].map(at[0]) == both["study"].map(at[1])).fillna(False).astype(bool)]
-
-
-def _file_name(reports, studies, days):
-    """The name of the report's file, or a part of it, is the accession number or the study instance UID."""
-    reports = reports[reports["file_reports_n"] == 1]
-    stem = reports["file"].str.rsplit("/", n=1).str[-1].str.replace(_ENDING, "", regex=True)
-    parts = [[s, *(p for p in re.split(r"[ _]|(?<=\D)-|-(?=\D)", s) if len(p) >= _LEAST_NAME)] for s in stem]
-    named = reports.assign(name=parts).explode("name")
-    named = named[named["name"].str.contains(r"\d", na=False)].drop_duplicates(["report", "name"])
-    by_number, by_uid = (_same(named, studies, "name", other) for other in ("accession", "study_uid"))
-    return pd.concat([by_number, by_uid]).drop_duplicates()
-
-
-def _patient_and_date(reports, studies, days):
-    """Patient and date of the exam are the same, and no other report or study of the rest has these."""
-    return _same_day(reports, studies)
-
-
-def _same_day(reports, studies):
-    left = reports.loc[reports["date_kind"] == "exam", ["report", "patient", "date"]].dropna()
-    return left.merge(studies[["study", "patient", "date"]].dropna(), on=["patient", "date"])[["report", "study"]]
-
-
-def _patient_and_nearest_date(reports, studies, days):
-    """The patient is the same, the dates are at most `days` apart, and no other pair of the rest is so near."""
-    left = reports[["report", "patient", "date", "date_kind"]].dropna()
-    both = left.merge(studies[["study", "patient", "date"]].dropna(), on="patient", suffixes=("", "_there"))
-    apart = (both["date"] - both["date_there"]).dt.days
-    near = (apart <= days) & (apart >= np.where(both["date_kind"] == "exam", -days, 0))
-    return both[near][["report", "study"]]
-
-
-def _same_folder(reports, studies, days):
-    """The report lies in a folder with images of one study, and with no other report."""
-    left = reports[(reports["folder_reports_n"] == 1) & (reports["file_reports_n"] == 1)]
-    return _same(left, studies[studies["folder_studies_n"] == 1], "folder")
-
-
-def _patient_and_date_other_accession(reports, studies, days):
-    """As `patient_and_date`, although the report has an accession number of its own, which no image has."""
-    return _same_day(reports, studies)
-
-
-# Name to function, whether one report may be of several studies, and whether an accession number that differs counts
-# against it. The order is that in which they are tried. The last is not tried unless settings name it.
-MATCHING_RULES = {
-    "accession": (_accession, True, False),
-    "study_uid": (_study_uid, True, False),
-    "accession_normalised": (_accession_normalised, True, False),
-    "study_id": (_study_id, False, True),
-    "file_name": (_file_name, False, True),
-    "patient_and_date": (_patient_and_date, False, True),
-    "patient_and_nearest_date": (_patient_and_nearest_date, False, True),
-    "same_folder": (_same_folder, False, True),
-    "patient_and_date_other_accession": (_patient_and_date_other_accession, False, False),
-}
-
-
-DEFAULT_RULES = tuple(MATCHING_RULES)[:-1]
-
-
-_ENDING = re.compile(r"(?:\.(?:txt|text|rpt|asc|md|xml|html?|xhtml|json|gz|dcm|dicom))+$", re.I)
-
-
 # Why a report, or an image, is in no pair; where several hold, the first.
 UNMATCHED_REASONS = {
     "accession_of_another_patient": "its accession number is that of a report or image of another patient",
@@ -178,15 +71,10 @@ UNMATCHED_REASONS = {
 }
 
 
+_TEXT = ("sop_uid", "study_uid", "accession", "study_id", "patient_id", "date_kind", "status", "addendum_of", "file")
+
+
 _EXAM_DATES = 0.9  # of dates that agree, so that a date of which nothing is said is taken for that of the exam
-
-
-_LEAST_NAME = 4  # characters of a part of a file's name that may be a number
-
-
-def _form(accession):
-    """Return the form of an accession number: its runs of digits and of letters, and what is between."""
-    return re.sub(r"[^\W\d]+", "A", re.sub(r"\d+", "9", accession.casefold()))
 
 
 # --- contradictions -------------------------------------------------------------------------------------------------
@@ -210,13 +98,13 @@ class _State:
     def judged(self, proposals):
         """Return proposals with `patient` (1 the same, 0 unknown, -1 another), `days`, and whether they stand."""
         p = proposals.reset_index(drop=True)
-        ours, theirs = p["report"].map(self.reports["patient"]), p["study"].map(self.studies["patient"])
+        ours, theirs = value_at(self.reports["patient"], p["report"]), value_at(self.studies["patient"], p["study"])
         same = (ours == theirs).fillna(False).astype(bool)
         p["patient"] = np.where(ours.isna() | theirs.isna(), 0, np.where(same, 1, -1))
-        p["days"] = (p["report"].map(self.reports["date"]) - p["study"].map(self.studies["date"])).dt.days.astype(
-            float
-        )
-        later = (p["report"].map(self.reports["date_kind"]) == "exam") & (p["days"] > self.allowed)
+        p["days"] = (
+            value_at(self.reports["date"], p["report"]) - value_at(self.studies["date"], p["study"])
+        ).dt.days.astype(float)
+        later = (value_at(self.reports["date_kind"], p["report"]) == "exam") & (p["days"] > self.allowed)
         p["stands"] = (p["patient"] >= 0) & ~later & ~(p["days"] < -self.allowed)
         return p
 
@@ -228,7 +116,10 @@ class _State:
 
     def other_number(self, p):
         """Return which proposals have two accession numbers that can be compared and of which none is suspected."""
-        ours, theirs = p["report"].map(self.reports["accession"]), p["study"].map(self.studies["accession"])
+        ours, theirs = (
+            value_at(self.reports["accession"], p["report"]),
+            value_at(self.studies["accession"], p["study"]),
+        )
         excused = p["report"].isin(self.suspected["report"]) | p["study"].isin(self.suspected["study"])
         return (ours.notna() & theirs.notna() & p["report"].isin(self.comparable) & ~excused).to_numpy(bool)
 
@@ -262,23 +153,26 @@ class _State:
 
 def _settle(state, name):
     """Let one rule propose, drop what is contradicted, and take what is left and unique."""
-    propose, of_several, number_counts = MATCHING_RULES[name]
+    propose, of_several, number_counts = matching_rules.MATCHING_RULES[name]
     waiting, free = state.reports[~state.taken], state.studies[state.report_of < 0]
-    p = state.judged(propose(waiting, free, state.allowed).drop_duplicates())
+    p = propose(waiting, free, state.allowed) if len(waiting) and len(free) else ()
+    if not len(p):
+        return
+    p = state.judged(p.drop_duplicates())
     p, wrong = p[p["stands"]], p[~p["stands"]]
-    if propose in (_accession, _accession_normalised):
+    by_number = name in ("accession", "accession_normalised")
+    if by_number:
         state.suspect(wrong, p)
-    by = "accession" if propose in (_accession, _accession_normalised) else name
+    by = "accession" if by_number else name
     state.note(wrong[wrong["patient"] < 0], f"{by}_of_another_patient")
     state.note(wrong[wrong["patient"] >= 0], f"{by}_of_another_date")
-    if number_counts:
-        blocked = state.other_number(p)
-        state.note(p[blocked], "other_accession")
-        p = p[~blocked]
-    if not of_several:
+    p = p.assign(blocked=state.other_number(p) if number_counts else False)
+    state.note(p[p["blocked"]], "other_accession")
+    if not of_several:  # what is blocked still shows that another one fits
         p = _unique(state, p)
-    elif propose is _accession_normalised:
+    elif name == "accession_normalised":
         p = _backed(state, p)
+    p = p[~p.pop("blocked")]
     state.take(_best(state, p), name)
 
 
@@ -290,8 +184,8 @@ def _backed(state, p):
     confirmed = (p["patient"] == 1) | p["days"].notna()
     state.note(p[~confirmed], "accession_alike_only")
     p = p[confirmed]
-    exact = p["study"].map(state.studies["accession"])
-    several = exact.groupby([p["report"], exact.map(report_headers.accession_number)]).transform("nunique") > 1
+    exact = value_at(state.studies["accession"], p["study"])
+    several = exact.groupby([p["report"], text_of(exact, report_headers.accession_number)]).transform("nunique") > 1
     state.note(p[several], "several_fit")
     return p[~several]
 
@@ -316,7 +210,7 @@ def _best(state, p):
 # --- tables in, tables out ------------------------------------------------------------------------------------------
 
 
-def match(images, reports, *, rules=DEFAULT_RULES, days=1, compare_patients=True):
+def match(images, reports, *, rules=matching_rules.DEFAULT_RULES, days=1, compare_patients=True):
     """Match the images and reports of an archive.
 
     Parameters
@@ -324,7 +218,7 @@ def match(images, reports, *, rules=DEFAULT_RULES, days=1, compare_patients=True
     images, reports : pandas.DataFrame
         As `archive.Archive` has them.
     rules : sequence of str
-        Keys of `MATCHING_RULES`, in the order in which they are tried.
+        Keys of `matching_rules.MATCHING_RULES`, in the order in which they are tried.
     days : int
         Dates further apart contradict each other, and nearer ones may match. A report may be written any time later.
     compare_patients : bool
@@ -339,13 +233,14 @@ def match(images, reports, *, rules=DEFAULT_RULES, days=1, compare_patients=True
     ValueError
         If a rule is unknown or given twice, or `days` is negative.
     """
-    unknown = [name for name in rules if name not in MATCHING_RULES]
+    unknown = [name for name in rules if name not in matching_rules.MATCHING_RULES]
     if unknown:
-        raise ValueError(f"rules: {unknown[0]!r} is none of {', '.join(MATCHING_RULES)}.")
+        raise ValueError(f"rules: {unknown[0]!r} is none of {', '.join(matching_rules.MATCHING_RULES)}.")
     if len(set(rules)) < len(rules) or days < 0:
         raise ValueError(
             f"rules {', '.join(rules)} and days {days}: give each rule once, and a number of days from 0."
         )
+    images, reports = (t.astype({c: "str" for c in _TEXT if c in t}) for t in (images, reports))  # if all are missing
     kept, dropped = report_merging.without_copies(images)
     study_of, studies = _studies(kept)
     studies["patient"], patient = report_merging.plain_ids(studies["patient_id"], reports["patient_id"])
@@ -388,7 +283,7 @@ def _studies(images):
 
 def _folder(files):
     """Return the folder of each file, missing where it is the export's own."""
-    return files.str.rpartition("/")[0].replace("", pd.NA)
+    return text_of(files, lambda file: file.rpartition("/")[0] or None)
 
 
 def _waiting(bases, studies):
@@ -396,21 +291,28 @@ def _waiting(bases, studies):
     table = bases.assign(report=bases.index, folder=_folder(bases["file"]))
     table["file_reports_n"] = table.groupby("file")["file"].transform("size")
     table["folder_reports_n"] = table.groupby("folder")["file"].transform("size")
-    numbers, notes = _accessions(table), []
-    forms = set(studies["accession"].dropna().str.split(";").explode().map(_form))
-    alike = numbers["accession"].map(_form).isin(forms)
+    numbers, notes = matching_rules.accessions_of(table), []
+    forms = set(text_of(studies["accession"].str.split(";").explode(), matching_rules.accession_form).dropna())
+    alike = text_of(numbers["accession"], matching_rules.accession_form).isin(forms)
     table["comparable"] = table.index.isin(numbers["report"][alike])
-    there = set(studies["accession"].dropna().map(report_headers.accession_number))
-    if len(numbers) >= _ENOUGH and not numbers["accession"].map(report_headers.accession_number).isin(there).any():
+    there = set(text_of(studies["accession"], report_headers.accession_number).dropna())
+    if (
+        len(numbers) >= _ENOUGH
+        and not text_of(numbers["accession"], report_headers.accession_number).isin(there).any()
+    ):
         table["comparable"] = False
         notes.append(
             f"None of {len(numbers):,} accession numbers of reports is one of images': they are of different "
             "registers and count neither for nor against a match."
         )
-    p = _same(numbers, studies, "accession")
-    p = p[(p["report"].map(table["patient"]) == p["study"].map(studies["patient"])).fillna(False).astype(bool)]
-    p = p[p["report"].map(table["date_kind"]) == "date"]
-    same = (p["report"].map(table["date"]) == p["study"].map(studies["date"])).mean()
+    p = matching_rules.same_key(numbers, studies, "accession")
+    p = p[
+        (value_at(table["patient"], p["report"]) == value_at(studies["patient"], p["study"]))
+        .fillna(False)
+        .astype(bool)
+    ]
+    p = p[value_at(table["date_kind"], p["report"]) == "date"]
+    same = (value_at(table["date"], p["report"]) == value_at(studies["date"], p["study"])).mean()
     if len(p) >= _ENOUGH and same >= _EXAM_DATES:
         table["date_kind"] = table["date_kind"].replace("date", "exam")
         notes.append(
@@ -422,8 +324,8 @@ def _waiting(bases, studies):
 
 def _patient_notes(reports, studies):
     """Return a sentence if no report has the patient of the study whose accession number it has."""
-    p = _same(_accessions(reports), studies, "accession")
-    ours, theirs = p["report"].map(reports["patient"]), p["study"].map(studies["patient"])
+    p = matching_rules.same_key(matching_rules.accessions_of(reports), studies, "accession")
+    ours, theirs = value_at(reports["patient"], p["report"]), value_at(studies["patient"], p["study"])
     known = ours.notna() & theirs.notna()
     if known.sum() < _ENOUGH or (ours == theirs)[known].any():
         return []

@@ -197,12 +197,13 @@ def _of_prior(sentence, match, exam_date, order):
     if _EARLIER.search(sentence[: match.start()]):
         return True
     after = sentence[match.end() :]
+    compared = re.search(r"\bcompar\w+ (?:with|to) (?:the )?$", sentence[: match.start()], re.I)
     for start, _, date in report_headers.said_dates(after):
         if re.fullmatch(
             r"\W*(?:(?:obtained|taken|performed|acquired|dated|from|of|on|the)\W+)*", after[:start], re.I
         ):
             day = report_headers.as_day(date, order)
-            return None if np.isnat(day) else exam_date is None or bool(day != exam_date)
+            return True if compared else None if np.isnat(day) else exam_date is None or bool(day != exam_date)
         break
     return bool(_OF_EARLIER.match(after))
 

@@ -97,6 +97,9 @@ _HEADING = re.compile(
 )
 
 
+_SEPARATED = re.compile(r"[:=#№]")
+
+
 _RULED = re.compile(r"^[\s\f]*(?:[-=_*#~]{3,}[\s\f]*)?$")
 
 
@@ -132,8 +135,9 @@ class Conventions:
 
     @functools.cached_property
     def patterns(self):
-        """Names to fields; the patterns of a name that opens a line, and of one further on; that of an addendum."""
-        fields_of = {plain_name(name): field for field in reversed(FIELD_NAMES) for name in self.names[field]}
+        """Names to field and rank; patterns of a name that opens a line, of one further on, and of an addendum."""
+        names = [(field, k, n) for field in reversed(FIELD_NAMES) for k, n in enumerate(self.names[field])]
+        fields_of = {plain_name(name): (field, rank) for field, rank, name in reversed(names)}
         longest = sorted({name for field in FIELD_NAMES for name in self.names[field]}, key=len, reverse=True)
         any_name = "|".join(r"[\s_.-]*".join(map(re.escape, name.split())) for name in longest)
         body = rf"({any_name})s?\.?(?:[\s_]*\b(?:number|num|no|nr|id)\b\.?)?\s*(?:[#№]\s*[:=]?|[:=])[ \t]*"
@@ -189,7 +193,9 @@ def known_value(value, how):
 
 def _line_fields(line, how, head):
     """Return the fields that a line gives, field to (rank, value); empty if it is no line of a header."""
-    spelled, first, later, _ = how.patterns
+    if not _SEPARATED.search(line):
+        return {}
+    fields_of, first, later, _ = how.patterns
     start = first.match(line)
     if start is None and head:
         start = next((m for m in later.finditer(line) if line[: m.start()].endswith(("  ", "\t", "|"))), None)
@@ -199,12 +205,10 @@ def _line_fields(line, how, head):
     given = {}
     for k, match in enumerate(found):
         end = found[k + 1].start() if k + 1 < len(found) else len(line)
-        field = spelled[plain_name(match[1])]
+        field, rank = fields_of[plain_name(match[1])]
         value = _field_value(field, line[match.end() : end], how)
-        if value:
-            rank = [plain_name(name) for name in how.names[field]].index(plain_name(match[1]))
-            if field not in given or rank < given[field][0]:
-                given[field] = (rank, value)
+        if value and (field not in given or rank < given[field][0]):
+            given[field] = (rank, value)
     return given
 
 

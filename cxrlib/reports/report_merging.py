@@ -29,6 +29,16 @@ class Merged(NamedTuple):
     left: dict
 
 
+def text_of(column, function):
+    """Return what a function makes of each text of a column, missing where that is missing; text though all are."""
+    return column.map(function, na_action="ignore").astype("str")
+
+
+def value_at(column, keys):
+    """Return the values of a column at the index values `keys`, in their order and with their index."""
+    return column.reindex(keys).set_axis(keys.index)
+
+
 def plain_ids(*columns):
     """Return comparable patient ids of several tables: without zeros before them and punctuation, in small letters.
 
@@ -38,7 +48,7 @@ def plain_ids(*columns):
     ----------
     *columns : pandas.Series of str
     """
-    plain = [ids.map(report_headers.plain_id, na_action="ignore").replace("", pd.NA) for ids in columns]
+    plain = [text_of(ids, lambda one: report_headers.plain_id(one) or None) for ids in columns]
     unsafe = set()
     for ids, key in zip(columns, plain, strict=True):
         forms = ids.groupby(key).nunique()
@@ -124,17 +134,19 @@ def _superseded(reports):
 def _joined(bases, addenda):
     """Return `addendum, report` of addenda whose report is known, in order, and why others have none."""
     columns = ["addendum", "report"]
+    if addenda.empty:
+        return pd.DataFrame(columns=columns, dtype="int64"), {}
     found, why, waiting = [], {}, addenda
     for rule in (_named_by_addendum, _of_same_number, _of_same_day):
         both = rule(bases, waiting).drop_duplicates()
-        patients = both["addendum"].map(waiting["patient"]), both["report"].map(bases["patient"])
+        patients = value_at(waiting["patient"], both["addendum"]), value_at(bases["patient"], both["report"])
         both = both[patients[0].isna() | patients[1].isna() | (patients[0] == patients[1])]
         several = both["addendum"].duplicated(keep=False)
         for i in both["addendum"][several]:
             why[i] = ("addendum_of_several_reports", "several reports fit it equally well")
         found.append(both[~several])
         waiting = waiting.drop(found[-1]["addendum"])
-    joined = pd.concat(found)[columns].astype("int64") if found else pd.DataFrame(columns=columns, dtype="int64")
+    joined = pd.concat(found)[columns].astype("int64")
     about = addenda.loc[joined["addendum"], ["addendum", "date", "file", "line"]]
     keys = ("line", "file", "date", "addendum")  # the last counts most
     order = np.lexsort([about[key].rank(method="dense").fillna(0).to_numpy(float) for key in keys])
@@ -145,7 +157,7 @@ def _joined(bases, addenda):
 def _pairs_of(addenda, bases):
     """Return the pairs of addenda and reports that share a key: Series of text, maybe several rows an index value."""
     left, right = (
-        pd.DataFrame({name: keys.index, "key": keys.to_numpy()}).dropna()
+        pd.DataFrame({name: keys.index, "key": keys.astype("str").to_numpy()}).dropna().astype({"key": "str"})
         for name, keys in (("addendum", addenda), ("report", bases))
     )
     return left.merge(right, on="key")[["addendum", "report"]]
@@ -153,13 +165,13 @@ def _pairs_of(addenda, bases):
 
 def _numbers(reports):
     """Return the accession numbers of reports without their form, a row each; of those without any, none."""
-    return reports["accession"].dropna().str.split(";").explode().map(report_headers.accession_number)
+    return text_of(reports["accession"].dropna().str.split(";").explode(), report_headers.accession_number)
 
 
 def _named_by_addendum(bases, addenda):
     """The addendum names the report's id or its accession number as that of what it adds to."""
     named = addenda["addendum_of"]
-    by_number = _pairs_of(named.map(report_headers.accession_number, na_action="ignore"), _numbers(bases))
+    by_number = _pairs_of(text_of(named, report_headers.accession_number), _numbers(bases))
     return pd.concat([_pairs_of(named, bases["report_id"]), by_number])
 
 

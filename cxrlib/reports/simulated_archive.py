@@ -6,6 +6,7 @@ measured on such an archive is how well the rules cope with each fault, not how 
 """
 
 import csv
+import functools
 import io
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,8 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
 LAYOUTS = ("files", "table")
@@ -180,62 +179,62 @@ def _exams(index, faults, rng):
 # --- images ---------------------------------------------------------------------------------------------------------
 
 
-def _encoded(meta=None, **elements):
-    """Return elements as pydicom encodes them, after the file's own header if `meta` is given."""
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    if meta is not None:
-        buffer.write(b"\0" * 128 + b"DICM")
-        write_file_meta_info(buffer, meta)
-    dataset = Dataset()
-    for keyword, value in elements.items():
-        setattr(dataset, keyword, value)
-    write_dataset(buffer, dataset)
-    return buffer.getvalue()
+# What stands for an image's own values in a header that pydicom has encoded; each is as long as what replaces it.
+_PLACES = {
+    "sop": generate_uid(entropy_srcs=["place", "sop"]),
+    "study": generate_uid(entropy_srcs=["place", "study"]),
+    "series": generate_uid(entropy_srcs=["place", "series"]),
+    "date": "19010203",
+    "time": "235901",
+    "accession": "ZZZZZZZ9",
+}
+
+
+@functools.cache
+def _template(view, number, side, patient_id_n):
+    """Return an image file up to its pixels, with `_PLACES` for what differs: encoded by pydicom, once for many."""
+    dataset, meta = Dataset(), FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID = DigitalXRayImageStorageForPresentation
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = _PLACES["sop"]
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = generate_uid(entropy_srcs=["cxrlib", "simulated archive"])
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = _PLACES["study"], _PLACES["series"]
+    dataset.StudyDate, dataset.StudyTime, dataset.AccessionNumber = (
+        _PLACES[k] for k in ("date", "time", "accession")
+    )
+    dataset.PatientName, dataset.PatientID = "SIMULATED", "Q" * patient_id_n
+    dataset.Modality, dataset.SeriesNumber, dataset.InstanceNumber = "DX", 1, number
+    dataset.ViewPosition, dataset.SeriesDescription = view, "CHEST LATERAL" if number == 2 else f"CHEST {view}"
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.Rows = dataset.Columns = side
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.file_meta, dataset.PixelData = meta, bytes(side * side)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()[: -(side * side + side % 2)]
 
 
 def _write_images(store, exams, folder, seed, layout):
     """Write the images of exams that have any; return a row each."""
-    side = store.images.shape[1]
-    pixel_header = _encoded(
-        SamplesPerPixel=1,
-        PhotometricInterpretation="MONOCHROME2",
-        Rows=side,
-        Columns=side,
-        BitsAllocated=8,
-        BitsStored=8,
-        HighBit=7,
-        PixelRepresentation=0,
-        PixelData=bytes(side * side),
-    )[: -(side * side + side % 2)]  # all but the pixels themselves
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = generate_uid(entropy_srcs=["cxrlib", "simulated archive"])
-    rows = []
+    side, rows = store.images.shape[1], []
     for exam in exams[exams["has_image"]].itertuples():
-        uids = [generate_uid(entropy_srcs=[str(seed), str(exam.Index), what]) for what in ("study", "series")]
+        study, series = (
+            generate_uid(entropy_srcs=[str(seed), str(exam.Index), what]) for what in ("study", "series")
+        )
         for number in (1, 2) if exam.lateral else (1,):
             uid = generate_uid(entropy_srcs=[str(seed), str(exam.Index), str(number)])
-            view = "LL" if number == 2 else exam.view
-            meta.MediaStorageSOPInstanceUID = uid
-            header = _encoded(
-                meta,
-                SOPClassUID=meta.MediaStorageSOPClassUID,
-                SOPInstanceUID=uid,
-                StudyDate=f"{exam.date:%Y%m%d}",
-                StudyTime=f"{8 + exam.Index % 10:02d}{exam.Index % 60:02d}00",
-                AccessionNumber=exam.accession,
-                Modality="DX",
-                SeriesDescription="CHEST LATERAL" if number == 2 else f"CHEST {view}",
-                PatientName="SIMULATED",
-                PatientID=exam.patient_id,
-                ViewPosition=view,
-                StudyInstanceUID=uids[0],
-                SeriesInstanceUID=uids[1],
-                SeriesNumber=1,
-                InstanceNumber=number,
-            )
+            own = {
+                _PLACES["sop"]: uid,
+                _PLACES["study"]: study,
+                _PLACES["series"]: series,
+                _PLACES["date"]: f"{exam.date:%Y%m%d}",
+                _PLACES["time"]: f"{8 + exam.Index % 10:02d}{exam.Index % 60:02d}00",
+                _PLACES["accession"]: exam.accession,
+                "Q" * len(exam.patient_id): exam.patient_id,
+            }
+            header = _template("LL" if number == 2 else exam.view, number, side, len(exam.patient_id))
+            for place, value in own.items():
+                header = header.replace(place.encode(), value.encode())
             pixels = store.images[exam.Index]
             pixels = np.ascontiguousarray(pixels if number == 1 else pixels[:, ::-1])
             name = f"{exam.Index // 500:03d}/{exam.Index % 500:03d}/IM{number:06d}"
@@ -243,7 +242,7 @@ def _write_images(store, exams, folder, seed, layout):
                 name = f"images/{exam.patient_id}/{exam.accession}_{number}.dcm"
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(header + pixel_header + pixels.tobytes() + bytes(side % 2))
+            path.write_bytes(header + pixels.tobytes() + bytes(side % 2))
             image_id = exam.image_id if number == 1 else f"{exam.image_id}_lateral"
             report_id = f"R{exam.Index:06d}" if exam.has_report else None
             rows.append((uid, name, image_id, exam.patient_id, exam.Index, report_id, number))

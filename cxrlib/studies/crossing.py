@@ -153,7 +153,7 @@ class Cells:
         }
 
     def difference(self, a, b, cohort, test_labels):
-        """Return the paired AUC difference a - b as a dict, with DeLong's tests of the first seed beside it."""
+        """Return the paired AUC difference a - b as a dict, with DeLong's tests of the first seed alongside."""
         if not (self.has(a, cohort, test_labels) and self.has(b, cohort, test_labels)):
             return None
         areas_a, replicates_a = self._auc(a, cohort, test_labels)

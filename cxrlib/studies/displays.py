@@ -31,8 +31,9 @@ _HEADINGS = {  # names that are read otherwise than with spaces for underscores
     "grad_cam": "Grad-CAM",
     "grad_cam_plus_plus": "Grad-CAM++",
 }
+_ENDINGS = {"frac": "fraction", "px": "pixels", "u_ones": "uncertain present", "u_zeros": "uncertain absent"}
 # Columns whose values are read as headings are.
-_WORDS = ("finding", "measure", "method", "policy", "stratum", "truth", "opinion", "what", "at")
+_WORDS = ("finding", "measure", "method", "policy", "stratum", "trained_on", "truth", "opinion", "what", "at")
 _MISSING = "\N{EN DASH}"
 
 
@@ -96,7 +97,9 @@ def _heading(name):
     """Return the name of a column, finding, measure or method in words."""
     if name in _HEADINGS:
         return _HEADINGS[name]
-    plain = re.sub("_frac$", " (fraction)", re.sub("_px$", " (pixels)", re.sub("_n$", "", str(name))))
+    plain = re.sub("_n$", "", str(name))
+    for end, meaning in _ENDINGS.items():
+        plain = re.sub(f"_{end}$", f" ({meaning})", plain)
     return " ".join(_HEADINGS.get(word, word.replace("_", " ")) for word in plain.split(" "))
 
 
@@ -112,7 +115,7 @@ def _cell(value, name, digits):
     if pd.api.types.is_bool(value):
         return "yes" if value else "no"
     if re.fullmatch(r"p|p_\w+|\w+_p", name):
-        return "< 0.001" if value < 0.001 else f"{value:.3f}"
+        return p_text(value)
     whole = isinstance(value, Integral) or name.endswith("_n") or name in ("count", "tp", "fp", "fn", "tn")
     return f"{value:.0f}" if whole else f"{value:g}" if name == "rank" else f"{value:.{digits}f}"
 
@@ -123,6 +126,11 @@ def _row_names(index, digits):
         return pd.Index([""] * len(index))
     levels = [[_cell(v, name, digits) for v in index.get_level_values(k)] for k, name in enumerate(index.names)]
     return _index(list(zip(*levels, strict=True)) if len(levels) > 1 else levels[0], index.names)
+
+
+def p_text(p):
+    """Return a p-value to read: three decimals, or that it is smaller."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def texts(table):

@@ -65,7 +65,7 @@ def about_labels(table, rescored, study):
     for r in alone.to_dict("records"):
         pair = f"{_short(r['by'])} less by {_short(r['less_by'])}"
         rows.append(
-            _answer(f"taught by {r['trained_on']}, on the same {r['first_n']} images: AUC scored by {pair}", r)
+            _answer(f"trained on {r['trained_on']}, on the same {r['first_n']} images: AUC scored by {pair}", r)
         )
     return pd.DataFrame(rows)
 

@@ -1,4 +1,4 @@
-"""Report labelers held against people who saw the images: F1 and kappa, their means, and paired differences."""
+"""Report labelers compared with people who saw the images: F1 and kappa, their means, and paired differences."""
 
 from itertools import combinations
 
@@ -19,7 +19,7 @@ AGREEMENT_MEASURES = {"f1": accuracy.f1, "kappa": accuracy.kappa}
 
 
 # Agreement with radiologists who looked at the image, average F1 over eight conditions of CheXpert's 500 test studies
-# (VisualCheXbert, CHIL 2021). The differences are of its abstract, the means second-hand. NaN: not to be had.
+# (VisualCheXbert, CHIL 2021). The differences are of its abstract, the means second-hand. NaN: unavailable.
 PUBLISHED = pd.DataFrame(
     [
         ("labeler, best of two policies", 0.54, np.nan, np.nan),
@@ -114,7 +114,7 @@ class Against:
                         self.cells[name, finding, policy, measure] = both
 
     def _cell(self, name, finding, policy, measure):
-        """Return estimate and replicates (b,); of the better policy, chosen anew in each resample, for `BEST`."""
+        """Return estimate and replicates (b,); of the better policy, chosen again in each resample, for `BEST`."""
         if policy != BEST:
             return self.cells[name, finding, policy, measure]
         values, replicates = zip(*(self.cells[name, finding, p, measure] for p in COMPARED_POLICIES), strict=True)

@@ -1,4 +1,4 @@
-"""The study of report labelers (notebook 21): their labels beside people's, and the networks trained on them."""
+"""The study of report labelers (notebook 21): their labels against people's, and the networks trained on them."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def finding_groups(findings, simulated):
 
 
 def against(tests, resamples, findings, scored_by, label_sets, decided=None):
-    """Return the labelers beside a reference on each test that has labels of both, by cohort, a dict.
+    """Return the labelers compared with a reference on each test that has labels of both, by cohort, a dict.
 
     Parameters
     ----------
@@ -156,8 +156,8 @@ def difference_sentences(differences):
         if np.isnan(r.p_holm):
             out.append(f"{gap}; {r.reason}")
         elif r.p_holm < 0.05:
-            out.append(f"{gap}; Holm's p {r.p_holm:.2g}: more than chance")
+            out.append(f"{gap}; Holm's p {displays.p_text(r.p_holm)}: more than chance")
         else:
-            told = f"not told from 0; below {r.smallest:.3f} it would hardly show"
-            out.append(f"{gap}; Holm's p {r.p_holm:.2g}: {told}")
+            power = f"a difference below {r.smallest:.3f} would hardly show"
+            out.append(f"{gap}; Holm's p {displays.p_text(r.p_holm)}: indistinguishable from 0, and {power}")
     return out

@@ -197,8 +197,8 @@ def changes(scored, models, reference, alpha=0.05):
     scored : dict of (finding, truth) to Scored
     models : sequence of str
     reference : str
-        The truth that the others are held against. It is also held against itself in the resamples, as `<reference>,
-        resampled`: how far the choice of test patients alone turns the order.
+        The truth that the others are compared with. It is also compared with itself in the resamples, as
+        `<reference>, resampled`: how far the choice of test patients alone turns the order.
     alpha : float
         Level of the pairwise tests, after Holm's correction over the pairs.
 
@@ -268,7 +268,7 @@ def _significant(base, other, alpha):
 
 
 def turned_more(scored, findings, reference, truth, others):
-    """Return how many more of a hundred pairs a truth turns than others do on average, all held against a reference.
+    """Return how many more of a hundred pairs a truth turns than others do on average, all compared with a reference.
 
     Parameters
     ----------

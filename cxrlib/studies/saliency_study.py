@@ -1,4 +1,4 @@
-"""The study of saliency maps (notebook 23): where maps point, beside chance, and what a map must not do.
+"""The study of saliency maps (notebook 23): where maps point, compared with chance, and what a map must not do.
 
 Every table is made of scores of single maps and resamples patients: `resamples_n` times, from `seed`.
 """
@@ -72,7 +72,7 @@ def numbered(table, keys):
     table : pandas.DataFrame
         `image_id, finding` and the keys, one row a map and box.
     keys : sequence of str
-        What tells apart the maps of one image.
+        What distinguishes the maps of one image.
     """
     which = table.groupby([*keys, "image_id", "finding"]).cumcount().astype(str)
     return table.assign(box=table["finding"] + which)
@@ -204,11 +204,12 @@ def layer_sentences(by_layer):
     out = []
     for network, part in by_layer.groupby("network", sort=False):
         gains, hits = (part[part["what"] == what].set_index("layer") for what in ("pointing, gain", "pointing"))
-        ahead = ", ".join(gains.index[gains["low"] > 0]) or "no stage"
+        ahead = ", ".join(gains.index[gains["low"] > 0])
         best, taken = hits["estimate"].idxmax(), hits.index[hits["chosen"].astype(bool)][0]
         out.append(
-            f"{network}: ahead of the mean box: {ahead}; most hits {best} ({hits.at[best, 'estimate']:.3f}), "
-            f"chosen {taken} ({hits.at[taken, 'estimate']:.3f})."
+            f"{network}: {f'ahead of the mean box are {ahead}' if ahead else 'no stage is ahead of the mean box'}. "
+            f"{best} hits most ({hits.at[best, 'estimate']:.3f}), and the chosen {taken} hits "
+            f"{hits.at[taken, 'estimate']:.3f}."
         )
     return out
 
@@ -326,7 +327,7 @@ def likeness_figure(checks, methods):
         weights, chance = part[part["step"] > 0], own[own["measure"] == "unrelated"].query("step > 0")
         if weights.empty:
             continue
-        axis.plot(weights["step"], weights["estimate"], "o-", color=colour, label=f"{method}, weights drawn anew")
+        axis.plot(weights["step"], weights["estimate"], "o-", color=colour, label=f"{method}, weights re-initialised")
         ends = weights["least_draw"], weights["greatest_draw"]
         axis.fill_between(weights["step"], *ends, color=colour, alpha=0.15, linewidth=0)
         said = f"{method}, maps of other images"
@@ -353,16 +354,19 @@ def randomised_sentences(checks):
     out = []
     for method in end.index.unique("method"):
         r, beyond = end.loc[(method, "size")], end.loc[(method, "beyond")]
-        said = (
-            f", every weight drawn anew: {r['text']} ({r['least_draw']:.2f} to {r['greatest_draw']:.2f} over "
-            f"{r['draws_n']} draws); more than maps of other images have in common: {beyond['text']}."
+        if np.isnan(r["low"]):
+            out.append(f"{method} cannot be judged: {r['reason']}.")
+            continue
+        draws = f"{r['least_draw']:.2f} to {r['greatest_draw']:.2f} over {r['draws_n']} draws"
+        out.append(
+            f"{method}: with every weight re-initialised the size is {r['text']}, and {draws}. "
+            f"It exceeds what maps of other images have in common by {beyond['text']}."
         )
-        out.append(method + (f" cannot be judged: {r['reason']}." if np.isnan(r["low"]) else said))
     return out
 
 
 def permuted_sentences(alike, resamples_n, seed):
-    """Return for each method whether maps tell labels that were shuffled from labels that were trained again, a list.
+    """Return for each method whether maps distinguish shuffled labels from labels that were trained again, a list.
 
     Parameters
     ----------
@@ -370,16 +374,16 @@ def permuted_sentences(alike, resamples_n, seed):
         Of `likeness`; rows of step 0 are of other networks with trained weights.
     resamples_n, seed : int
     """
-    taught = alike[alike["step"] == 0].pivot(index=["method", *_ONE_PICTURE], columns="against", values="size")
+    trained = alike[alike["step"] == 0].pivot(index=["method", *_ONE_PICTURE], columns="against", values="size")
     out = []
-    for method, part in taught.groupby(level="method", sort=False):
-        if taught.shape[1] < 2:
+    for method, part in trained.groupby(level="method", sort=False):
+        if trained.shape[1] < 2:
             mean = part.iloc[:, 0].mean()
             out.append(f"{method}: permuted labels {mean:.3f}; the same labels were not trained twice.")
             continue
         gap = (part["same labels, trained again"] - part["labels permuted"]).dropna()
         value = intervals.mean(gap, _resamples(gap.index, resamples_n, seed))
-        verdict = "tells them apart" if value.low > 0 else "does not tell them apart"
+        verdict = "distinguishes them" if value.low > 0 else "does not distinguish them"
         said = f"trained again less permuted {intervals.text(*value[:3])}: {verdict}"
         out.append(f"{method}: {said} (one network each).")
     return out
@@ -453,7 +457,7 @@ def drain_sentences(looked):
     for r in looked[(looked["at"] == _SHARE) & (looked["network"] == "difference")].itertuples():
         says = "rather at the drain" if r.low > 0 else "rather at the pleura" if r.high < 0 else "no difference shown"
         text = intervals.text(r.estimate, r.low, r.high)
-        out.append(f"{r.method}: taught by reports less taught by radiologists {text}: {says}.")
+        out.append(f"{r.method}: trained on reports less trained on radiologists {text}: {says}.")
     return out
 
 
@@ -480,7 +484,7 @@ def headline(table, known, overall, method):
         row = {
             "network": network,
             "AUC by its own labels": f"{least:.3f}" if least == most else f"{least:.3f} to {most:.3f}",
-            "held against": scope.replace("any", "any finding"),
+            "compared with": scope.replace("any", "any finding"),
             "n": f"{gain['boxes_n']} {'images' if scope == 'any' else 'boxes'}",
         }
         row |= {f"{name} hits": hits.loc[(network, name, "pointing"), "text"] for name in (method, MEAN_BOX)}

@@ -156,7 +156,7 @@ def table(label, score, images, resamples_n, rng, specificity=0.9, by=()):
     specificity : float
         For `sensitivity_at_specificity`, on these same images.
     by : sequence of str
-        Attributes of `auditing.groups`: the AUC in each group beside.
+        Attributes of `auditing.groups`: the AUC in each group too.
 
     Returns
     -------

@@ -137,7 +137,7 @@ def reading_list(label, critical, score, threshold, patient_id, desk, resamples_
 
     Images that have a label are drawn with replacement: normal ones, abnormal ones and critical ones in the stated
     shares. Lists without a critical image have no first one and are left out; their share is in the table.
-    Intervals resample patients, and draw lists anew from each resample. "As they came" is computed, not drawn.
+    Intervals resample patients, and draw new lists from each resample. "As they came" is computed, not drawn.
 
     Parameters
     ----------

@@ -5,10 +5,15 @@
   NPMI(v, w) = log(p(v, w) / (p(v) p(w))) / -log p(v, w) (Bouma, GSCL 2009; of topics: Lau et al., EACL 2014). The
   probabilities are shares of documents, or of windows of words, of a reference corpus. Words that never meet have -1.
 - Stability (higher is better) asks whether another seed finds the same topics: the rank-biased overlap of their lists
-  of words (Webber et al., ACM TOIS 2010;28:20, the extrapolated one of equation 32), topics of two seeds matched one to
-  one so that the sum is greatest.
+  of words (Webber et al., ACM TOIS 2010;28:20, the extrapolated one of equation 32). Topics of two seeds are matched
+  one to one so that the sum is greatest.
+
+Any two topics share words that are common in all reports, the more so the fewer topics there are. A control says how
+much: a model of the same words permuted over the reports (`shuffled`), which have no topics. Stability above chance
+is (stability - control) / (1 - control), as kappa is of agreement.
 """
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -20,13 +25,10 @@ from cxrlib.base import figures
 from cxrlib.statistics import intervals, resampling
 from cxrlib.topics import models
 
-COHERENCE_WORDS, STABILITY_WORDS = 10, 20  # of a topic, the most probable
+_COHERENCE_WORDS, _STABILITY_WORDS = 10, 20  # of a topic, the most probable
 
 
-PERSISTENCE = 0.9  # p of the rank-biased overlap: its first ten ranks carry 86 % of the weight
-
-
-_BETTER = {"perplexity": -1, "npmi": 1, "stability": 1}
+_PERSISTENCE = 0.9  # p of the rank-biased overlap: its first ten ranks carry 86 % of the weight
 
 
 def held_out(groups, held_frac=0.2, seed=0):
@@ -53,7 +55,7 @@ def held_out(groups, held_frac=0.2, seed=0):
 
 
 def unrepeated(held, trained):
-    """Return the held-out documents whose words, in order, are not those of a document that was trained on, (n,) bool.
+    """Return which held-out documents do not repeat a trained one word for word, (n,) bool.
 
     Parameters
     ----------
@@ -67,6 +69,17 @@ def unrepeated(held, trained):
 
     seen = set(keys(trained))
     return np.array([key not in seen for key in keys(held)], bool)
+
+
+def shuffled(corpus, seed):
+    """Return a corpus whose words are permuted over all documents, so that there are no topics: a control.
+
+    Parameters
+    ----------
+    corpus : words.Corpus
+    seed : int
+    """
+    return dataclasses.replace(corpus, tokens=np.random.default_rng(seed).permutation(corpus.tokens))
 
 
 def npmi(key_words, reference, window=None):
@@ -119,7 +132,7 @@ def _places(reference, window):
     return [np.where((first >= 0) & (first <= last), before + first, -1) for first in start]
 
 
-def rank_biased_overlap(first, second, persistence=PERSISTENCE):
+def rank_biased_overlap(first, second, persistence=_PERSISTENCE):
     """Return the overlap of two ranked lists of the same length, in [0, 1], extrapolated beyond their end.
 
     Parameters
@@ -157,7 +170,7 @@ def _overlaps(first, second, persistence):
     return found
 
 
-def matched(first, second, persistence=PERSISTENCE):
+def matched_topics(first, second, persistence=_PERSISTENCE):
     """Return which topics of two models belong together, and how alike they are.
 
     Parameters
@@ -176,7 +189,7 @@ def matched(first, second, persistence=PERSISTENCE):
     return pd.DataFrame({"first": rows, "second": columns, "overlap": overlap[rows, columns]})
 
 
-def stability(fitted, words_n=STABILITY_WORDS, persistence=PERSISTENCE):
+def stability(fitted, words_n=_STABILITY_WORDS, persistence=_PERSISTENCE):
     """Return how alike the topics of models are that differ in their seed, a value in [0, 1] each pair of models.
 
     Parameters
@@ -198,7 +211,20 @@ def stability(fitted, words_n=STABILITY_WORDS, persistence=PERSISTENCE):
         raise ValueError("Stability needs models of at least two seeds.")
     lists = [model.key_words(words_n) for model in fitted]
     pairs = itertools.combinations(lists, 2)
-    return np.array([matched(a, b, persistence)["overlap"].mean() for a, b in pairs])
+    return np.array([matched_topics(a, b, persistence)["overlap"].mean() for a, b in pairs])
+
+
+def unigram_perplexity(trained, held):
+    """Return the perplexity of held-out documents without topics: every word by its share of the trained ones.
+
+    Parameters
+    ----------
+    trained, held : words.Corpus
+        Of the same terms. The words that count are those of `models.TopicModel.perplexity`.
+    """
+    share = np.bincount(trained.tokens, minlength=len(trained.terms)) / len(trained.tokens)
+    second = models.halves(held)[1]
+    return float(np.exp(-(second @ np.log(share)).sum() / second.sum()))
 
 
 def topic_numbers(trained, held, groups, numbers, seeds, resamples_n=500, window=None, **settings):
@@ -207,7 +233,7 @@ def topic_numbers(trained, held, groups, numbers, seeds, resamples_n=500, window
     Parameters
     ----------
     trained, held : words.Corpus
-        Of the same terms; coherence is that of the trained documents.
+        Of the same terms. Coherence, too, is by the documents that were held out.
     groups : (n_held,) array
         The held-out documents' patients: perplexity's interval holds for other patients and other seeds.
     numbers, seeds : sequence of int
@@ -223,13 +249,14 @@ def topic_numbers(trained, held, groups, numbers, seeds, resamples_n=500, window
     -------
     table : pandas.DataFrame
         A row a number of topics and measure (`perplexity, npmi, stability`): `topics_n, measure, estimate, low, high,
-        least, most, n`; the least and the most of the `n` seeds (of their pairs, for stability), and for perplexity
-        alone the interval.
+        least, most, n, control`. The interval is of perplexity alone; the least and the most are of the `n` seeds, of
+        their pairs for stability. The control is the value of a model of permuted words, for stability the mean
+        overlap of the models with it.
     fitted : dict
         (topics_n, seed) -> models.TopicModel
     """
     resamples = resampling.patient_resamples(groups, resamples_n, np.random.default_rng(0))
-    rows, fitted = [], {}
+    rows, fitted, permuted = [], {}, shuffled(trained, seeds[0])
     for topics_n in numbers:
         some = {(topics_n, seed): models.fit_topics(trained, topics_n, seed, **settings) for seed in seeds}
         fitted |= some
@@ -237,11 +264,13 @@ def topic_numbers(trained, held, groups, numbers, seeds, resamples_n=500, window
         each = [_perplexity(ll.sum(), n.sum()) for ll, n in scores]
         drawn = np.mean([_perplexity(resamples.totals(ll), resamples.totals(n)) for ll, n in scores], axis=0)
         interval = intervals.over_seeds(each, drawn)
-        coherent = [npmi(m.key_words(COHERENCE_WORDS), trained, window).mean() for m in some.values()]
+        coherent = [npmi(m.key_words(_COHERENCE_WORDS), held, window).mean() for m in some.values()]
+        control = models.fit_topics(permuted, topics_n, seeds[0], **settings)
+        beside = model_table({"control": control, **some}, held)
         rows += [
-            _row(topics_n, "perplexity", each, interval["low"], interval["high"]),
-            _row(topics_n, "npmi", coherent),
-            _row(topics_n, "stability", stability(list(some.values()))),
+            _row(topics_n, "perplexity", each, beside["perplexity"].iloc[0], interval["low"], interval["high"]),
+            _row(topics_n, "npmi", coherent, beside["npmi"].iloc[0]),
+            _row(topics_n, "stability", stability(list(some.values())), beside["overlap"].iloc[1:].mean()),
         ]
     return pd.DataFrame(rows), fitted
 
@@ -250,46 +279,89 @@ def _perplexity(log_likelihood, words_n):
     return np.exp(-log_likelihood / words_n)
 
 
-def _row(topics_n, measure, each, low=np.nan, high=np.nan):
-    ends = {"low": low, "high": high, "least": min(each), "most": max(each), "n": len(each)}
+def _row(topics_n, measure, each, control, low=np.nan, high=np.nan):
+    ends = {"low": low, "high": high, "least": min(each), "most": max(each), "n": len(each), "control": control}
     return {"topics_n": topics_n, "measure": measure, "estimate": float(np.mean(each)), **ends}
 
 
-def chosen_number(table):
+def model_table(fitted, held):
+    """Return how models of the same terms compare.
+
+    Parameters
+    ----------
+    fitted : Mapping of str to models.TopicModel
+    held : words.Corpus
+        Documents that none of them was fitted to.
+
+    Returns
+    -------
+    pandas.DataFrame
+        By `model` its `perplexity` and `npmi`, and `overlap`, the mean rank-biased overlap of its topics with those
+        of the first model, matched.
+    """
+    lists = {name: model.key_words(_STABILITY_WORDS) for name, model in fitted.items()}
+    first = next(iter(lists.values()))
+    rows = {
+        name: {
+            "perplexity": model.perplexity(held),
+            "npmi": npmi(model.key_words(_COHERENCE_WORDS), held).mean(),
+            "overlap": matched_topics(first, lists[name])["overlap"].mean(),
+        }
+        for name, model in fitted.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+
+
+def chosen_number(table, baseline):
     """Return the number of topics that each measure would choose, and the one that is taken.
 
-    The rule: each measure is scaled so that its worst value is 0 and its best 1; taken is the number of topics of which
-    the lowest of the three is highest, of equal ones the smaller number. So none of the three may be bad. The scale is
-    that of the numbers that were tried.
+    Coherence decides, since readers agree with it and not with perplexity (Chang et al. 2009, Lau et al. 2014). Taken
+    is the smallest number of which a seed is as coherent as the best number's mean. A number counts only if its
+    perplexity's interval lies below that without topics, and if every pair of its seeds is more alike than by chance.
 
     Parameters
     ----------
     table : pandas.DataFrame
         Of `topic_numbers`.
+    baseline : float
+        Perplexity without topics (`unigram_perplexity`).
 
     Returns
     -------
     dict
-        `perplexity, npmi, stability, chosen`, each a number of topics.
+        `perplexity, npmi, stability, stability_above_chance, chosen`, each a number of topics.
+
+    Raises
+    ------
+    ValueError
+        If no number counts.
     """
-    wide = table.pivot(index="topics_n", columns="measure", values="estimate").sort_index()
-    good = pd.DataFrame({m: sign * wide[m] for m, sign in _BETTER.items()})
-    spread = (good.max() - good.min()).replace(0, 1)
-    scaled = ((good - good.min()) / spread).round(9)
-    return {**{m: int(good[m].idxmax()) for m in _BETTER}, "chosen": int(scaled.min(axis=1).idxmax())}
+    wide = table.pivot(index="topics_n", columns="measure").sort_index()
+    estimate, chance = wide["estimate"], wide["control"]["stability"]
+    best = {"perplexity": estimate["perplexity"].idxmin(), "npmi": estimate["npmi"].idxmax()}
+    best["stability"] = estimate["stability"].idxmax()
+    best["stability_above_chance"] = ((estimate["stability"] - chance) / (1 - chance)).idxmax()
+    counts = (wide["high"]["perplexity"] < baseline) & (wide["least"]["stability"] > chance)
+    if not counts.any():
+        raise ValueError(
+            f"None of {', '.join(map(str, wide.index))} topics foretells reports better than no topics, with topics "
+            "that another seed finds again: give more reports, or other numbers."
+        )
+    coherent = wide[counts]["most"]["npmi"] >= estimate["npmi"][counts].max()
+    return {name: int(n) for name, n in {**best, "chosen": coherent.idxmax()}.items()}
 
 
-def choice_figure(table, choice, baseline=None):
-    """Return a figure of three curves over the number of topics, the best of each and the chosen one marked.
+def choice_figure(table, choices, baseline):
+    """Return a figure of three curves over the number of topics, the best of each and the number taken marked.
 
     Parameters
     ----------
     table : pandas.DataFrame
         Of `topic_numbers`.
-    choice : dict
+    choices : dict
         Of `chosen_number`.
-    baseline : float, optional
-        Perplexity without topics, a dotted line.
+    baseline : float
+        Perplexity without topics (`unigram_perplexity`).
     """
     fig, axes = figures.figure(1, 3, width=10, height=3.2)
     titles = {
@@ -301,17 +373,17 @@ def choice_figure(table, choice, baseline=None):
         rows = table[table["measure"] == measure].sort_values("topics_n")
         x = rows["topics_n"].to_numpy()
         axis.fill_between(x, rows["least"], rows["most"], color="#0072B2", alpha=0.2, linewidth=0)
-        if rows["low"].notna().all():
-            axis.vlines(x, rows["low"], rows["high"], color="#0072B2", linewidth=1)
+        axis.vlines(x, rows["low"], rows["high"], color="#0072B2", linewidth=1)
         axis.plot(x, rows["estimate"], "o-", color="#0072B2", markersize=4)
-        best = rows[rows["topics_n"] == choice[measure]]
+        best = rows[rows["topics_n"] == choices[measure]]
         axis.plot(best["topics_n"], best["estimate"], "o", color="#D55E00", markersize=8)
-        axis.axvline(choice["chosen"], color="#888888", linewidth=0.8, linestyle=":")
-        axis.set_xscale("log")
+        control = rows["control"].where(measure != "perplexity", baseline)
+        axis.plot(x, control, "--", color="#888888", linewidth=1)
+        name = "without topics" if measure == "perplexity" else "of permuted words"
+        at = x[0], control.iloc[0]
+        axis.annotate(name, at, (2, 3), textcoords="offset points", fontsize=8, color="#888888")
+        axis.axvline(choices["chosen"], color="#888888", linewidth=0.8, linestyle=":")
+        axis.set(title=title, xlabel="number of topics", xscale="log")
         axis.set_xticks(x, [str(v) for v in x])
         axis.minorticks_off()
-        axis.set(title=title, xlabel="number of topics")
-    if baseline is not None:
-        axes[0].axhline(baseline, color="#888888", linewidth=0.8, linestyle="--")
-        axes[0].annotate("no topics", (x[0], baseline), fontsize=8, color="#888888", va="bottom")
     return fig

@@ -1,17 +1,17 @@
 """The topic of each image's report at three levels: of the document, within dominant topics, of a sentence.
 
-Shin et al. (CVPR 2015) had 80 topics of documents, 800 of a second level, since one topic held half of the images, and
-1,000 of sentences; of topics with too few images no network learned (60, 385 and 717 were left). Here:
+Shin et al. (CVPR 2015) had 80 topics of documents, 800 of a second level, since one topic held half of the images,
+and 1,000 of sentences. Networks learned those with enough images alone (60, 385 and 717). Here:
 
 - **Document**: the topic with the greatest share of the report.
-- **Second**: a topic that holds more than `dominant` times its even share of the reports is divided, by topics of its
-  own reports alone, with words that are common among these left out anew. The others stay what they are.
-- **Sentence**: topics of triplets, a sentence with the one before and the one after. The triplets of a report are those
-  around a sentence that names one image ("on the lateral view", "image 2", not "two views" nor a prior image); where
-  none does, as in most chest reports, those around every sentence. An image has the topic whose share, in the mean of
-  its report's triplets, is greatest.
-- A topic with fewer than `least_images` images is dropped: they have topic -1. So have images whose report has too few
-  words, with a missing share. Both are counted.
+- **Second**: a topic that holds more than `dominant` times its even share of the reports is divided, by topics of
+  its own reports alone, with words that are common among these left out anew. The others stay what they are.
+- **Sentence**: topics of triplets, a sentence with the one before and the one after. An image's triplets are those
+  around the sentences that name it ("on the lateral view", "image 2": `named_in` of the archive's pairs). Where none
+  does, as in most chest reports, they are those around every sentence of findings and impression. An image has the
+  topic whose share in the mean of its triplets is greatest.
+- A topic with fewer than `least_images` images is dropped, and they have topic -1. So have images whose report has
+  too few words, with a missing share. Both are counted.
 """
 
 import re
@@ -21,27 +21,16 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.labelers import sentences
-from cxrlib.reports import image_reports
+from cxrlib.reports import image_reports, mentions
 from cxrlib.topics import models, words
 
-LEAST_IMAGES = 20
+_LEAST_IMAGES = 20
+
+
+_UNITS = 1_000  # images or reports whose triplets' shares are held at once
 
 
 _NO_LIST = re.compile(r"(?!)")  # what opens a line of a list hangs on the language: nothing does
-
-
-_VIEW = r"(?:frontal|lateral|pa|ap|posteroanterior|anteroposterior|decubitus|lordotic|oblique|axial|coronal|sagittal)"
-
-
-_NAMED = re.compile(
-    rf"\b{_VIEW} (?:chest )?(?:view|image|radiograph|projection|film)\b"
-    r"|\b(?:image|series|imagen|serie) (?:number |no\. ?|# ?)?\d+"
-    rf"|\b(?:proyecci[óo]n|radiograf[íi]a|imagen) {_VIEW}\b",
-    re.I,
-)
-
-
-_PRIOR = re.compile(r"\b(?:prior|previous|compar\w+|previ[oa])\b", re.I)
 
 
 class Level(NamedTuple):
@@ -53,8 +42,8 @@ class Level(NamedTuple):
         `image_id, report_id` text, `topic` int32, -1 where it was dropped or the report has too few words, `share`
         float32 in [0, 1], the topic's probability (also of a dropped topic; missing where there are no words).
     topics : pandas.DataFrame
-        `topic, reports_n, images_n, kept, words`, a row a topic; a dropped topic keeps its number. Of the second level
-        also `parent`.
+        `topic, reports_n, images_n, kept, words`, a row a topic; a dropped topic keeps its number. The second level
+        has `parent` too.
     counts : dict of str to int
         `images_n, topics_n, topics_kept_n, images_in_dropped_n, images_without_words_n`.
     """
@@ -95,7 +84,7 @@ def _body(text):
     return "\n\n".join(part for part in (found["findings"], found["impression"]) if part) or text
 
 
-def document_level(pairs, corpus, model, least_images=LEAST_IMAGES):
+def document_level(pairs, corpus, model, least_images=_LEAST_IMAGES):
     """Return the `Level` of the topics of whole reports.
 
     Parameters
@@ -107,13 +96,11 @@ def document_level(pairs, corpus, model, least_images=LEAST_IMAGES):
     model : models.TopicModel
     least_images : int
     """
-    shares = model.shares_of(corpus)
-    best = shares.argmax(axis=1)
-    of_report = _of_report(corpus.document_ids, best, shares[np.arange(len(best)), best])
-    return _level(pairs, of_report, pd.DataFrame({"words": _joined(model)}), least_images)
+    found = _found(corpus.document_ids, *model.best_of(corpus))
+    return _level(pairs, pairs["report_id"], found, pd.DataFrame({"words": _joined(model)}), least_images)
 
 
-def second_level(pairs, corpus, model, rules, topics_n=10, dominant=2.0, least_images=LEAST_IMAGES, **settings):
+def second_level(pairs, corpus, model, rules, topics_n=10, dominant=2.0, least_images=_LEAST_IMAGES, **settings):
     """Return the `Level` of the topics inside topics that hold many reports.
 
     Parameters
@@ -136,9 +123,7 @@ def second_level(pairs, corpus, model, rules, topics_n=10, dominant=2.0, least_i
     Level
         A share is the product of the topic's and, inside it, of the second topic's.
     """
-    shares = model.shares_of(corpus)
-    best = shares.argmax(axis=1)
-    first_share = shares[np.arange(len(best)), best]
+    best, first_share = model.best_of(corpus)
     many = max(dominant * len(corpus) / len(model), topics_n * least_images)
     number, share, rows = np.full(len(corpus), -1), np.full(len(corpus), np.nan), []
     for topic, key_words in enumerate(_joined(model)):
@@ -150,12 +135,11 @@ def second_level(pairs, corpus, model, rules, topics_n=10, dominant=2.0, least_i
             continue
         part, within = divided
         kept = inside[np.isin([corpus.document_ids[k] for k in inside], part.document_ids)]  # in the same order
-        found = within.shares_of(part)
-        second = found.argmax(axis=1)
-        number[kept] = len(rows) + second
-        share[kept] = first_share[kept] * found[np.arange(len(second)), second]
+        second, inner_share = within.best_of(part)
+        number[kept], share[kept] = len(rows) + second, first_share[kept] * inner_share
         rows += [{"words": key_words, "parent": topic} for key_words in _joined(within)]
-    return _level(pairs, _of_report(corpus.document_ids, number, share), pd.DataFrame(rows), least_images)
+    found = _found(corpus.document_ids, number, share)
+    return _level(pairs, pairs["report_id"], found, pd.DataFrame(rows), least_images)
 
 
 def _divided(corpus, rules, topics_n, settings):
@@ -167,40 +151,46 @@ def _divided(corpus, rules, topics_n, settings):
         return None
 
 
-def triplets(text):
-    """Return the texts around the sentences of a report that speak of its image, in order.
+def triplets_of(pairs):
+    """Yield id and text of the triplets of every image, or of its report where no sentence names the image.
 
     Parameters
     ----------
-    text : str
-        Findings and impression (`report_texts`).
+    pairs : pandas.DataFrame
+        `image_id, report_id, text`, a row an image, and if known `named_in`: the sentences of the text that name the
+        image, as `archive_pairs.write_pairs` has them.
 
-    Returns
-    -------
-    list of str
-        A sentence, the one before and the one after, of each sentence that names one image; of every sentence where
-        none does. What repeats another is left out.
+    Yields
+    ------
+    (str, str)
+        An id is `image` or `report`, the image's or report's id, `#` and a number. A triplet that repeats another of
+        the same image or report is left out.
     """
+    texts = report_texts(pairs)
+    named = pairs["named_in"].fillna("") if "named_in" in pairs else pd.Series("", index=pairs.index)
+    reports = pairs["report_id"][named == ""].drop_duplicates()
+    yield from _around((f"report {report_id}", _sentences(texts[report_id]), None) for report_id in reports)
+    some = pairs[named != ""]
+    rows = zip(some["image_id"], some["text"], named[named != ""], strict=True)
+    yield from _around((f"image {image_id}", mentions.sentences_of(text), said) for image_id, text, said in rows)
+
+
+def _sentences(text):
     bounds = sentences.sentences(text, 0, len(text), _NO_LIST)
-    found = [each for low, high in bounds if words.tokens(each := " ".join(text[low:high].split()))]
-    named = [k for k, each in enumerate(found) if _NAMED.search(each) and not _PRIOR.search(each)]
-    around = [". ".join(found[max(0, k - 1) : k + 2]) + "." for k in named or range(len(found))]
-    return list(dict.fromkeys(around))
+    return [" ".join(text[low:high].split()) for low, high in bounds]
 
 
-def triplets_of(texts):
-    """Yield id and text of every report's triplets; an id is the report's, `#` and a number.
-
-    Parameters
-    ----------
-    texts : pandas.Series of str
-        By report (`report_texts`).
-    """
-    for report_id, text in texts.items():
-        yield from ((f"{report_id}#{k}", each) for k, each in enumerate(triplets(text)))
+def _around(units):
+    """Yield the triplets of units: a name, sentences, and those of them that name the image, None for every one."""
+    for name, each, said in units:
+        spoken = [sentence for sentence in each if words.tokens(sentence)]
+        centres = [k for k, sentence in enumerate(spoken) if said is None or sentence in said]
+        near = ([sentence.rstrip(".") for sentence in spoken[max(0, k - 1) : k + 2]] for k in centres)
+        around = dict.fromkeys(". ".join(sentences_) + "." for sentences_ in near)
+        yield from ((f"{name}#{k}", text) for k, text in enumerate(around))
 
 
-def sentence_level(pairs, corpus, model, least_images=LEAST_IMAGES):
+def sentence_level(pairs, corpus, model, least_images=_LEAST_IMAGES):
     """Return the `Level` of the topics of sentences.
 
     Parameters
@@ -208,42 +198,66 @@ def sentence_level(pairs, corpus, model, least_images=LEAST_IMAGES):
     pairs, least_images
         As for `document_level`.
     corpus : words.Corpus
-        Of `triplets_of` the reports.
+        Of `triplets_of(pairs)`.
     model : models.TopicModel
     """
-    report_id = [document_id.rpartition("#")[0] for document_id in corpus.document_ids]
-    shares = pd.DataFrame(model.shares_of(corpus)).groupby(report_id, sort=False).mean()
-    of_report = _of_report(shares.index, shares.to_numpy().argmax(axis=1), shares.max(axis=1).to_numpy())
-    return _level(pairs, of_report, pd.DataFrame({"words": _joined(model)}), least_images)
+    of_unit = _found(*_mean_best(corpus, model))
+    own = "image " + pairs["image_id"].astype(str)
+    unit = own.where(own.isin(of_unit.index), "report " + pairs["report_id"].astype(str))
+    return _level(pairs, unit, of_unit, pd.DataFrame({"words": _joined(model)}), least_images)
+
+
+def _mean_best(corpus, model):
+    """Return the units whose triplets these are, and the topic and share that are greatest in their mean."""
+    unit = np.array([document_id.rpartition("#")[0] for document_id in corpus.document_ids], object)
+    starts = np.flatnonzero(np.r_[True, unit[1:] != unit[:-1]])  # a unit's triplets stand together
+    topic, share = np.empty(len(starts), np.int32), np.empty(len(starts), np.float32)
+    for low in range(0, len(starts), _UNITS):
+        bounds = np.r_[starts[low : low + _UNITS + 1], len(unit)][: len(starts[low : low + _UNITS]) + 1]
+        shares = model.shares_of(corpus.part(slice(bounds[0], bounds[-1])))
+        mean = np.add.reduceat(shares, bounds[:-1] - bounds[0]) / np.diff(bounds)[:, None]
+        topic[low : low + _UNITS], share[low : low + _UNITS] = mean.argmax(axis=1), mean.max(axis=1)
+    return unit[starts], topic, share
 
 
 def _joined(model):
     return [" ".join(each) for each in model.key_words()]
 
 
-def _of_report(report_ids, topic, share):
-    index = pd.Index(report_ids, name="report_id")
-    return pd.DataFrame({"topic": topic, "share": share}, index=index)
+def _found(ids, topic, share):
+    return pd.DataFrame({"topic": topic, "share": share}, index=list(ids))
 
 
-def _level(pairs, of_report, topics, least_images):
-    """Return the `Level` of every image by its report's topic; topics with too few images are dropped."""
-    table = pairs[["image_id", "report_id"]].merge(of_report, on="report_id", how="left", validate="many_to_one")
-    without = table["topic"].isna() | (table["topic"] < 0)
-    topic = table["topic"].where(~without, -1).astype("int32")
-    images_n = np.bincount(topic[~without], minlength=len(topics))
-    known = of_report[of_report["topic"] >= 0]
-    reports_n = np.bincount(known["topic"].astype(int), minlength=len(topics))
+def _level(pairs, unit, found, topics, least_images):
+    """Return the `Level` of every image by the report or image in whose row its topic is.
+
+    Parameters
+    ----------
+    pairs : pandas.DataFrame
+    unit : pandas.Series of str
+        Of each pair, a name in the index of `found`, or one that it lacks.
+    found : pandas.DataFrame
+        `topic, share`; a topic of -1 is none.
+    topics : pandas.DataFrame
+        A row a topic.
+    least_images : int
+    """
+    table = pairs[["image_id", "report_id"]].reset_index(drop=True)
+    row = found.index.get_indexer(unit)
+    topic = np.where(row >= 0, found["topic"].to_numpy()[row], -1).astype("int32")
+    share = np.where(topic >= 0, found["share"].to_numpy()[row], np.nan).astype("float32")
+    known = table[topic >= 0].groupby(topic[topic >= 0])
+    reports_n = known["report_id"].nunique().reindex(range(len(topics)), fill_value=0).to_numpy()
+    images_n = np.bincount(topic[topic >= 0], minlength=len(topics))
     kept = images_n >= least_images
-    small = ~without & ~topic.map(dict(enumerate(kept))).fillna(False).astype(bool)
-    table["topic"] = topic.where(~small, -1).astype("int32")
-    table["share"] = table["share"].where(~without).astype("float32")
+    small = (topic >= 0) & ~np.append(kept, True)[topic]
     columns = {"topic": np.arange(len(topics)), "reports_n": reports_n, "images_n": images_n, "kept": kept}
     counts = {
         "images_n": len(table),
         "topics_n": len(topics),
         "topics_kept_n": int(kept.sum()),
         "images_in_dropped_n": int(small.sum()),
-        "images_without_words_n": int(without.sum()),
+        "images_without_words_n": int((topic < 0).sum()),
     }
+    table = table.assign(topic=np.where(small, -1, topic).astype("int32"), share=share)
     return Level(table, topics.assign(**columns)[[*columns, *topics.columns]], counts)

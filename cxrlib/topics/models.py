@@ -6,12 +6,12 @@ definition for both. A document's shares theta are the fixed point
 
     theta_k  is proportional to  alpha + sum_w n_w theta_k phi_kw / sum_j theta_j phi_jw
 
-that is reached from even shares (the update of CVB0 at fixed phi: Asuncion et al., UAI 2009). Perplexity is by document
-completion (Wallach et al., ICML 2009): theta of a document that was not trained on comes from its first, third, fifth,
-... word, and exp(-mean log sum_k theta_k phi_kw) is over its other words.
+that is reached from even shares (the update of CVB0 at fixed phi: Asuncion et al., UAI 2009). Perplexity is by
+document completion (Wallach et al., ICML 2009): theta of a document that was not trained on comes from its first,
+third, fifth, ... word, and exp(-mean log sum_k theta_k phi_kw) is over its other words.
 
-tomotopy repeats itself only with one worker, and floating point differs between machines: store what a model says of a
-document, and do not expect the same topic of it elsewhere.
+tomotopy repeats itself only with one worker, and floating point differs between machines: store what a model says of
+a document, and do not expect the same topic of it elsewhere.
 """
 
 import json
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-ITERATIONS = {"tomotopy": 100, "sklearn": 10}  # sweeps of the sampler; passes of variational Bayes
+_ITERATIONS = {"tomotopy": 100, "sklearn": 10}  # sweeps of the sampler; passes of variational Bayes
 
 
 _BLOCK, _ROWS = 4_000, 250  # documents whose shares are computed at once; as many as a processor's cache holds
@@ -40,7 +40,7 @@ class TopicModel:
     Attributes
     ----------
     engine : str
-        A key of `ITERATIONS`.
+        `tomotopy` or `sklearn`.
     terms : tuple of str
     word_probabilities : (n_topics, n_terms) float32 array in (0, 1]
         Rows sum to 1.
@@ -81,7 +81,30 @@ class TopicModel:
             If the corpus has other terms.
         """
         self._check(corpus)
-        return _shares(self.word_probabilities, self.alpha, corpus.counts()).astype(np.float32)
+        found = np.empty((len(corpus), len(self)), np.float32)
+        for block in _blocks(corpus):
+            found[block] = self._shares(corpus.part(block).counts())
+        return found
+
+    def best_of(self, corpus):
+        """Return each document's topic with the greatest share; memory does not grow with the number of topics.
+
+        Parameters
+        ----------
+        corpus : words.Corpus
+            As for `shares_of`.
+
+        Returns
+        -------
+        topic : (n_documents,) int32 array
+        share : (n_documents,) float32 array in [0, 1]
+        """
+        self._check(corpus)
+        topic, share = np.empty(len(corpus), np.int32), np.empty(len(corpus), np.float32)
+        for block in _blocks(corpus):
+            shares = self._shares(corpus.part(block).counts())
+            topic[block], share[block] = shares.argmax(axis=1), shares.max(axis=1)
+        return topic, share
 
     def perplexity(self, corpus):
         """Return the perplexity of documents that it was not fitted to, by document completion.
@@ -120,18 +143,35 @@ class TopicModel:
         self._check(corpus)
         if seen := set(corpus.document_ids) & set(self.document_ids):
             raise ValueError(f"document {min(seen)!r} is one that the model was fitted to: leave it out of the test.")
-        first, second = halves(corpus)
-        shares, by_term = _shares(self.word_probabilities, self.alpha, first), self._by_term()
-        likelihoods = np.zeros(len(corpus))
-        for low in range(0, len(corpus), _BLOCK):
-            part = second[low : low + _BLOCK]
-            rows = low + np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
-            logs = part.data * np.log(_mixed(part, shares[low : low + _BLOCK], by_term))
-            likelihoods += np.bincount(rows, logs, minlength=len(corpus))
-        return likelihoods, np.asarray(second.sum(axis=1), np.int64).ravel()
+        by_term, likelihoods, words_n = self._by_term(), np.zeros(len(corpus)), np.zeros(len(corpus), np.int64)
+        for block in _blocks(corpus):
+            first, second = halves(corpus.part(block))
+            logs = second.data * np.log(_mixed(second, self._shares(first), by_term), dtype=float)
+            rows = np.repeat(np.arange(second.shape[0]), np.diff(second.indptr))
+            likelihoods[block] = np.bincount(rows, logs, minlength=second.shape[0])
+            words_n[block] = np.asarray(second.sum(axis=1)).ravel()
+        return likelihoods, words_n
 
     def _by_term(self):
-        return np.ascontiguousarray(self.word_probabilities.T, np.float64)
+        return np.ascontiguousarray(self.word_probabilities.T, np.float32)
+
+    def _shares(self, counts):
+        """Return documents' shares, the fixed point above, (n_documents, n_topics) float32."""
+        by_term, part = self._by_term(), counts.astype(np.float32)
+        found = np.full((part.shape[0], len(self)), 1 / len(self), np.float32)
+        rows, moving = np.arange(len(found)), np.ones(len(found), bool)
+        for _ in range(_SHARE_STEPS):
+            old = found[rows]
+            ratio = sparse.csr_matrix((part.data / _mixed(part, old, by_term), part.indices, part.indptr), part.shape)
+            new = np.float32(self.alpha) + old * (ratio @ by_term)
+            new /= new.sum(axis=1, keepdims=True)
+            found[rows[moving]] = new[moving]  # each document stops by itself, whatever others do
+            moving &= np.abs(new - old).max(axis=1) > _SHARE_TOLERANCE
+            if not moving.any():
+                break
+            if moving.mean() < 0.7:
+                rows, part, moving = rows[moving], part[moving], moving[moving]
+        return found
 
     def _check(self, corpus):
         if corpus.terms != self.terms:
@@ -188,19 +228,19 @@ def fit_topics(corpus, topics_n, seed, engine="tomotopy", alpha=0.01, eta=0.01, 
         Dirichlet priors of a document's topics and of a topic's words: 0.01 as in the released code of Shin et al.;
         None for 1 / topics_n. They stay fixed.
     iterations : int, optional
-        As many as `ITERATIONS` says if not given. The two engines' are not the same thing.
+        Sweeps of the sampler, 100 if not given; passes of variational Bayes, 10.
 
     Raises
     ------
     ValueError
         If there is no such engine, or there are more topics than documents.
     """
-    if engine not in ITERATIONS:
-        raise ValueError(f"engine {engine!r} is none of {', '.join(ITERATIONS)}.")
+    if engine not in _ITERATIONS:
+        raise ValueError(f"engine {engine!r} is none of {', '.join(_ITERATIONS)}.")
     if not 1 <= topics_n <= len(corpus):
         raise ValueError(f"{topics_n} topics of {len(corpus)} documents: ask for 1 to {len(corpus)}.")
     alpha, eta = (1 / topics_n if prior is None else float(prior) for prior in (alpha, eta))
-    iterations = iterations or ITERATIONS[engine]
+    iterations = iterations or _ITERATIONS[engine]
     fitted = {"tomotopy": _by_tomotopy, "sklearn": _by_sklearn}[engine]
     phi = fitted(corpus, topics_n, seed, alpha, eta, iterations).astype(np.float32)
     settings = {"topics_n": topics_n, "seed": seed, "alpha": alpha, "eta": eta, "iterations": iterations}
@@ -252,29 +292,14 @@ def halves(corpus):
     return tuple(parts)
 
 
-def _shares(phi, alpha, counts):
-    """Return documents' shares, the fixed point above, (n_documents, n_topics) float64."""
-    by_term = np.ascontiguousarray(phi.T, np.float64)
-    found = np.full((counts.shape[0], len(phi)), 1 / len(phi))
-    for first in range(0, len(found), _BLOCK):
-        waiting, part = first + np.arange(len(found[first : first + _BLOCK])), counts[first : first + _BLOCK]
-        for _ in range(_SHARE_STEPS):
-            old = found[waiting]
-            ratio = sparse.csr_matrix((part.data / _mixed(part, old, by_term), part.indices, part.indptr), part.shape)
-            new = alpha + old * (ratio @ by_term)
-            new /= new.sum(axis=1, keepdims=True)
-            found[waiting] = new
-            moved = np.abs(new - old).max(axis=1) > _SHARE_TOLERANCE
-            if moved.mean() < 0.7:  # the others wait no more
-                waiting, part = waiting[moved], part[moved]
-            if not len(waiting):
-                break
-    return found
+def _blocks(corpus):
+    """Yield slices of documents whose shares are computed at once."""
+    return (slice(low, min(low + _BLOCK, len(corpus))) for low in range(0, len(corpus), _BLOCK))
 
 
 def _mixed(counts, theta, by_term):
-    """Return sum_k theta_k phi_kw at each entry of a sparse matrix of counts."""
-    found = np.empty(counts.nnz)
+    """Return sum_k theta_k phi_kw at each entry of a sparse matrix of counts, float32."""
+    found = np.empty(counts.nnz, np.float32)
     for low in range(0, counts.shape[0], _ROWS):
         bounds = counts.indptr[low : low + _ROWS + 1]
         rows = low + np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))

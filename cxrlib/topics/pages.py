@@ -13,10 +13,10 @@ import pandas as pd
 from cxrlib.base import tables
 from cxrlib.statistics import intervals, resampling
 
-LEAST_PATIENTS = 10
+_LEAST_PATIENTS = 10
 
 
-SHOWN_WORDS = 5  # of a topic, in a question with one intruder
+_SHOWN_WORDS = 5  # of a topic, in a question with one intruder
 
 
 _STYLE = """
@@ -41,10 +41,12 @@ document.getElementById('search').oninput = function () {
 _SAVE = """
 document.querySelector('form').onsubmit = function (event) {
   event.preventDefault();
-  const cell = text => '"' + text.replaceAll('"', '""') + '"', given = new FormData(this), reader = given.get('reader');
+  const cell = text => '"' + text.replaceAll('"', '""') + '"';
+  const given = new FormData(this), reader = given.get('reader');
   const rows = [...given].filter(([name]) => name !== 'reader').map(row => [reader, ...row].map(cell).join(','));
   const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob(['reader,question,word\\n' + rows.join('\\n') + '\\n'], {type: 'text/csv'}));
+  const table = ['reader,question,word', ...rows, ''].join('\\n');
+  link.href = URL.createObjectURL(new Blob([table], {type: 'text/csv'}));
   link.download = 'intrusion_' + reader.replace(/\\W+/g, '_') + '.csv';
   link.click();
 };
@@ -71,7 +73,7 @@ def patients_n(corpus, patients=None):
     return pd.Series(np.bincount(pairs % len(corpus.terms), minlength=len(corpus.terms)), index=list(corpus.terms))
 
 
-def frequent_words(words, frequency, least=LEAST_PATIENTS):
+def frequent_words(words, frequency, least=_LEAST_PATIENTS):
     """Return topics' key words without the rare ones.
 
     Parameters
@@ -86,7 +88,7 @@ def frequent_words(words, frequency, least=LEAST_PATIENTS):
     return words.map(lambda each: " ".join(word for word in each.split() if word in common))
 
 
-def topic_page(title, note, levels, frequency, least=LEAST_PATIENTS):
+def topic_page(title, note, levels, frequency, least=_LEAST_PATIENTS):
     """Return a page on which every level's topics can be browsed and searched.
 
     Parameters
@@ -112,8 +114,8 @@ def topic_page(title, note, levels, frequency, least=LEAST_PATIENTS):
         for row, words in zip(topics.itertuples(), shown, strict=True):
             parts.append(_topic(row, words.split(), frequency, round(12 * row.images_n / most, 2)))
     about = (
-        f"{html.escape(note)} Words that fewer than {least} patients' reports have are not shown. A dropped topic has too "
-        "few images."
+        f"{html.escape(note)} Words that fewer than {least} patients' reports have are not shown. "
+        "A dropped topic has too few images."
     )
     search = '<p><input type="search" id="search" placeholder="words that begin with ..."></p>'
     return _page(title, f"<p>{about}</p>{search}{''.join(parts)}", _SEARCH)
@@ -124,11 +126,12 @@ def _topic(row, words, frequency, width_rem):
     dropped = "" if row.kept else ' <span class="dropped">dropped</span>'
     inside = f" of topic {row.parent}" if hasattr(row, "parent") else ""
     cells = "".join(f"<tr><td>{html.escape(word)}</td><td>{frequency[word]}</td></tr>" for word in words)
-    return (
-        f'<details data-words="{html.escape(" ".join(words))}"><summary><span class="bar" style="width:{width_rem}rem">'
-        f'</span>{row.topic}{inside}: {first} <span class="n">{row.images_n} images, {row.reports_n} reports</span>'
-        f"{dropped}</summary><table><tr><th>word</th><th>patients</th></tr>{cells}</table></details>"
+    summary = (
+        f'<span class="bar" style="width:{width_rem}rem"></span>{row.topic}{inside}: {first} '
+        f'<span class="n">{row.images_n} images, {row.reports_n} reports</span>{dropped}'
     )
+    table = f"<table><tr><th>word</th><th>patients</th></tr>{cells}</table>"
+    return f'<details data-words="{html.escape(" ".join(words))}"><summary>{summary}</summary>{table}</details>'
 
 
 def _page(title, body, script):
@@ -137,7 +140,7 @@ def _page(title, body, script):
     return f"{page}<script>{script}</script></body></html>\n"
 
 
-def intrusion_questions(model, frequency, seed, least=LEAST_PATIENTS):
+def intrusion_questions(model, frequency, seed, least=_LEAST_PATIENTS):
     """Return a question a topic: its five first words and an intruder, shuffled.
 
     The intruder is one of the first five words of another topic, and among the less probable half of this topic's; it
@@ -162,10 +165,10 @@ def intrusion_questions(model, frequency, seed, least=LEAST_PATIENTS):
     ranked = [[w for w in each if w in common] for each in model.key_words(len(model.terms))]
     rows = []
     for topic in rng.permutation(len(ranked)).tolist():
-        own, unlikely = ranked[topic][:SHOWN_WORDS], set(ranked[topic][-(len(ranked[topic]) // 2) :])
-        others = {word for k, each in enumerate(ranked) if k != topic for word in each[:SHOWN_WORDS]}
+        own, unlikely = ranked[topic][:_SHOWN_WORDS], set(ranked[topic][(len(ranked[topic]) + 1) // 2 :])
+        others = {word for k, each in enumerate(ranked) if k != topic for word in each[:_SHOWN_WORDS]}
         candidates = sorted((others & unlikely) - set(own))
-        if len(own) < SHOWN_WORDS or not candidates:
+        if len(own) < _SHOWN_WORDS or not candidates:
             continue
         intruder = candidates[rng.integers(len(candidates))]
         words = tuple(rng.permutation([*own, intruder]).tolist())
@@ -196,8 +199,8 @@ def intrusion_page(title, questions):
         )
         fields.append(f"<fieldset><legend>{row.question}</legend>{options}</fieldset>")
     asks = (
-        "<p>Five of the six words are from one topic of reports, one is not. Choose the one that does not belong; guess if "
-        "you cannot say. Save at the end, and give the file to whoever asked you.</p>"
+        "<p>Five of the six words are from one topic of reports, one is not. Choose the one that does not belong, "
+        "and guess if you cannot say. Save at the end, and give the file to whoever asked you.</p>"
     )
     reader = '<p><label>Reader <input name="reader" required></label></p>'
     form = f"<form>{reader}{''.join(fields)}<p><button>Save answers</button></p></form>"

@@ -3,7 +3,7 @@
 The defaults are those of Shin et al. (CVPR 2015): 256 numbers, hierarchical softmax, window 10, sub-sampling 0.01 %.
 They learned from 1.2 billion words, reports and articles of Open-i; a few thousand reports give far less.
 
-Their terms were the Disease Ontology's (JMLR 2016: UMLS with RadLex), which may not be shipped here. Terms are instead
+Their terms were the Disease Ontology's (JMLR 2016: UMLS with RadLex), which are not shipped here. Terms are instead
 this project's findings and the phrases by which the rule labeler finds them (`labelers/phrases`), English both.
 """
 
@@ -51,6 +51,12 @@ class WordVectors:
     @functools.cached_property
     def _place(self):
         return {word: k for k, word in enumerate(self.words)}
+
+    def only(self, words):
+        """Return the vectors of some words, those that it has."""
+        asked = set(words)
+        kept = [k for k, word in enumerate(self.words) if word in asked]
+        return WordVectors(tuple(self.words[k] for k in kept), self.matrix[kept])
 
     def nearest(self, vector, words_n=10, without=()):
         """Return the words whose vectors have the greatest cosine with a vector.

@@ -126,9 +126,9 @@ class Corpus:
 
         Parameters
         ----------
-        rows : array of int or bool
+        rows : array of int or bool, or slice
         """
-        rows = np.arange(len(self))[rows]
+        rows = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.arange(len(self))[rows]
         starts, found = _gathered(self.tokens, self.starts, rows)
         ids = tuple(self.document_ids[r] for r in rows)
         return Corpus(ids, found, starts, self.terms, self.dropped.iloc[:0], self.commonest)
@@ -183,6 +183,8 @@ def corpus(documents, rules=None, terms=None):
             if k >= 0:
                 found.append(k)
         starts.append(len(found))
+    if not ids:
+        raise ValueError("There is no document: give reports.")
     if len(set(ids)) < len(ids):
         twice = pd.Series(ids)
         raise ValueError(f"document {twice[twice.duplicated()].iloc[0]!r} occurs twice: give each an id of its own.")
@@ -230,8 +232,8 @@ def _filtered(ids, found, starts, names, rules, known=None):
     long = terms_n >= max(1, rules.least_terms)
     if not long.any():
         raise ValueError(
-            f"None of {len(ids)} documents has {rules.least_terms} terms that are in {rules.least_documents} documents "
-            f"and not among the {rules.commonest_n} most common: give more reports, or looser rules."
+            f"None of {len(ids)} documents has {rules.least_terms} terms that are in {rules.least_documents} "
+            f"documents and not among the {rules.commonest_n} most common: give more reports, or looser rules."
         )
     if known is None:  # terms of documents alone that are too short are left out too; the others by the alphabet
         order = np.array(sorted(np.flatnonzero(kept & used).tolist(), key=lambda k: names[k]), int)
