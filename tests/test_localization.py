@@ -1,10 +1,14 @@
 """Maps scored against boxes and masks: small cases by hand, chance levels, and what was published."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib.networks import localization
+from cxrlib.cohorts import simulation
+from cxrlib.cohorts.store import Store
+from cxrlib.networks import localization, map_scores, trained_runs
 from cxrlib.releases import nih
 
 RNG = np.random.default_rng(7)
@@ -245,3 +249,47 @@ def test_published_accuracies_are_whole_boxes_of_those_released():
 def test_published_boxes_are_those_of_the_release():
 
     assert nih.read_nih_boxes()["finding"].value_counts().to_dict() == BOXES_N
+
+
+# --- the maps of trained networks ---------------------------------------------------------------------------
+
+
+def small_store(masks):
+    """Two images of 8 x 8 pixels: `a` has an effusion above and a mass below, `b` an effusion that nobody located."""
+    places = {"effusion": (0, 0, 8, 3), "mass": (2, 5, 4, 7)}
+    boxes = [
+        {"image_id": "a", "finding": f, **dict(zip(localization.BOX, b, strict=True))} for f, b in places.items()
+    ]
+    boxes.append({"image_id": "b", "finding": "effusion", **dict.fromkeys(localization.BOX, np.nan)})
+    drawn = np.zeros((2, 8, 8), np.uint16)
+    for finding, (x0, y0, x1, y1) in places.items():
+        drawn[0, y0:y1, x0:x1] |= np.uint16(1 << simulation.DRAWN.index(finding))
+    index = pd.DataFrame({"image_id": ["a", "b"], "patient_id": ["p", "q"]})
+    images = np.zeros((2, 8, 8), np.uint8)
+    return Store("small", index, images, pd.DataFrame(boxes), drawn if masks else None, pd.DataFrame())
+
+
+def run_of(*findings):
+    return trained_runs.Run(None, findings, 8, Path())
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_maps_are_scored_against_their_own_finding_and_those_of_any_finding_against_all_together(masks):
+    store = small_store(masks)
+    of_mass = map_scores.targets_of(run_of("mass", "nodule"), store, ["a", "b"], 5, 1)
+    assert of_mass[["image_id", "patient_id", "finding"]].to_numpy().tolist() == [["a", "p", "mass"]]
+    assert map_scores.targets_of(run_of("mass"), store, ["b"], 5, 1).empty
+    runs = {"one": run_of("mass", "nodule"), "any": run_of("abnormal")}
+    targets = {name: map_scores.targets_of(run, store, ["a", "b"], 5, 1) for name, run in runs.items()}
+    assert list(targets["any"]["finding"]) == ["effusion", "mass"] and list(targets["any"].index) == [0, 1]
+    low = blob((8, 8), 6, 3, 0.5)
+    maps = {(name, method): (t, [low] * len(t)) for name, t in targets.items() for method in ("cam", "mean box")}
+    got = map_scores.score_maps(maps, runs, store).set_index(["network", "method", "finding"])["pointing"]
+    assert got["one", "cam", "mass"] == got["any", "cam", "mass"] == got["any", "cam", "any"] == 1
+    assert got["any", "cam", "effusion"] == 0 and ("one", "cam", "any") not in got.index
+    assert (map_scores.image_under_map(store, "a") is None) == (not masks)
+
+
+def test_without_networks_the_table_of_drains_is_empty_and_has_its_columns():
+    table = map_scores.score_drains({}, small_store(False), ["a"], {}, 1)
+    assert table.empty and {"target", "seed", "at", "energy", "area_frac"} <= set(table)

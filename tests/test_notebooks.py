@@ -122,8 +122,8 @@ def test_stage_depends_on_the_data_that_its_notebook_reads(stage, name):
 STANDS_FOR = {  # what `params.yaml` puts into dvc.yaml where a path is that of a loop
     "${item.table}": ("data/targets/${edition}", "data/targets_bert/${edition}", "data/visual_labels/${edition}"),
     "${item.runs}": ("results/${edition}/runs",),
-    "${item.also}": ("data/label_sets_bert/${item.cohort}", "results/readers"),
-    "${item.reads}": ("data/map_scores/${edition}", "data/visual_labels/${edition}"),
+    "${item.also}": ("data/label_sets_bert/${item.cohort}", "results/readers", "data/topics/${edition}"),
+    "${item.reads}": ("data/map_scores/${edition}", "data/visual_labels/${edition}", "data/mining_scores/${edition}"),
     "${stages.visual_beside}": ("data/label_sets_bert/${train_cohort}",),
 }
 

@@ -17,6 +17,7 @@ ROOMS = (
     "cohorts",
     "reports",
     "labelers",
+    "topics",
     "labels",
     "networks",
     "studies",
@@ -47,6 +48,9 @@ SAME_NAME_TWICE = {
     "table": "of rankings, and of scores",
     "train": "of labelers of either kind, and of an image network",
     "wide": "of an audit, and of any table of estimates",
+    "merged": "of attributes of images, and of addenda with their reports",
+    "calibration_table": "of finding or none, and of what a report says",
+    "MEAN": "the row of the mean over findings, of rankings and of mining",
     "write": "of editions, of tables, and of what notebooks compute",
 }
 

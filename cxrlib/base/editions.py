@@ -25,6 +25,7 @@ STUDIES = {
     "labelers": ("21_labelers", "data/visual_labels/{edition}", "results/readers"),
     "finding": ("22_finding",),
     "maps": ("23_maps", "data/map_scores/{edition}"),
+    "mining": ("24_mining", "data/mining_scores/{edition}", "data/topics/{edition}"),
 }
 _NOTHING_MORE = "data/code/03_label_sets.txt"  # what stands for a dependency that this edition does not have
 _OPEN = ("shared", "finding", "maps")  # sections that may have more in one edition than in another
@@ -226,6 +227,7 @@ def _stages(settings):
             for cohort, split in tests
         },
         "maps": finding,
+        "mining": list(settings["mining"]["editions"]),
         "studies": {f"{edition}-{name}": _study(settings, name, visual) for name in STUDIES if _has(settings, name)},
         "published": [
             folder

@@ -9,6 +9,7 @@ COMMANDS = {
     "audit": "compare a label set with another on the same images",
     "score": "score a network's predictions by any label set",
     "explain": "draw where in a radiograph a network finds its evidence",
+    "read": "read one radiograph approximately, by what an archive's reports taught (research only)",
     "fetch": "fetch the published label tables that are in no package",
     "edition": "put an edition's settings in force, or write one for your own images",
     "verify": "compare results with those that are committed",

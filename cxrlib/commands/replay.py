@@ -46,7 +46,8 @@ def replay(root, scratch, edition="quick"):
     """
     editions.activate(edition, scratch)
     different = []
-    for study, (notebook, *_) in editions.STUDIES.items():
+    for stage in editions.compose(edition, scratch)["stages"]["studies"].values():
+        study, notebook = stage["name"], stage["notebook"]
         folders = [base / "results" / edition / study for base in (root, scratch)]
         shutil.rmtree(folders[1])
         words = [f"notebooks/{notebook}.ipynb", f"{notebook}.ipynb", f"section={study}"]

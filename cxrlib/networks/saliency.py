@@ -3,12 +3,11 @@
     cxr explain IMAGE... --run results/quick/runs/TARGET/NETWORK-SEED --finding pneumothorax --out FOLDER
 
 Grad-CAM and Grad-CAM++ read one layer of a timm network, which `find_layer` finds and checks; occlusion reads the
-logit alone. `cascade` makes the networks of a sanity check (a map that does not change when weights are re-initialised
-shows the image and not the network), `overlay` and `opacity_slider` show maps, `localization` scores them.
-
-IMAGE is a PNG, JPEG or DICOM file of any size and shape. For each image and finding there is an overlay in FOLDER and
-a row in its `explained.csv`. What cannot be read or written is listed with the reason and the rest is done; exit
-status 0 if any image could be read.
+logit alone. `cascade` makes the networks of a sanity check (a map that does not change when weights are re-
+initialised shows the image and not the network), `overlay` and `opacity_slider` show maps, `localization` scores
+them. IMAGE is a PNG, JPEG or DICOM file of any size and shape. For each image and finding there is an overlay in
+FOLDER and a row in its `explained.csv`. What cannot be read or written is listed with the reason and the rest is
+done; exit status 0 if any image could be read.
 """
 
 from collections.abc import Callable

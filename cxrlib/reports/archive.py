@@ -23,16 +23,16 @@ import pyarrow.parquet as pq
 from cxrlib.base import parallel, tables
 from cxrlib.reports import dicom_headers, export_files, report_headers, report_rows
 
-ARCHIVE_IMAGES = ("image_id", "file", *dicom_headers.HEADER_TAGS, "has_pixels")
+_IMAGE_COLUMNS = ("image_id", "file", *dicom_headers.HEADER_TAGS, "has_pixels")
 
 
-ARCHIVE_REPORTS = (
+_REPORT_COLUMNS = (
     *("report_id", "file", "line", "accession", "study_id", "patient_id", "study_uid", "date", "date_kind", "status"),
     *("addendum", "addendum_of", "has_sections", "words_n", "text_hash", "encoding"),
 )
 
 
-_IMAGE_SCHEMA = pa.schema([*((name, pa.string()) for name in ARCHIVE_IMAGES[:-1]), ("has_pixels", pa.bool_())])
+_IMAGE_SCHEMA = pa.schema([*((name, pa.string()) for name in _IMAGE_COLUMNS[:-1]), ("has_pixels", pa.bool_())])
 
 
 _REPORT_SCHEMA = pa.schema(
@@ -57,13 +57,14 @@ class Archive(NamedTuple):
     Attributes
     ----------
     images : pandas.DataFrame
-        `ARCHIVE_IMAGES`, a row per image file: text, but `date` datetime64[s], the two numbers Int64 and `has_pixels`
-        bool; missing where the header has none. `image_id` is the SOP instance UID, or the file's path where there is
-        none.
+        A row per image file: `image_id, file`, `dicom_headers.HEADER_TAGS` and `has_pixels`. Text, but `date`
+        datetime64[s], the two numbers Int64 and `has_pixels` bool; missing where the header has none. `image_id` is
+        the SOP instance UID, or the file's path where there is none.
     reports : pandas.DataFrame
-        `ARCHIVE_REPORTS`, a row per report: `accession` may hold several, separated by `;`; `date_kind` is `exam`,
-        `report` (when it was written) or `date` (not said of what); `addendum` is 0, or its number. The index is the
-        row's number in `texts`.
+        A row per report: `report_id, file, line, accession, study_id, patient_id, study_uid, date, date_kind, status,
+        addendum, addendum_of, has_sections, words_n, text_hash, encoding`. `accession` may hold several, separated by
+        `;`; `date_kind` is `exam`, `report` (when it was written) or `date` (not said of what); `addendum` is 0, or
+        its number. The index is the row's number in `texts`.
     aside : pandas.DataFrame
         `file, line, kind, reason` of everything that is neither an image nor a report with text.
     notes : list of str
@@ -95,8 +96,8 @@ def read_archive(folder, into, how=None, workers=1):
     ----------
     folder : Path
         Any tree of files. DICOM files are known by their content, so their names may be anything. Reports are .txt
-        and its like, .xml, .html, .json, tables (.csv, .tsv, .jsonl, .parquet), each also as .gz, and structured
-        reports of DICOM.
+        and its like (or any text with an accession number or patient id in its head), .xml, .html, .json, tables
+        (.csv, .tsv, .jsonl, .parquet), each also as .gz, and structured reports of DICOM.
     into : Path
         Folder for `images.parquet`, `reports.parquet` and `aside.csv`, which are replaced. They hold identifiers and
         text: keep them where patients' data may be.
@@ -226,9 +227,11 @@ def _read_export_file(path, how):
         return dicom_headers.read_dicom(path, start[128:] != b"DICM", how)
     if kind in (*export_files.TEXT_ENDINGS, *export_files.MARKUP_ENDINGS, ".json"):
         return list(export_files.read_document(path, how))
-    return export_files.left_aside(
-        f"it is neither DICOM nor a report file that is read ({kind or 'no ending'}): save reports as .txt or .csv"
-    )
+    if unnamed := export_files.read_unnamed(path, how):
+        return unnamed
+    packed = kind in (".zip", ".tgz", ".tar", ".7z", ".rar", ".gz")
+    remedy = "unpack it" if packed else "if it holds reports, save them as .txt or .csv"
+    return export_files.left_aside(f"it is neither DICOM nor a report file ({kind or 'no ending'}): {remedy}")
 
 
 def _table_rows(folder, file, how, aside):
@@ -292,7 +295,7 @@ def open_archive(folder, how=None):
     """
     folder, how = Path(folder), how or report_headers.conventions()
     images = pd.read_parquet(folder / "images.parquet")
-    text = list(ARCHIVE_IMAGES[:-1])
+    text = list(_IMAGE_COLUMNS[:-1])
     images[text] = images[text].replace("", pd.NA)
     for name in ("series_number", "instance_number"):
         images[name] = pd.to_numeric(images[name], errors="coerce").round().astype("Int64")
@@ -310,7 +313,7 @@ def open_archive(folder, how=None):
     reports["date_kind"] = dates.notna().idxmax(axis=1).where(reports["date"].notna()).astype("str")
     lost = int((given & reports["date"].isna()).sum())
     notes += _notes(images, reports, lost, order)
-    return Archive(images, reports[list(ARCHIVE_REPORTS)], aside, notes, folder, order)
+    return Archive(images, reports[list(_REPORT_COLUMNS)], aside, notes, folder, order)
 
 
 def _described(reports):

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 
 from cxrlib.reports import mentions
 
-PAIR_COLUMNS = ("image_id", "patient_id", "report_id", "rule", "patient_agrees", "text", "named_in")
+_PAIR_COLUMNS = ("image_id", "patient_id", "report_id", "rule", "patient_agrees", "text", "named_in")
 
 
-_SCHEMA = pa.schema([(name, pa.bool_() if name == "patient_agrees" else pa.string()) for name in PAIR_COLUMNS])
+_SCHEMA = pa.schema([(name, pa.bool_() if name == "patient_agrees" else pa.string()) for name in _PAIR_COLUMNS])
 
 
 class Written(NamedTuple):
@@ -46,8 +46,9 @@ def write_pairs(archive, matched, path, cohort_ids=None):
     matched : matching.Matched
         Of this archive's tables.
     path : Path
-        A Parquet file of `PAIR_COLUMNS`: `text` is the report with its addenda; `named_in` the sentences of it that
-        name this image, '' if there are none. It holds the text of reports.
+        A Parquet file of `image_id, patient_id, report_id, rule, patient_agrees, text, named_in`, which holds the
+        text of reports. `patient_agrees` is bool, the others text; `text` is the report with its addenda; `named_in`
+        the sentences of it that name this image, '' if there are none.
     cohort_ids : pandas.Series of str, optional
         By the index of `archive.images` the id of that image in a packed cohort, missing if it is not of it: such
         pairs are counted and not written.
@@ -85,7 +86,7 @@ def write_pairs(archive, matched, path, cohort_ids=None):
                         counts[1] += bool(named_in)
                         patient = place.patient_id or _text(patient_id)
                         entry = (place.image_id, patient, report_id, rule[k], agrees[k], whole, named_in)
-                        batch.append(dict(zip(PAIR_COLUMNS, entry, strict=True)))
+                        batch.append(dict(zip(_PAIR_COLUMNS, entry, strict=True)))
             file.write_batch(pa.RecordBatch.from_pylist(batch, schema=_SCHEMA))
     unresolved = pd.DataFrame(unresolved, columns=["report_id", "named", "reason"])
     return Written(*counts, unresolved, _found_priors(priors, matched, archive))
@@ -161,7 +162,10 @@ def _found_priors(priors, matched, archive):
         next((f[0] for f in (n, d) if isinstance(f, list) and len(f) == 1), None)
         for n, d in zip(numbers, days, strict=True)
     ]
-    same = [r is not None and archive.reports.at[r, "patient_id"] == p for r, p in zip(one, patient, strict=True)]
+    own = table["row"].tolist()
+    same = [
+        r is not None and r != own[k] and archive.reports.at[r, "patient_id"] == patient[k] for k, r in enumerate(one)
+    ]
     table["report_of_it"] = [
         archive.reports.at[r, "report_id"] if ok else None for r, ok in zip(one, same, strict=True)
     ]

@@ -10,6 +10,7 @@ import html.parser
 import io
 import json
 import zlib
+from collections import Counter
 from pathlib import PurePosixPath
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -31,6 +32,12 @@ TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
 _SECTIONS = ("examination", "indication", "comparison", "findings", "impression")
 
 
+_LOOKED_AT = 4_096  # bytes of a file by which it is known as text
+
+
+_TELLING = {"text", "findings", "impression"}  # fields without which there is no report
+
+
 _BLOCKS = ("p", "br", "div", "tr", "li", "h1", "h2", "h3", "h4", "table", "title", "hr", "pre", "section")
 
 
@@ -49,6 +56,10 @@ class Problem(NamedTuple):
     reason: str
 
 
+class _UnusableTableError(Exception):
+    """A table that is in order and holds no reports; the message is one sentence with the remedy."""
+
+
 def left_aside(reason):
     """Return a `Problem` of a file that is in order, but is neither an image nor a report: its line is 0."""
     return [Problem(0, reason)]
@@ -59,7 +70,7 @@ def ending(name):
     return PurePosixPath(name.lower().removesuffix(".gz")).suffix
 
 
-def decoded_text(data, how):
+def _decoded_text(data, how):
     """Return bytes as text, and the encoding that fitted: UTF-16 if it is marked so, else the first of `encodings`.
 
     Parameters
@@ -110,12 +121,30 @@ def read_document(path, how):
         elif kind == ".json":
             yield from _json_reports(data, how)
         else:
-            text, encoding = decoded_text(data, how)
+            text, encoding = _decoded_text(data, how)
             if kind in MARKUP_ENDINGS:
                 text = _stripped(text)
             yield from _text_reports(text, encoding, how)
     except (ValueError, OSError) as error:
         yield Problem(None, report_rows.brief(error))
+
+
+def read_unnamed(path, how):
+    """Return the reports of a file whose name says nothing; none unless it is text that names an exam or a patient.
+
+    Parameters
+    ----------
+    path : Path
+    how : report_headers.Conventions
+    """
+    with open(path, "rb") as file:
+        start = file.read(_LOOKED_AT)
+    printable = sum(32 <= byte < 127 or byte in b"\t\n\r\f" or byte >= 160 for byte in start)
+    if start.startswith((b"{\\rtf", b"%PDF", b"PK")) or printable < 0.98 * len(start):
+        return []
+    found = list(read_document(path, how))
+    known = [isinstance(row, dict) and bool(row.get("accession") or row.get("patient_id")) for row in found]
+    return found if found and all(known) else []
 
 
 def _text_reports(text, encoding, how):
@@ -188,25 +217,49 @@ def _xml_reports(data, how):
         root = ElementTree.fromstring(data)
     except ElementTree.ParseError as error:
         raise ValueError(f"it is not XML ({error}): export it anew, or save the report as .txt") from None
+    units = _units(root, how)
+    for number, unit in enumerate(units, 1):
+        yield from _of_element(unit, how, number)
+
+
+def _named(element, how):
+    """Return the field that an element of XML is, by its label or its tag; None if it is none."""
+    tag = str(element.tag).rpartition("}")[2]
+    name = element.get("Label") or element.get("label") or element.get("name") or tag
+    return _fields_of([name], how).get(name)
+
+
+def _units(element, how):
+    """Return the elements that are a report each: repeated ones with an identifier and a text, else the whole."""
+    tags = Counter(child.tag for child in element)
+    for tag in (tag for tag, n in tags.items() if n > 1):
+        children = [child for child in element if child.tag == tag]
+        fields = [{_named(inner, how) for inner in child.iter()} for child in children]
+        if any(f & _TELLING and f & set(report_headers.IDENTIFIERS) for f in fields):
+            return children
+    inner = (_units(child, how) for child in element)
+    return next((units for units in inner if len(units) > 1), [element])
+
+
+def _of_element(root, how, number):
+    """Yield the report, or reports, in an element of XML."""
     values, plain = {}, []
     for element in root.iter():
-        tag = str(element.tag).rpartition("}")[2]
-        text = "".join(element.itertext()).strip()
-        name = element.get("Label") or element.get("label") or element.get("name") or tag
-        if tag == "uId" and element.get("id"):  # Open-i
+        field, text = _named(element, how), "".join(element.itertext()).strip()
+        if str(element.tag) == "uId" and element.get("id"):  # Open-i
             values.setdefault("report_id", element.get("id"))
-        elif text and (field := _fields_of([name], how).get(name)) and not (field == "text" and len(element)):
+        elif text and field and not (field == "text" and len(element)):
             values.setdefault(field, text)
         plain += [t.strip() for t in (element.text, element.tail) if t and t.strip()]
-    if any(values.get(field) for field in ("text", *_SECTIONS)):
-        yield _row(values, how, 1, "xml")
+    if any(values.get(field) for field in _TELLING):
+        yield _row(values, how, number, "xml")
         return
     for row in _text_reports("\n".join(plain), "xml", how):
         yield row | {f: v for f, v in values.items() if f in report_headers.IDENTIFIERS and not row.get(f)}
 
 
 def _json_reports(data, how):
-    text, encoding = decoded_text(data, how)
+    text, encoding = _decoded_text(data, how)
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
@@ -220,9 +273,23 @@ def _json_reports(data, how):
         yield _entry(entry, how, number, encoding)
 
 
+def _flat(entry, above=""):
+    """Return a JSON object without objects in it: what is within `patient` is named after it too."""
+    flat = {}
+    for name, value in entry.items():
+        if isinstance(value, dict):
+            for key, inner in _flat(value, f"{name} ").items():
+                flat.setdefault(key, inner)
+        else:
+            flat[f"{above}{name}"] = value
+            flat.setdefault(name, value)
+    return flat
+
+
 def _entry(entry, how, number, encoding):
+    entry = _flat(entry)
     chosen = _fields_of(list(entry), how)
-    if not {"text", "findings", "impression"} & set(chosen.values()):
+    if not _TELLING & set(chosen.values()):
         names = ", ".join(map(str, list(entry)[:12]))
         return Problem(number, f"it has no report text: none of {names} is a name of it; name it in `names`")
     flat = {k: ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in entry.items()}
@@ -247,6 +314,8 @@ def read_table(path, how):
     read = _parquet_rows if kind in (".parquet", ".pq") else _jsonl_rows if "json" in kind else _csv_rows
     try:
         yield from read(path, how)
+    except _UnusableTableError as error:
+        yield Problem(None, str(error))
     except (ValueError, OSError, EOFError, zlib.error, csv.Error, pa.ArrowException) as error:
         yield Problem(None, f"it could not be read ({report_rows.brief(error)}): export it anew")
 
@@ -271,9 +340,9 @@ def _lines(path, how):
 def _columns(names, how):
     """Return which columns mean which field; raise a sentence if there is neither a report nor a file among them."""
     chosen = _fields_of(names, how)
-    of_reports = {"text", "findings", "impression"} & set(chosen.values())
-    if not of_reports and not ("file" in chosen.values() and len(chosen) > 1):
-        raise ValueError(f"no column of report text among {', '.join(map(str, names[:20]))}; name it in `names`")
+    if not _TELLING & set(chosen.values()) and not ("file" in chosen.values() and len(chosen) > 1):
+        listed = ", ".join(map(str, names[:20]))
+        raise _UnusableTableError(f"none of its columns is known as one of report text: {listed}; name it in `names`")
     return chosen
 
 

@@ -63,11 +63,20 @@ UNMATCHED_REASONS = {
     "file_name_of_another_date": "the report's file is named after a study of another date",
     "same_folder_of_another_patient": "report and image lie in one folder, but are of different patients",
     "same_folder_of_another_date": "report and image lie in one folder, but are of different dates",
+    "taken": "what it fits is matched to another one already, by an earlier rule",
     "no_identifier": "it has neither accession number nor patient id",
     "accession_unknown": "it has no patient id, and its accession number occurs on this side alone",
     "patient_unknown": "its patient occurs on this side alone",
     "no_date": "it has no date, and no number leads to a match",
     "nothing_near": "its patient has nothing left on the other side within the days allowed",
+    # settled before the rules (`report_merging`)
+    "empty": "the report has no text",
+    "copy": "it is another file of the same image or report",
+    "uid_of_several": "its SOP instance UID is also that of an image of another patient, study or accession number",
+    "superseded": "it is preliminary, and a later report of the same accession number is there",
+    "addendum_without_report": "the report that it adds to is not in the archive",
+    "addendum_of_several_reports": "it may add to several reports, and nothing says to which",
+    "report_unmatched": "the report that it adds to is unmatched",
 }
 
 
@@ -93,6 +102,7 @@ class _State:
         self.suspected = {"report": set(), "study": set()}  # whose accession number is that of another patient
         self.facts = {"report": {}, "study": {}}  # what kept each from a match
         self.patients = {"report": set(studies["patient"].dropna()), "study": set(reports["patient"].dropna())}
+        self.taken_days, self.taken_numbers = {}, {}  # of what is matched, by the side that looks for it
         self.comparable = set(reports.index[reports["comparable"]])
 
     def judged(self, proposals):
@@ -135,6 +145,14 @@ class _State:
         self.patient_agrees.loc[at], self.days.loc[at] = (p["patient"] == 1).to_numpy(), p["days"].to_numpy()
         self.taken.loc[p["report"].unique()] = True
 
+    def finish(self):
+        """Remember what is matched, so that it can be said of what fits and came too late."""
+        matched = {"report": self.studies[self.report_of >= 0], "study": self.reports[self.taken]}
+        for kind, rows in matched.items():
+            known = rows.dropna(subset=["patient", "date"])
+            self.taken_days[kind] = set(zip(known["patient"], known["date"], strict=True))
+            self.taken_numbers[kind] = set(rows["accession"].dropna())
+
     def reason(self, kind, key):
         """Return why a report or a study has no match: the gravest of what was found out, else what it lacks."""
         facts = self.facts[kind].get(key, ())
@@ -142,6 +160,8 @@ class _State:
             if reason in facts:
                 return reason, UNMATCHED_REASONS[reason]
         row = (self.reports if kind == "report" else self.studies).loc[key]
+        if (row["patient"], row["date"]) in self.taken_days[kind] or row["accession"] in self.taken_numbers[kind]:
+            return "taken", UNMATCHED_REASONS["taken"]
         if pd.isna(row["patient"]):
             reason = "no_identifier" if pd.isna(row["accession"]) else "accession_unknown"
         elif row["patient"] not in self.patients[kind]:
@@ -154,9 +174,11 @@ class _State:
 def _settle(state, name):
     """Let one rule propose, drop what is contradicted, and take what is left and unique."""
     propose, of_several, number_counts = matching_rules.MATCHING_RULES[name]
-    waiting, free = state.reports[~state.taken], state.studies[state.report_of < 0]
-    p = propose(waiting, free, state.allowed) if len(waiting) and len(free) else ()
-    if not len(p):
+    waits, frees = ~state.taken, state.report_of < 0
+    if not (waits.any() and frees.any()):
+        return
+    p = propose(state.reports[waits], state.studies[frees], state.allowed)
+    if p.empty:
         return
     p = state.judged(p.drop_duplicates())
     p, wrong = p[p["stands"]], p[~p["stands"]]
@@ -185,7 +207,7 @@ def _backed(state, p):
     state.note(p[~confirmed], "accession_alike_only")
     p = p[confirmed]
     exact = value_at(state.studies["accession"], p["study"])
-    several = exact.groupby([p["report"], text_of(exact, report_headers.accession_number)]).transform("nunique") > 1
+    several = exact.groupby([p["report"], p["accession"]]).transform("nunique") > 1
     state.note(p[several], "several_fit")
     return p[~several]
 
@@ -244,7 +266,7 @@ def match(images, reports, *, rules=matching_rules.DEFAULT_RULES, days=1, compar
     kept, dropped = report_merging.without_copies(images)
     study_of, studies = _studies(kept)
     studies["patient"], patient = report_merging.plain_ids(studies["patient_id"], reports["patient_id"])
-    found = report_merging.merged(reports, patient)
+    found = report_merging.merge_reports(reports, patient)
     waiting, notes = _waiting(reports.assign(patient=patient).loc[found.bases], studies)
     if not compare_patients:
         waiting["patient"] = pd.NA
@@ -253,6 +275,7 @@ def match(images, reports, *, rules=matching_rules.DEFAULT_RULES, days=1, compar
     state = _State(studies, waiting, days)
     for name in rules:
         _settle(state, name)
+    state.finish()
     return _result(state, images, study_of, dropped, reports, found, rules, notes)
 
 
@@ -266,6 +289,8 @@ def _studies(images):
     table = images[["study_uid", "patient_id", "accession", "study_id", "date", "file"]].copy()
     by_uid = table.groupby("study_uid")
     for name in ("patient_id", "accession", "study_id", "date"):
+        if table[name].notna().all() or table[name].isna().all():
+            continue
         one = by_uid[name].transform("nunique") == 1
         table[name] = table[name].fillna(by_uid[name].transform("first").where(one))
     day = ("day " + table["date"].astype("str")).where(table["date"].notna() & table["patient_id"].notna())
@@ -356,28 +381,18 @@ def _result(state, images, study_of, dropped, reports, found, rules, notes):
                 f"report {reports.at[base, 'report_id']}, which it adds to, is",
             )
     joined = found.addenda[~found.addenda["report"].isin(list(of_report))].reset_index(drop=True)
-    rows = [
-        {
-            "rule": name,
-            "images_n": int((links["rule"] == name).sum()),
-            "studies_n": int((state.rule == name).sum()),
-            "reports_n": links["report"][links["rule"] == name].nunique(),
-            "addenda_n": int(joined["report"].isin(links["report"][links["rule"] == name]).sum()),
-        }
-        for name in rules
-    ]
-    late = int((reports["addendum"].loc[list(of_report)] > 0).sum()) if of_report else 0
-    rows.append(
-        {
-            "rule": "unmatched",
-            "images_n": len(of_image),
-            "studies_n": int((state.report_of < 0).sum()),
-            "reports_n": len(of_report) - late,
-            "addenda_n": late,
-        }
-    )
-    table = pd.DataFrame(rows)
-    table = pd.concat([table, table.drop(columns="rule").sum().to_frame().T.assign(rule="total")], ignore_index=True)
+    rule_of = links.drop_duplicates("report").set_index("report")["rule"]
+    counts = {
+        "images_n": links["rule"].value_counts(),
+        "studies_n": state.rule.value_counts(),
+        "reports_n": rule_of.value_counts(),
+        "addenda_n": joined["report"].map(rule_of).value_counts(),
+    }
+    table = pd.DataFrame(counts).reindex(list(rules)).fillna(0)
+    late = int((reports.loc[list(of_report), "addendum"] > 0).sum())
+    table.loc["unmatched"] = [len(of_image), (state.report_of < 0).sum(), len(of_report) - late, late]
+    table.loc["total"] = table.sum()
+    table = table.astype("int64").rename_axis("rule").reset_index()
     total = table.iloc[-1]
     assert total["images_n"] == len(images) and total["reports_n"] + total["addenda_n"] == len(reports), table
     return Matched(

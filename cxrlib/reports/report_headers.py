@@ -8,7 +8,9 @@ text. A file may hold several reports, one after the other.
 import datetime
 import functools
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from dataclasses import fields as fields_of_class
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,7 +54,7 @@ FIELD_NAMES = {
 
 
 # Fields of tables, JSON and XML alone: in running text these words are headings, which stay where they are.
-TEXT_NAMES = {
+_TEXT_NAMES = {
     "text": ("report text", "report", "text", "narrative", "body", "content", "full text", "report body"),
     "examination": ("examination", "exam", "procedure", "technique"),
     "indication": ("indication", "indications", "history", "clinical history", "clinical information"),
@@ -100,10 +102,16 @@ _HEADING = re.compile(
 _SEPARATED = re.compile(r"[:=#№]")
 
 
+_APART = re.compile(r"\S(?:  |\t|.*\|)")  # what stands before a name that does not open its line
+
+
 _RULED = re.compile(r"^[\s\f]*(?:[-=_*#~]{3,}[\s\f]*)?$")
 
 
-_LETTERHEAD_LINES = 3  # lines of prose that may stand between a ruled or blank line and the header of the next report
+_BETWEEN = 3  # lines of a header that say nothing known, such as the patient's name, between two that do
+
+
+_LETTERHEAD = 6  # lines above a header that may belong to it
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ class Conventions:
     Attributes
     ----------
     names : Mapping of str to tuple of str
-        Field to the names that it goes by (`FIELD_NAMES`, `TEXT_NAMES`).
+        Field to the names that it goes by (`FIELD_NAMES`, and of tables `_TEXT_NAMES`).
     addendum : str
         Regular expression of the line that opens an addendum, small letters; its group `n` is the addendum's number.
     preliminary : tuple of str
@@ -140,7 +148,7 @@ class Conventions:
         fields_of = {plain_name(name): (field, rank) for field, rank, name in reversed(names)}
         longest = sorted({name for field in FIELD_NAMES for name in self.names[field]}, key=len, reverse=True)
         any_name = "|".join(r"[\s_.-]*".join(map(re.escape, name.split())) for name in longest)
-        body = rf"({any_name})s?\.?(?:[\s_]*\b(?:number|num|no|nr|id)\b\.?)?\s*(?:[#№]\s*[:=]?|[:=])[ \t]*"
+        body = rf"({any_name})s?\.*(?:[\s_]*\b(?:number|num|no|nr|id)\b\.?)?\s*(?:[#№]\s*[:=]?|[:=])[ \t]*"
         first, later = (re.compile(start + body, re.I) for start in (r"^[\W_]*", r"(?:(?<=\s)|(?<=[|;,]))[|;,]*"))
         return fields_of, first, later, re.compile(self.addendum, re.I)
 
@@ -158,8 +166,8 @@ def conventions(**changes):
     ValueError
         If a field, or an order of dates, is unknown, or the pattern of an addendum is no regular expression.
     """
-    names = {**FIELD_NAMES, **TEXT_NAMES}
-    known = [field.name for field in fields(Conventions)]
+    names = {**FIELD_NAMES, **_TEXT_NAMES}
+    known = [field.name for field in fields_of_class(Conventions)]
     unknown = sorted(set(changes) - set(known))
     more = dict(changes.get("names") or {})
     if unknown or set(more) - set(names):
@@ -197,7 +205,8 @@ def _line_fields(line, how, head):
         return {}
     fields_of, first, later, _ = how.patterns
     start = first.match(line)
-    if start is None and head:
+    opens = start is not None
+    if start is None and _APART.search(line):
         start = next((m for m in later.finditer(line) if line[: m.start()].endswith(("  ", "\t", "|"))), None)
     if start is None:
         return {}
@@ -209,17 +218,19 @@ def _line_fields(line, how, head):
         value = _field_value(field, line[match.end() : end], how)
         if value and (field not in given or rank < given[field][0]):
             given[field] = (rank, value)
-    return given
+    return given if opens or head or len(given) > 1 else {}
 
 
 def _field_value(field, text, how):
     """Return the value after a name, '' if it cannot be one."""
     text = text.strip(" \t|;,")
     if field in IDENTIFIERS:
-        text = re.split(r"\s{2,}|[\t|(]", text)[0].rstrip(".")
+        text = re.split(r"\s{2,}|[\t|(]|\s[A-Za-z][\w ]*:", text)[0].rstrip(".")
         usable = re.search(r"\d", text) and len(text) <= 64 and len(text.split()) <= 6
     elif field in ("exam_date", "report_date", "date"):
-        usable = said_dates(text)
+        dates = said_dates(text)
+        text = text[dates[0][0] : dates[0][1]] if dates else ""
+        usable = bool(dates)
     elif field == "status":
         usable = text.casefold() in (*how.preliminary, *_FINAL)
     else:
@@ -306,8 +317,10 @@ def has_sections(text):
 def split_reports(text, how):
     """Return the reports in a text, which is one unless a second header begins.
 
-    A second header begins where a line, soon after a blank or ruled line, gives another accession number, patient or
-    report under the same name as the report before it. Below COMPARISON no line is one of a header.
+    A header is lines that give fields, with at most three others, or blank ones, between them. After the text of a
+    report, it is that of the next one if it gives another report id, accession number or patient under the same name,
+    or if it stands below a ruled line or a form feed, says something else or new, and text follows. Else it is a
+    footer, or the header of a further page. Below COMPARISON no line is one of a header.
 
     Parameters
     ----------
@@ -320,101 +333,139 @@ def split_reports(text, how):
         The line that it starts on, from 1; its fields, with `addendum`, its number as an addendum or 0; and its text
         without the lines of its header.
     """
-    reports, state = [], _Reading(1)
-    mark = how.patterns[3]
-    for number, line in enumerate(text.splitlines(), 1):
-        if _RULED.match(line):
-            state.rule(line)
-            continue
-        given = {} if state.comparing else _line_fields(line, how, state.head)
-        if state.wrote and state.differs(given):
-            if state.since_gap <= _LETTERHEAD_LINES:
-                before, state = state, _Reading(number)
-                for line_before in before.letterhead():
-                    state.read(line_before, mark)
-                reports.append(before.done())
-            else:
-                given = {}
-        if given:
-            state.take(given)
+    lines = _lines_of(text, how)
+    starts, given, ends = [0], [{}], [0]
+    for start, end, fields in _headers(lines):
+        body = any(line.kind in ("prose", "heading") for line in lines[ends[-1] : start])
+        if given[-1] and body and _begins(lines, start, end, fields, given[-1]):
+            starts.append(_letterhead(lines, start))
+            given.append(fields)
+            ends.append(end)
         else:
-            state.read(line, mark)
-    return [*reports, state.done()]
+            given[-1] = {
+                **given[-1],
+                **{f: v for f, v in fields.items() if f not in given[-1] or v[0] < given[-1][f][0]},
+            }
+            ends[-1] = end if not body else ends[-1]
+    spans = zip(starts, ends, [*starts[1:], len(lines)], given, strict=True)
+    return [_report_of(lines, *span, how) for span in spans]
+
+
+class _Line(NamedTuple):
+    """A line: of a header, a heading of a section, ruled (with or without words), blank, a title, or prose."""
+
+    kind: str
+    text: str
+    given: dict
+    ruled: bool = False
+
+
+def _lines_of(text, how):
+    lines, head, comparing = [], True, False
+    for line in re.split(r"\r\n|\r|\n", text):
+        ruled = "\f" in line
+        line = line.replace("\f", " ").rstrip()
+        if not line.strip() or _RULED.match(line):
+            ruled |= bool(line.strip())
+            lines.append(_Line("ruled" if ruled else "blank", "", {}, ruled))
+            head, comparing = head or ruled, comparing and ruled
+            continue
+        given = {} if comparing else _line_fields(line, how, head or ruled)
+        heading = _HEADING.match(line)
+        if given:
+            lines.append(_Line("header", line, given, ruled))
+        elif heading:
+            head, comparing = False, heading[1].casefold().startswith("comparison")
+            lines.append(_Line("heading", line, {}, ruled))
+        else:
+            lines.append(_Line("title" if _is_title(line) else "prose", line, {}, ruled))
+    return lines
 
 
 def _is_title(line):
     """Return whether a line is a title, such as FINAL REPORT or CHEST, TWO VIEWS, and not prose in capitals."""
     words = line.split()
-    return len(words) <= 8 and not line.rstrip().endswith(".") and (line.isupper() or "report" in line.casefold())
+    return len(words) <= 8 and not line.endswith(".") and (line.isupper() or "report" in line.casefold())
 
 
-class _Reading:
-    """A report that is being read: its fields and its lines so far."""
+def _headers(lines):
+    """Yield where each header starts and ends, and its fields: no field stands twice in it under one name."""
+    start = end = None
+    fields = {}
+    for k, line in enumerate(lines):
+        if line.kind == "heading" and start is not None:
+            yield start, end, fields
+            start = None
+        if not line.given:
+            continue
+        kinds = [] if start is None else [other.kind for other in lines[end:k]]
+        prose_n = kinds.count("prose")
+        apart = prose_n > _BETWEEN or (prose_n and ("blank" in kinds or "ruled" in kinds))
+        twice = any(field in fields and fields[field][0] == rank for field, (rank, _) in line.given.items())
+        if start is not None and (apart or twice):
+            yield start, end, fields
+            start = None
+        if start is None:
+            start, fields = k, {}
+        end = k + 1
+        fields = {**fields, **{f: v for f, v in line.given.items() if f not in fields or v[0] < fields[f][0]}}
+    if start is not None:
+        yield start, end, fields
 
-    def __init__(self, start):
-        self.start, self.given, self.lines, self.addendum = start, {}, [], 0
-        self.wrote = False  # whether there was prose below its header
-        self.head = True  # whether a header may stand further on in a line
-        self.comparing = False  # whether this is the section on earlier images
-        self.since_gap, self.gap_at = 0, 0  # lines of prose since the last blank or ruled line; where that was
 
-    def differs(self, given):
-        """Return whether a line gives another number under the same name as the header did."""
-        return any(
-            field in self.given
-            and given[field][0] == self.given[field][0]
-            and plain_id(given[field][1]) != plain_id(self.given[field][1])
-            for field in ("report_id", "accession", "patient_id")
-            if field in given
-        )
+def _begins(lines, start, end, fields, before):
+    """Return whether a header is that of another report than the one whose fields are `before`."""
+    other = {
+        field
+        for field, (rank, value) in fields.items()
+        if field in before and rank == before[field][0] and plain_id(value) != plain_id(before[field][1])
+    }
+    if other & {"report_id", "accession", "patient_id"}:
+        return True
+    above = lines[max(0, _letterhead(lines, start) - 1) : start + 1]
+    text_follows = any(line.kind in ("prose", "heading") for line in lines[end : end + 4])
+    return any(line.ruled for line in above) and text_follows and bool(other or set(fields) - set(before))
 
-    def rule(self, line):
-        self.since_gap, self.gap_at = 0, len(self.lines)
-        self.comparing &= bool(line.strip())
-        if not line.strip():
-            self.lines.append("")
 
-    def take(self, given):
-        if not self.given:  # what stands above is a letterhead
-            self.wrote, self.head = False, True
-        for field, (rank, value) in given.items():
-            if field not in self.given or rank < self.given[field][0]:
-                self.given[field] = (rank, value)
-        self.since_gap, self.gap_at = 0, len(self.lines)
+def _letterhead(lines, start):
+    """Return where the lines above a header begin that belong to it: below a ruled line, else below a blank one."""
+    blank = start
+    for k in range(start, max(0, start - _LETTERHEAD), -1):
+        if lines[k].ruled and lines[k].kind != "ruled":  # a form feed before words
+            return k
+        if lines[k - 1].kind == "ruled":
+            return k
+        if lines[k - 1].kind in ("heading", "header"):
+            break
+        if lines[k - 1].kind == "blank" and blank == start:
+            blank = k
+    return blank
 
-    def read(self, line, mark):
-        """Take a line that is not of the header."""
-        marked = None if self.wrote else mark.match(line)
-        if marked:
-            number = marked.groupdict().get("n")
-            self.addendum = int(number or 1)
-            line = line[marked.end() :].lstrip(" :.-–)#")
-            if not line:
-                return
-        heading = _HEADING.match(line)
-        if heading:
-            self.comparing = heading[1].casefold().startswith("comparison")
-        if heading or not _is_title(line):
-            self.wrote, self.head = True, False
-            self.since_gap += 1
-        self.lines.append(line.rstrip())
 
-    def letterhead(self):
-        """Remove and return the lines since the last gap: they are of the report that now begins."""
-        lines = self.lines[self.gap_at :]
-        del self.lines[self.gap_at :]
-        return lines
-
-    def done(self):
-        given = {field: value for field, (_, value) in self.given.items()}
-        marked = max(addendum_number(given.pop("addendum", "")), int("addendum_of" in given))
-        text = re.sub(r"\n{3,}", "\n\n", "\n".join(self.lines)).strip()
-        return self.start, {**given, "addendum": self.addendum or marked}, text
+def _report_of(lines, start, header_end, end, given, how):
+    """Return start, fields and text of the report in some lines."""
+    kept, number, marking = [], 0, True
+    for k in range(start, end):
+        kind, text = lines[k].kind, lines[k].text
+        if kind in ("header", "ruled"):
+            continue
+        mark = how.patterns[3].match(text) if marking and kind in ("title", "prose") else None
+        if mark:
+            number, marking = int(mark.groupdict().get("n") or 1), False
+            text = text[mark.end() :].lstrip(" :.-–)#")
+            if not text:
+                continue
+        marking &= kind in ("blank", "title") or k < header_end
+        kept.append(text)
+    fields = {field: value for field, (_, value) in given.items()}
+    number = number or addendum_number(fields.pop("addendum", "")) or int("addendum_of" in fields)
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
+    return start + 1, {**fields, "addendum": number}, text
 
 
 def plain_id(value):
-    """Return an identifier in small letters, without blanks, punctuation and leading zeros."""
-    return re.sub(r"[^\w]|_", "", value).casefold().lstrip("0")
+    """Return an identifier in small letters, without blanks, punctuation, leading zeros, and what follows a `^`."""
+    return re.sub(r"[^\w]|_", "", value.partition("^")[0]).casefold().lstrip("0")
 
 
 def accession_number(accession):
@@ -423,6 +474,16 @@ def accession_number(accession):
     None where nothing remains. `ACC-0004471`, `a4471` and `4471` give `4471`; `2014-4471` gives `20144471`.
     """
     return re.sub(r"^[^\W\d]*0*", "", re.sub(r"[\W_]", "", accession.casefold())) or None
+
+
+def accession_keys(accession):
+    """Return the numbers by which an accession number may be known: `accession_number`, and its parts without zeros.
+
+    `2014-000471` gives `2014000471` and `2014 471`.
+    """
+    parts = [part.lstrip("0") for part in re.findall(r"\d+", re.sub(r"^[^\W\d]*", "", accession.strip()))]
+    whole = accession_number(accession)
+    return [key for key in (whole, " ".join(parts) if len(parts) > 1 else None) if key]
 
 
 def accession_letters(accession):

@@ -85,7 +85,7 @@ def without_copies(images):
     return images.drop(list(dropped)), dropped
 
 
-def merged(reports, patient):
+def merge_reports(reports, patient):
     """Return which reports may be matched, and which addenda join which of them.
 
     Parameters
@@ -123,9 +123,11 @@ def merged(reports, patient):
 def _superseded(reports):
     """Return the preliminary reports whose accession number and patient a later one has, with the reason."""
     early = reports["status"].str.casefold().isin(report_headers.Conventions(names={}).preliminary)
+    if not early.any():
+        return {}
     plain = reports[reports["accession"].notna() & (reports["addendum"] == 0)]
-    key = plain["accession"] + "|" + plain["patient"].fillna("")
-    early = early.loc[plain.index]
+    number = text_of(plain["accession"], lambda one: report_headers.accession_number(one.split(";")[0]))
+    key, early = number + "|" + plain["patient"].fillna(""), early.loc[plain.index]
     final = plain["report_id"][~early].groupby(key[~early]).first()
     there = key[early][key[early].isin(final.index)]
     return {i: ("superseded", f"preliminary; report {final[k]} is the later one") for i, k in there.items()}

@@ -17,6 +17,8 @@ import pandas as pd
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
+from cxrlib.statistics import intervals, resampling
+
 LAYOUTS = ("files", "table")
 
 
@@ -135,6 +137,99 @@ def write_simulated_archive(store, texts, folder, seed, faults=None, layout="fil
         named.get((exam, number), "") for exam, number in zip(images["exam"], images["number"], strict=True)
     ]
     return ArchiveKey(images.drop(columns="number"), reports)
+
+
+def cohort_ids(images, key):
+    """Return the cohort's id of each image of an archive, missing for lateral views, which no cohort has.
+
+    Parameters
+    ----------
+    images : pandas.DataFrame
+        As `archive.Archive` has them.
+    key : ArchiveKey
+
+    Returns
+    -------
+    pandas.Series of str
+    """
+    ids = images["image_id"].map(key.images.set_index("sop_uid")["image_id"]).astype("str")
+    return ids.where(~ids.str.endswith("_lateral"))
+
+
+def _judged(links, images, reports, key):
+    """Return a row per pair with its rule, patient, report, and whether it is right."""
+    truth = key.images.set_index("sop_uid").loc[images.loc[links["image"], "image_id"]]
+    report = reports.loc[links["report"], "report_id"].to_numpy()
+    right = (truth["report_id"].to_numpy() == report).astype(float)
+    return pd.DataFrame(
+        {
+            "rule": links["rule"].to_numpy(),
+            "patient_id": truth["patient_id"].to_numpy(),
+            "report_id": report,
+            "right": right,
+        }
+    )
+
+
+def precision_by_rule(matched, archive, key, resamples_n=1000, seed=1):
+    """Return how many pairs of each rule are right, by the key of a simulated archive.
+
+    Parameters
+    ----------
+    matched : matching.Matched
+    archive : archive.Archive
+    key : ArchiveKey
+    resamples_n, seed : int
+        Of patients, for the interval.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `rule, pairs_n, wrong_n, precision, low, high, recall`, a row per rule that made pairs, and `all`. `recall` is
+        the share of all images with a report in the archive that the rule pairs rightly.
+    """
+    pairs = _judged(matched.links, archive.images, archive.reports, key)
+    possible_n = int(key.images["report_id"].notna().sum())
+    rows = []
+    for rule in (*pairs["rule"].drop_duplicates(), "all"):
+        of = pairs if rule == "all" else pairs[pairs["rule"] == rule]
+        resamples = resampling.patient_resamples(of["patient_id"], resamples_n, np.random.default_rng(seed))
+        estimate, low, high, _ = intervals.mean(of["right"].to_numpy(), resamples)
+        counts = {"pairs_n": len(of), "wrong_n": int((1 - of["right"]).sum())}
+        rows.append({"rule": rule, **counts, "precision": estimate, "low": low, "high": high})
+        rows[-1]["recall"] = of["right"].sum() / possible_n
+    order = {name: k for k, name in enumerate((*matched.rules["rule"], "all"))}
+    return pd.DataFrame(rows).sort_values("rule", key=lambda rules: rules.map(order), ignore_index=True)
+
+
+def recall_by_fault(matched, archive, key, resamples_n=1000, seed=1):
+    """Return which share of the images that have a report got it, by what is wrong with the report.
+
+    Parameters
+    ----------
+    matched, archive, key, resamples_n, seed
+        As for `precision_by_rule`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `number_fault, date_off, images_n, wrong_n, unmatched_n, recall, low, high`.
+    """
+    pairs = _judged(matched.links, archive.images, archive.reports, key)
+    pairs["sop_uid"] = archive.images.loc[matched.links["image"], "image_id"].to_numpy()
+    images = key.images.dropna(subset="report_id").merge(key.reports[["report_id", "number_fault", "date_off"]])
+    images["right"] = images["sop_uid"].map(pairs.set_index("sop_uid")["right"])
+    rows = []
+    for (fault, off), of in images.groupby(["number_fault", "date_off"]):
+        resamples = resampling.patient_resamples(of["patient_id"], resamples_n, np.random.default_rng(seed))
+        estimate, low, high, _ = intervals.mean(of["right"].fillna(0).to_numpy(), resamples)
+        counts = {
+            "images_n": len(of),
+            "wrong_n": int((of["right"] == 0).sum()),
+            "unmatched_n": int(of["right"].isna().sum()),
+        }
+        rows.append({"number_fault": fault, "date_off": off, **counts, "recall": estimate, "low": low, "high": high})
+    return pd.DataFrame(rows)
 
 
 def _faults(shares):

@@ -211,14 +211,16 @@ def ndcg(score, gain):
     discount = 1 / np.log2(np.arange(2, score.shape[1] + 2))
     summed = np.r_[0.0, np.cumsum(discount)]
     best = np.sort(gain, axis=1)[:, ::-1] @ discount
-    order = np.argsort(-score, axis=1, kind="stable")
     gained = np.empty(len(score))
-    for q, row in enumerate(order):
-        ordered = score[q, row]
-        starts = np.r_[0, np.flatnonzero(np.diff(ordered)) + 1] if len(row) else np.zeros(0, int)
+    for q, (row, relevant) in enumerate(zip(score, gain, strict=True)):
+        order = np.argsort(-row)
+        starts = np.r_[0, np.flatnonzero(np.diff(row[order])) + 1]
+        if len(starts) == len(row):  # no ties
+            gained[q] = relevant[order] @ discount
+            continue
         ends = np.r_[starts[1:], len(row)]
         shared = (summed[ends] - summed[starts]) / (ends - starts)
-        gained[q] = np.add.reduceat(gain[q, row], starts) @ shared
+        gained[q] = np.add.reduceat(relevant[order], starts) @ shared
     with np.errstate(invalid="ignore", divide="ignore"):
         return gained / best
 

@@ -33,7 +33,7 @@ _HEADINGS = {  # names that are read otherwise than with spaces for underscores
 }
 _ENDINGS = {"frac": "fraction", "px": "pixels", "u_ones": "uncertain present", "u_zeros": "uncertain absent"}
 # Columns whose values are read as headings are.
-_WORDS = ("finding", "measure", "method", "policy", "stratum", "trained_on", "truth", "opinion", "what", "at")
+_WORDS = set("finding measure method policy by less_by stratum trained_on truth opinion what at".split())
 _MISSING = "\N{EN DASH}"
 
 

@@ -377,10 +377,10 @@ def choice_figure(table, choices, baseline):
         axis.plot(x, rows["estimate"], "o-", color="#0072B2", markersize=4)
         best = rows[rows["topics_n"] == choices[measure]]
         axis.plot(best["topics_n"], best["estimate"], "o", color="#D55E00", markersize=8)
-        control = rows["control"].where(measure != "perplexity", baseline)
+        control = np.full(len(x), baseline) if measure == "perplexity" else rows["control"].to_numpy()
         axis.plot(x, control, "--", color="#888888", linewidth=1)
         name = "without topics" if measure == "perplexity" else "of permuted words"
-        at = x[0], control.iloc[0]
+        at = x[0], control[0]
         axis.annotate(name, at, (2, 3), textcoords="offset points", fontsize=8, color="#888888")
         axis.axvline(choices["chosen"], color="#888888", linewidth=0.8, linestyle=":")
         axis.set(title=title, xlabel="number of topics", xscale="log")

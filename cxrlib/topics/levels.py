@@ -113,7 +113,7 @@ def second_level(pairs, corpus, model, rules, topics_n=10, dominant=2.0, least_i
         Into which a dominant topic is divided; the paper's 800 of 80 are ten.
     dominant : float
         A topic is divided if it has more than this many times its even share of the reports, and more than `topics_n`
-        times `least_images` reports.
+        times `least_images` reports, of which at least `topics_n` still have enough words.
     least_images : int
     **settings
         Further arguments of `models.fit_topics`, `seed` among them.
@@ -146,9 +146,9 @@ def _divided(corpus, rules, topics_n, settings):
     """Return the documents of a topic with enough words of their own, and topics of them; None if too few have."""
     try:
         part = corpus.filtered(rules)
-        return part, models.fit_topics(part, topics_n, **settings)
-    except ValueError:  # no document, or fewer than topics, is left: it cannot be divided
+    except ValueError:  # no document is left
         return None
+    return (part, models.fit_topics(part, topics_n, **settings)) if len(part) >= topics_n else None
 
 
 def triplets_of(pairs):
@@ -163,16 +163,21 @@ def triplets_of(pairs):
     Yields
     ------
     (str, str)
-        An id is `image` or `report`, the image's or report's id, `#` and a number. A triplet that repeats another of
-        the same image or report is left out.
+        An id is `report R#k`, or `image I of R#k` of an image that is named. A triplet that repeats another of the
+        same report or image is left out.
     """
     texts = report_texts(pairs)
     named = pairs["named_in"].fillna("") if "named_in" in pairs else pd.Series("", index=pairs.index)
     reports = pairs["report_id"][named == ""].drop_duplicates()
     yield from _around((f"report {report_id}", _sentences(texts[report_id]), None) for report_id in reports)
     some = pairs[named != ""]
-    rows = zip(some["image_id"], some["text"], named[named != ""], strict=True)
-    yield from _around((f"image {image_id}", mentions.sentences_of(text), said) for image_id, text, said in rows)
+    rows = zip(_own(some), some["text"], named[named != ""], strict=True)
+    yield from _around((unit, mentions.sentences_of(text), said) for unit, text, said in rows)
+
+
+def _own(pairs):
+    """Return the names of the images as units of triplets; an image may be of two reports."""
+    return "image " + pairs["image_id"].astype(str) + " of " + pairs["report_id"].astype(str)
 
 
 def _sentences(text):
@@ -202,7 +207,7 @@ def sentence_level(pairs, corpus, model, least_images=_LEAST_IMAGES):
     model : models.TopicModel
     """
     of_unit = _found(*_mean_best(corpus, model))
-    own = "image " + pairs["image_id"].astype(str)
+    own = _own(pairs)
     unit = own.where(own.isin(of_unit.index), "report " + pairs["report_id"].astype(str))
     return _level(pairs, unit, of_unit, pd.DataFrame({"words": _joined(model)}), least_images)
 

@@ -1,0 +1,336 @@
+"""All that notebook 17 trains, part by part: what networks learn from an archive, and what they give test images.
+
+Each part returns a table image by image, without text, as notebook 24 reads it. Networks are kept, since later parts
+start from them. Beside every result from images to text stands the control, the same training on shuffled pairs.
+"""
+
+import numpy as np
+import pandas as pd
+
+from cxrlib.networks import (
+    image_reading,
+    interleaving,
+    joint,
+    mined_pairs,
+    presence,
+    report_retrieval,
+    routes,
+    short_training,
+    topic_networks,
+    word_networks,
+)
+from cxrlib.topics import vectors, words
+
+NO_DISEASE = ("no_finding", "support_devices")  # what the rules read and no network here is to find
+
+
+class MiningRuns:
+    """The trainings of one archive.
+
+    Parameters
+    ----------
+    pairs : mined_pairs.MinedPairs
+    topic : Mapping of str to (n,) int
+        By level the topic of each pair; `document` must be there.
+    study : Mapping
+        `mining.image_to_text` of `params.yaml`.
+
+    Attributes
+    ----------
+    seeds : list of int
+    order : (n,) int64
+        Which report each pair has in the control.
+    topic_networks, finding_networks : dict of int to network
+        By seed; filled by `topics` and `findings`.
+    words_found : tuple of str
+        The words that `words` looks through.
+    unscored : dict of str to int
+        Test pairs that a part does not score.
+    """
+
+    def __init__(self, pairs, topic, study):
+        self.pairs, self.topic, self._study = pairs, topic, study
+        self._how, self.seeds = short_training.ShortSettings(**study["training"]), list(study["seeds"])
+        self.order = mined_pairs.shuffled_order(pairs.table, study["shuffle_seed"])
+        self._train, self._valid, self._test = (pairs.at(part) for part in mined_pairs.PARTS)
+        self._image_id = pairs.table["image_id"].to_numpy(object)
+        self.topic_networks, self.finding_networks, self.unscored, self.words_found = {}, {}, {}, ()
+        self._in_vain, self._seen, self._words, self._embedding = {}, {}, None, None
+
+    def _dealt(self, learned):
+        """Return which report each pair has: its own, or in the control another's."""
+        return np.arange(len(self.order)) if learned == routes.TRUE_PAIRS else self.order
+
+    def _taught_topics(self, level, seed, learned=routes.TRUE_PAIRS, start=None):
+        label = self.topic[level][self._dealt(learned)][self._train]
+        images, rows = self.pairs.images, self.pairs.rows[self._train]
+        options = {"start": start, "epochs": self._study["topic_epochs"]}
+        return topic_networks.train_topics(images, rows, label, self._how, seed, **options)
+
+    def _identified(self, table, **where):
+        """Return scores with `image_id` for the position among test pairs, and columns that are the same in each."""
+        table = table.assign(image_id=self._image_id[self._test][table["at"]], **where)
+        return table.drop(columns="at")
+
+    def _look(self, network):
+        return network.probabilities(self.pairs.images, self.pairs.rows[self._test])
+
+    def topics(self):
+        """Train a network a seed on topics of documents, and of one seed those of the other levels and the control.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `level, pairs, seed, model, image_id, top1, top5, bits` (`topic_networks.topic_scores`); the model
+            `network, from scratch` did not start from the level before.
+        """
+        first, parts = self.seeds[0], []
+        for seed in self.seeds:
+            network = self.topic_networks[seed] = self._taught_topics("document", seed)
+            self._seen[routes.TRUE_PAIRS, seed] = self._look(network)
+            parts.append(self._topic_scores("document", network, self._seen[routes.TRUE_PAIRS, seed], seed))
+        before = self.topic_networks[first]
+        for level in [name for name in self.topic if name != "document"]:
+            for name, start in (("network", before.network), ("network, from scratch", None)):
+                network = self._taught_topics(level, first, start=start)
+                parts.append(self._topic_scores(level, network, self._look(network), first, name))
+                before = network if start is not None else before
+        network = self._in_vain["topics"] = self._taught_topics("document", first, routes.SHUFFLED_PAIRS)
+        self._seen[routes.SHUFFLED_PAIRS, first] = self._look(network)
+        control = self._topic_scores("document", network, self._seen[routes.SHUFFLED_PAIRS, first], first)
+        parts.append(control[control["model"] == "network"].assign(pairs=routes.SHUFFLED_PAIRS))
+        return pd.concat(parts, ignore_index=True)
+
+    def _topic_scores(self, level, network, seen, seed, name="network"):
+        known = network.topics, network.prior, self.topic[level][self._test]
+        scores, self.unscored[f"topics, {level}"] = topic_networks.topic_scores(seen, *known)
+        if name != "network":
+            scores = scores[scores["model"] == "network"].assign(model=name)
+        return self._identified(scores, level=level, pairs=routes.TRUE_PAIRS, seed=seed)
+
+    def words(self, word_vectors, key_words):
+        """Train a network on the vectors of disease terms, started from the first seed's topics; and the control.
+
+        Parameters
+        ----------
+        word_vectors : vectors.WordVectors
+        key_words : Mapping of int to str
+            By topic of documents, space-separated.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `pairs, seed, candidates, model, image_id, r1, r5, r10` (`word_networks.word_scores`).
+        """
+        pairs, train, test, seed = self.pairs, self._train, self._test, self.seeds[0]
+        corpus = words.corpus(((k, pairs.texts[k]) for k in train), vectors.VECTOR_RULES)
+        terms = vectors.disease_terms(corpus, word_vectors, self._study["words"]["least_reports"])
+        terms = terms["term"][~terms["finding"].isin(NO_DISEASE)].unique()
+        said, parts = word_networks.asserted_terms(pairs.readings, terms), []
+        self._key_words = [key_words.get(t, "") for t in self.topic_networks[seed].topics]
+        for learned in (routes.TRUE_PAIRS, routes.SHUFFLED_PAIRS):
+            dealt, of_topics = self._dealt(learned)[train], self.topic_networks[seed]
+            if learned == routes.SHUFFLED_PAIRS:
+                of_topics = self._in_vain["topics"]
+            options = {"start": of_topics.network, "epochs": self._study["words"]["epochs"]}
+            taught = pairs.rows[train], [said[k] for k in dealt], word_vectors, self._how, seed
+            network = word_networks.train_words(pairs.images, *taught, **options)
+            right = word_networks.words_of(said, network.words)
+            names = [key_words.get(t, "") for t in of_topics.topics]
+            among = {
+                "key words of three topics": word_networks.topic_words(
+                    self._seen[learned, seed], names, network.words
+                )
+            }
+            among["all disease words"] = np.ones_like(right[test])
+            score = network.scores(pairs.images, pairs.rows[test])
+            scores, self.unscored["words"] = word_networks.word_scores(score, right[test], right[dealt].sum(0), among)
+            if learned == routes.TRUE_PAIRS:
+                self._words, self.words_found = network, network.words
+            else:
+                scores = scores[scores["model"] == "network"]
+            parts.append(self._identified(scores, pairs=learned, seed=seed))
+        return pd.concat(parts, ignore_index=True)
+
+    def findings(self, findings, weak, clean):
+        """Train a network a seed on what the rules read, and send the topic networks' outputs through their topics.
+
+        Parameters
+        ----------
+        findings : sequence of f str
+        weak, clean : (n, f) float
+            What the rules read of each pair; what calibrates on validation images (the same if nothing better is
+            known). 1, 0, NaN.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `route, seed, finding, image_id, probability, calibrated`; of `strictly supervised` alone the last is
+            there, and of its control on shuffled pairs nothing else.
+        """
+        pairs, train, test = self.pairs, self._train, self._test
+        self.names, self._weak, self._clean = list(findings), weak, clean
+        parts, where = [], (self.names, self._image_id[test])
+        for seed in self.seeds:
+            taught = pairs.images, pairs.rows[train], weak[train], self._how, seed
+            network = self.finding_networks[seed] = presence.train_findings(*taught)
+            found, scaled = self._calibrated(network)
+            table = presence.long_scores(found, *where, route=routes.STRICT, seed=seed)
+            parts.append(table.assign(calibrated=presence.long_scores(scaled, *where)["probability"]))
+            topics, seen = self.topic_networks[seed], self._seen[routes.TRUE_PAIRS, seed]
+            implied = presence.through_topics(seen, topics.topics, self.topic["document"][train], weak[train])
+            parts.append(presence.long_scores(implied, *where, route=routes.BY_TOPICS, seed=seed))
+        taught = pairs.images, pairs.rows[train], weak[self.order][train], self._how, self.seeds[0]
+        self._in_vain["findings"] = presence.train_findings(*taught)
+        found, _ = self._calibrated(self._in_vain["findings"])
+        control = {"route": f"{routes.STRICT}, shuffled pairs", "seed": self.seeds[0]}
+        parts.append(presence.long_scores(found, *where, **control))
+        return pd.concat(parts, ignore_index=True)
+
+    def _calibrated(self, network):
+        """Return a network's probabilities of test pairs, as they come and calibrated on validation pairs."""
+        before, found = (
+            presence.finding_probabilities(network, self.pairs.images, self.pairs.rows[part])
+            for part in (self._valid, self._test)
+        )
+        return found, presence.calibrated(found, presence.calibration_of(self._clean[self._valid], before))
+
+    def retrieval(self):
+        """Train the joint embedding, and look for the report of each test image and the image of each report.
+
+        At most `retrieval_most` test pairs are looked through, patient by patient at random.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `pairs, seed, model, direction, image_id, above, tied, wrong_n, ndcg` (`report_retrieval.retrieved`).
+        """
+        pairs, study, seed = self.pairs, self._study["joint"], self.seeds[0]
+        patient = pairs.table["patient_id"].to_numpy(object)[self._test]
+        some = np.sort(presence.labelled_order(patient, seed)[: self._study["retrieval_most"]])
+        test, self.unscored["retrieval"] = self._test[some], len(self._test) - len(some)
+        of_texts = joint.TextFeatures([pairs.texts[k] for k in self._train], study["text_encoder"])
+        self._features = of_texts.of(pairs.texts)
+        labels, n = pairs.labels[self.names].to_numpy(float)[test], len(some)
+        scores = {("chance", routes.TRUE_PAIRS): np.zeros((n, n), np.float32)}
+        known = pairs.group[test], pairs.group[self._train], n
+        scores["commonest report", routes.TRUE_PAIRS] = report_retrieval.commonest_scores(*known)
+        for learned in (routes.TRUE_PAIRS, routes.SHUFFLED_PAIRS):
+            control = learned == routes.SHUFFLED_PAIRS
+            topics = self._in_vain["topics"] if control else self.topic_networks[seed]
+            by_topic = self._seen[learned, seed][some], topics.topics, self.topic["document"][test]
+            scores["topic neighbours", learned] = report_retrieval.topic_neighbour_scores(*by_topic)
+            network = self._in_vain["findings"] if control else self.finding_networks[seed]
+            found = self._calibrated(network)[1][some]
+            scores["classifier neighbours", learned] = report_retrieval.label_neighbour_scores(found, labels)
+            embedding = self._joined(learned, topics.network)
+            seen = embedding.embed_images(pairs.images, pairs.rows[test])
+            scores["joint", learned] = seen @ embedding.embed_texts(self._features[test]).T
+            self._embedding = self._embedding or embedding
+        said = (pairs.labels.drop(columns="no_finding").abs() == 1).to_numpy()[test]
+        parts = []
+        for (model, learned), score in scores.items():
+            table = report_retrieval.retrieved(score, pairs.group[test], said)
+            image_id = self._image_id[test][table["at"]]
+            parts.append(table.drop(columns="at").assign(image_id=image_id, model=model, pairs=learned, seed=seed))
+        return pd.concat(parts, ignore_index=True)
+
+    def _joined(self, learned, start):
+        """Return the joint embedding that learned from true or shuffled pairs, started from a topic network."""
+        dealt, study = self._dealt(learned)[self._train], self._study["joint"]
+        given = self._features[dealt], self.pairs.group[dealt], self._how, self.seeds[0], study["embedding_n"]
+        rows, options = self.pairs.rows[self._train], {"start": start, "epochs": study["epochs"]}
+        return joint.train_joint(self.pairs.images, rows, *given, **options)[0]
+
+    def trade(self):
+        """Train by every route on few or many labels, clean or weak (`presence.trade_curve`).
+
+        Returns
+        -------
+        pandas.DataFrame
+            `route, images_n, seed, finding, image_id, probability`.
+        """
+        train, test = ({"rows": self.pairs.rows[part]} for part in (self._train, self._test))
+        train |= {"patient_id": self.pairs.table["patient_id"].to_numpy(object)[self._train]}
+        train |= {routes.CLEAN: self._clean[self._train], routes.WEAK: self._weak[self._train]}
+        test["image_id"] = self._image_id[self._test]
+        starts = None
+        if self._study["topics_then_clean"]:
+            starts = {seed: network.network for seed, network in self.topic_networks.items()}
+        asked = self._study["trade_sizes"], self.finding_networks, self._how, starts
+        return presence.trade_curve(self.pairs.images, train, test, self.names, *asked)
+
+    def rounds(self, truth):
+        """Go through the rounds of text and images in turns, and through those of the control.
+
+        Parameters
+        ----------
+        truth : (n, f) float
+            That measures what groups know, 1, 0, NaN; the rounds never see it.
+
+        Returns
+        -------
+        scores : pandas.DataFrame
+            `arm, seed, round, route, finding, image_id, probability` (`interleaving.round_scores`).
+        about : pandas.DataFrame
+            `arm, seed, round, adjusted_rand, mutual_information, moved_n`.
+        """
+        study = dict(self._study["rounds"])
+        size, seeds = study.pop("text_size"), self.seeds[: study.pop("seeds_n")]
+        rounds = interleaving.InterleavingSettings(**study)
+        used = np.sort(np.r_[self._train, self._test])
+        trained = np.isin(used, self._train)
+        text = interleaving.dense_text(self._features[used], trained, size, self.seeds[0])
+        given = self.pairs.images, self.pairs.rows[used], self.pairs.table["patient_id"].to_numpy(object)[used]
+        given += (text, self.topic["document"][used], trained, self._how, rounds)
+        told = trained, np.asarray(truth)[used], self.names, self._image_id[used]
+        parts, about = [], []
+        for seed in seeds:
+            start = interleaving.start_rounds(*given, seed)
+            for arm in (routes.IMAGES, routes.SHUFFLED_IMAGES):
+                for done in (start.first, *interleaving.later_rounds(start, arm == routes.SHUFFLED_IMAGES)):
+                    scores, row = interleaving.round_scores(done, arm, seed, *told)
+                    parts.append(scores)
+                    about.append(row)
+        return pd.concat(parts, ignore_index=True), pd.DataFrame(about)
+
+    def images(self, label_sets):
+        """Return the test images with their labels: `image_id, patient_id, <label set>.<finding>`.
+
+        Parameters
+        ----------
+        label_sets : Mapping of str to (n, f) float
+            By name, of each pair and of the findings.
+        """
+        table = self.pairs.table[["image_id", "patient_id"]].iloc[self._test].reset_index(drop=True)
+        for name, labels in label_sets.items():
+            for k, finding in enumerate(self.names):
+                table[f"{name}.{finding}"] = np.asarray(labels, np.float32)[self._test, k]
+        return table.drop_duplicates("image_id").reset_index(drop=True)
+
+    def keep_reader(self, folder, about):
+        """Write the first seed's networks for `cxr read`.
+
+        Parameters
+        ----------
+        folder : Path
+        about : Mapping
+            `edition, cohort, store_px, calibrated_by`.
+        """
+        seed, pairs = self.seeds[0], self.pairs
+        network = self.finding_networks[seed]
+        before = presence.finding_probabilities(network, pairs.images, pairs.rows[self._valid])
+        scaling = presence.calibration_of(self._clean[self._valid], before)
+        thresholds = presence.best_thresholds(self._clean[self._valid], presence.calibrated(before, scaling))
+        entry = {"scaling": scaling.tolist(), "thresholds": thresholds.tolist(), "findings": self.names}
+        image_reading.save_reader(
+            folder,
+            settings=self._how,
+            topics=self.topic_networks[seed],
+            key_words=self._key_words,
+            words=self._words,
+            findings=network,
+            embedding=self._embedding,
+            reports=image_reading.report_vectors(pairs, self._embedding, self._features),
+            about={**about, **entry, "size_px": pairs.images.shape[1]},
+        )
