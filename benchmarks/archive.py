@@ -11,7 +11,6 @@ four exams has two. What a header costs is measured on 1,000 DICOM files that ar
 import csv
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -76,30 +75,45 @@ def image_table(table):
 
 
 def memory_mib():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    """Return this process's peak memory; `resource` would count the process that started it, too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
 
 
-def one_size(n, send):
-    """Read, match and write n reports and their images; send what it took."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder, rng = Path(folder), np.random.default_rng(1)
-        (folder / "export").mkdir()
-        table = exams(n, rng)
-        write_reports(table, folder / "export" / "reports.csv", rng)
-        took, start = {}, time.process_time()
-        archive.read_archive(folder / "export", folder / "tables")
-        took["reports"], start = time.process_time() - start, time.process_time()
-        image_table(table).to_parquet(folder / "tables" / "images.parquet")
-        del table
-        before, start = memory_mib(), time.process_time()
-        found = archive.open_archive(folder / "tables")
-        matched = matching.match(found.images, found.reports)
-        took["match"], start = time.process_time() - start, time.process_time()
-        written = archive_pairs.write_pairs(found, matched, folder / "pairs.parquet")
-        took["write"] = time.process_time() - start
-        right = found.reports.loc[matched.links["report"], "report_id"].str[1:].to_numpy()
-        right = (right == found.images.loc[matched.links["image"], "study_uid"].str[6:].to_numpy()).mean()
-        send.send((len(found.images), written.pairs_n, right, took, before, memory_mib()))
+def read(n, folder, send):
+    """Write n reports, read them as an export, and make the table of their images; send what reading took."""
+    rng = np.random.default_rng(1)
+    (folder / "export").mkdir()
+    table = exams(n, rng)
+    write_reports(table, folder / "export" / "reports.csv", rng)
+    start = time.process_time()
+    archive.read_archive(folder / "export", folder / "tables")
+    send.send((time.process_time() - start, memory_mib()))
+    image_table(table).to_parquet(folder / "tables" / "images.parquet")
+
+
+def match(n, folder, send):
+    """Match what was read and write the pairs; send numbers, times and memory."""
+    start = time.process_time()
+    found = archive.open_archive(folder / "tables")
+    matched = matching.match(found.images, found.reports)
+    took, start, memory = time.process_time() - start, time.process_time(), memory_mib()
+    written = archive_pairs.write_pairs(found, matched, folder / "pairs.parquet")
+    wrote, peak = time.process_time() - start, memory_mib()
+    right = found.reports.loc[matched.links["report"], "report_id"].str[1:].to_numpy()
+    right = (right == found.images.loc[matched.links["image"], "study_uid"].str[6:].to_numpy()).mean()
+    send.send((len(found.images), written.pairs_n, right, took, wrote, memory, peak))
+
+
+def apart(work, *arguments):
+    """Return what a function sends from a process of its own."""
+    receive, send = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(*arguments, send))
+    process.start()
+    send.close()
+    sent = receive.recv()
+    process.join()
+    return sent
 
 
 def headers(n=1_000):
@@ -125,16 +139,15 @@ def main():
     os.environ["OMP_NUM_THREADS"] = "1"
     image_ms, report_ms = headers()
     print(f"{image_ms:.2f} s CPU per 1,000 DICOM headers, {report_ms:.2f} s per 1,000 text files, on one core")
-    heads = ("reports", "images", "pairs", "right", "read, CPU s", "match", "write", "MiB after reading", "peak")
+    heads = ("reports", "images", "pairs", "right", "read, CPU s", "match", "write", "read, MiB", "match", "write")
     print("".join(f"{head:>{max(10, len(head) + 2)}}" for head in heads))
     for n in (most // 4, most // 2, most):
-        receive, send = multiprocessing.Pipe(duplex=False)
-        process = multiprocessing.get_context("spawn").Process(target=one_size, args=(n, send))
-        process.start()
-        images_n, pairs_n, right, took, before, peak = receive.recv()
-        process.join()
-        values = (f"{n:,}", f"{images_n:,}", f"{pairs_n:,}", f"{right:.5f}", *(f"{took[k]:.1f}" for k in took))
-        values += (f"{before:,.0f}", f"{peak:,.0f}")
+        with tempfile.TemporaryDirectory() as folder:
+            read_s, read_mib = apart(read, n, Path(folder))
+            images_n, pairs_n, right, match_s, write_s, match_mib, write_mib = apart(match, n, Path(folder))
+        values = (f"{n:,}", f"{images_n:,}", f"{pairs_n:,}", f"{right:.5f}")
+        values += tuple(f"{s:.1f}" for s in (read_s, match_s, write_s))
+        values += tuple(f"{mib:,.0f}" for mib in (read_mib, match_mib, write_mib))
         print("".join(f"{v:>{max(10, len(head) + 2)}}" for v, head in zip(values, heads, strict=True)), flush=True)
 
 

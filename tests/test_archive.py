@@ -928,6 +928,25 @@ def test_the_opted_rule_finds_mistyped_numbers(simulated):
     assert (added["report"].map(ids).map(fault) == "mistyped").mean() > 0.9 and len(added) > 10
 
 
+def test_wrong_pairs_are_counted_by_rule_and_by_fault(simulated):
+    right = simulated_archive.precision_by_rule(simulated.matched, simulated.found, simulated.key, resamples_n=50)
+    assert right["wrong_n"].sum() == 0 and right["rule"].iloc[-1] == "all" and (right["precision"] == 1).all()
+    faults = simulated_archive.recall_by_fault(simulated.matched, simulated.found, simulated.key, resamples_n=50)
+    assert faults["wrong_n"].sum() == 0 and faults["unmatched_n"].sum() > 0
+    possible_n = simulated.key.images["report_id"].notna().sum()
+    assert faults["images_n"].sum() == possible_n == len(simulated.pairs) + faults["unmatched_n"].sum()
+    assert right["recall"].iloc[-1] == pytest.approx(len(simulated.pairs) / possible_n)
+    links = simulated.matched.links.copy()
+    two = links.index[links["rule"] == "accession"][:2]
+    links.loc[two, "report"] = links.loc[two[::-1], "report"].to_numpy()
+    other = simulated.matched._replace(links=links)
+    wrong = simulated_archive.precision_by_rule(other, simulated.found, simulated.key, resamples_n=50).set_index(
+        "rule"
+    )
+    assert wrong["wrong_n"].to_dict() == {name: 2 * (name in ("accession", "all")) for name in wrong.index}
+    assert simulated_archive.recall_by_fault(other, simulated.found, simulated.key, 50)["wrong_n"].sum() == 2
+
+
 def test_addenda_and_named_images_and_earlier_exams(simulated):
     key, pairs = simulated.key, simulated.pairs.set_index("image_id")
     truth = key.images.set_index("image_id").loc[pairs.index]

@@ -57,35 +57,38 @@ def write_pairs(archive, matched, path, cohort_ids=None):
     -------
     Written
     """
-    about, links = _about(archive.images, cohort_ids), matched.links.sort_values("report", kind="stable")
+    links = matched.links.sort_values("report", kind="stable")
+    rows = links["report"].to_numpy("int64")
     at = archive.images.index.get_indexer(links["image"])
     rule, agrees = links["rule"].to_numpy(object), links["patient_agrees"].to_numpy(bool)
-    rows, starts = np.unique(links["report"].to_numpy("int64"), return_index=True)
-    spans = dict(zip(rows.tolist(), zip(starts, [*starts[1:], len(links)], strict=True), strict=True))
-    of_report = archive.reports[["report_id", "patient_id", "date"]].reindex(rows)
-    of_report = dict(zip(rows.tolist(), of_report.itertuples(index=False, name=None), strict=True))
+    ids = archive.images["image_id"] if cohort_ids is None else cohort_ids.reindex(archive.images.index)
     addenda = _addenda(archive, matched)
     counts, unresolved, priors = [0, 0, 0], [], []
     with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as file:
         for texts in _numbered(archive):
-            batch = []
+            first, last = np.searchsorted(rows, [texts[0][0], texts[-1][0] + 1])
+            places = _places(archive.images.iloc[at[first:last]], ids.iloc[at[first:last]])
+            about = _about(archive.reports, np.unique(rows[first:last]))
+            batch, k = [], first
             for row, text in texts:
-                if row not in spans:
+                start = k
+                while k < last and rows[k] == row:
+                    k += 1
+                if k == start:
                     continue
-                report_id, patient_id, date = of_report[row]
-                places = [about[k] for k in at[slice(*spans[row])]]
-                day = next((p.day for p in places if p.day is not None), None)
-                day = np.datetime64(date, "D") if day is None and not pd.isna(date) else day
+                report_id, patient_id, day = about[row]
+                of = places[start - first : k - first]
+                day = next((place.day for place in of if place.day is not None), day)
                 whole = "\n\n".join([text, *addenda.get(row, ())])
-                said = mentions.named(whole, [(p.view, p.series, p.number) for p in places], day, archive.date_order)
+                said = mentions.named(whole, [(p.view, p.series, p.number) for p in of], day, archive.date_order)
                 unresolved += [(report_id, *each) for each in said.unresolved]
                 priors += [(report_id, row, *each) for each in said.priors]
-                for k, place, named_in in zip(range(*spans[row]), places, said.of_image, strict=True):
+                for j, place, named_in in zip(range(start, k), of, said.of_image, strict=True):
                     counts[0 if place.image_id is not None else 2] += 1
                     if place.image_id is not None:
                         counts[1] += bool(named_in)
-                        patient = place.patient_id or _text(patient_id)
-                        entry = (place.image_id, patient, report_id, rule[k], agrees[k], whole, named_in)
+                        patient = place.patient_id or patient_id
+                        entry = (place.image_id, patient, report_id, rule[j], agrees[j], whole, named_in)
                         batch.append(dict(zip(_PAIR_COLUMNS, entry, strict=True)))
             file.write_batch(pa.RecordBatch.from_pylist(batch, schema=_SCHEMA))
     unresolved = pd.DataFrame(unresolved, columns=["report_id", "named", "reason"])
@@ -103,17 +106,27 @@ class _Place(NamedTuple):
     day: np.datetime64 | None
 
 
-def _about(images, cohort_ids):
+def _places(images, ids):
     """Return a `_Place` per image."""
-    ids = images["image_id"] if cohort_ids is None else cohort_ids.reindex(images.index)
     views = [mentions.view_of(*each) for each in images[["view", "series_description"]].itertuples(index=False)]
     columns = [
         *(_plain(column) for column in (ids, images["patient_id"])),
         views,
         *(_plain(images[name]) for name in ("series_number", "instance_number")),
-        [None if pd.isna(d) else d for d in images["date"].to_numpy("datetime64[D]")],
+        _days(images["date"]),
     ]
     return list(map(_Place, *columns))
+
+
+def _about(reports, rows):
+    """Return report id, patient id and day of some reports by row."""
+    table = reports.loc[rows]
+    columns = _plain(table["report_id"]), _plain(table["patient_id"]), _days(table["date"])
+    return dict(zip(rows.tolist(), zip(*columns, strict=True), strict=True))
+
+
+def _days(dates):
+    return [None if np.isnat(day) else day for day in dates.to_numpy("datetime64[D]")]
 
 
 def _plain(column):
@@ -127,10 +140,6 @@ def _addenda(archive, matched):
     for addendum, report in matched.addenda.itertuples(index=False):
         added.setdefault(report, []).append(f"ADDENDUM: {texts[addendum]}")
     return added
-
-
-def _text(value):
-    return None if pd.isna(value) else str(value)
 
 
 def _numbered(archive):

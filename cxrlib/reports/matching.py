@@ -146,12 +146,14 @@ class _State:
         self.taken.loc[p["report"].unique()] = True
 
     def finish(self):
-        """Remember what is matched, so that it can be said of what fits and came too late."""
-        matched = {"report": self.studies[self.report_of >= 0], "study": self.reports[self.taken]}
-        for kind, rows in matched.items():
-            known = rows.dropna(subset=["patient", "date"])
-            self.taken_days[kind] = set(zip(known["patient"], known["date"], strict=True))
-            self.taken_numbers[kind] = set(rows["accession"].dropna())
+        """Remember what is matched of the patients and numbers that are left, so that it can be told that it is."""
+        sides = {"report": (self.reports, ~self.taken), "study": (self.studies, self.report_of < 0)}
+        for kind, other in (("report", "study"), ("study", "report")):
+            (mine, left), (theirs, free) = sides[kind], sides[other]
+            near = theirs[~free & theirs["patient"].isin(mine.loc[left, "patient"].dropna())]
+            self.taken_days[kind] = set(zip(near["patient"], near["date"], strict=True))
+            same = theirs.loc[~free, "accession"]
+            self.taken_numbers[kind] = set(same[same.isin(mine.loc[left, "accession"].dropna())])
 
     def reason(self, kind, key):
         """Return why a report or a study has no match: the gravest of what was found out, else what it lacks."""
@@ -299,7 +301,7 @@ def _studies(images):
     )
     table["study"] = table.groupby(["key", "patient_id", "accession"], dropna=False, sort=False).ngroup()
     table["folder"] = _folder(table["file"])
-    studies = table.groupby("study").first()
+    studies = table.drop_duplicates("study").set_index("study")
     folders = table.drop_duplicates(["study", "folder"])
     studies["folder"] = studies["folder"].where(folders.groupby("study").size() == 1)
     studies["folder_studies_n"] = studies["folder"].map(folders.groupby("folder").size())

@@ -43,7 +43,11 @@ def same_key(reports, studies, key, other=None):
 def accessions_of(reports):
     """Return `report, accession`, a row per report and accession number of it."""
     given = reports[["report", "accession"]].dropna()
-    return given.assign(accession=given["accession"].str.split(";")).explode("accession")
+    several = given["accession"].str.contains(";", regex=False).astype(bool)
+    if not several.any():
+        return given
+    split = given[several].assign(accession=given.loc[several, "accession"].str.split(";")).explode("accession")
+    return pd.concat([given[~several], split.astype({"accession": "str"})])
 
 
 def _accession(reports, studies, days):

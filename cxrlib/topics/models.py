@@ -27,7 +27,8 @@ _ITERATIONS = {"tomotopy": 100, "sklearn": 10}  # sweeps of the sampler; passes 
 _BLOCK, _ROWS = 4_000, 250  # documents whose shares are computed at once; as many as a processor's cache holds
 
 
-_DOCUMENT_STEPS, _DOCUMENT_TOLERANCE = 20, 1e-2  # of scikit-learn, a document and pass; its own (100, 1e-3) take days
+# Of scikit-learn, a document and pass. Its own, 100 and 1e-3, are several times slower.
+_DOCUMENT_STEPS, _DOCUMENT_TOLERANCE = 20, 1e-2
 
 
 _SHARE_STEPS, _SHARE_TOLERANCE = 50, 1e-3  # of the fixed point; the tolerance is of any share
