@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import cxrlib  # noqa: F401  before torch, which tests import first: one thread a process, as everywhere here
+
 # Read when transformers and huggingface_hub are first imported, so they are set before anything of cxrlib is. No test
 # may ask the network: what is not on this machine is refused at once instead of after minutes of retries.
 os.environ["HF_HUB_OFFLINE"] = "1"

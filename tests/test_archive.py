@@ -573,6 +573,12 @@ def test_an_image_with_another_patients_accession_number_is_caught():
     assert match(images, reports)[0] == {0: (0, "accession"), 1: (1, "patient_and_date")}
 
 
+def test_a_number_that_its_own_patients_report_confirms_is_not_suspect():
+    """Else the third report, of another patient, would let the fourth have a study whose number is not its own."""
+    twice = {"accession": "A1", "date": None}
+    assert match([{}], [twice, twice, {"accession": "A1", "patient_id": "P3"}, {"accession": "A99"}])[0] == {}
+
+
 def test_dates_catch_what_patients_cannot():
     image = {"patient_id": None}
     assert match([image], [{"accession": "A1", "date": "2015-01-01"}])[1] == {"r0": "accession_of_another_date"}

@@ -66,6 +66,13 @@ def test_words_comments_and_captions_cost_nothing(changed):
     assert changed("cxrlib/base/runs.py", r"\Z", "\n# a comment\n") == set()
 
 
+def test_what_tables_and_figures_look_like_trains_nothing(changed):
+    for name in ("cxrlib/studies/displays.py", "cxrlib/base/figures.py"):
+        stale = changed(name, r"\Z", "\nNEW = 1\n")
+        assert {"20_pneumothorax", "22_finding"} <= stale
+        assert not {"01_cohort", "10_train", "12_labelers", "13_visual", "14_maps", "17_image_to_text"} & stale
+
+
 def test_outputs_and_prose_of_a_notebook_cost_nothing_and_its_code_counts(tree, changed):
     path = tree / "notebooks" / "10_train.ipynb"
     notebook = json.loads(path.read_text())

@@ -30,6 +30,7 @@ STRICT = [
     "paper/quick/22_finding.ipynb",
     "paper/quick/23_maps.ipynb",
 ]
+ARCHIVES = ("15_archive", "15_release")  # whichever of them an edition's archive asks for
 FETCHED = ["paper/07_readers.ipynb", "paper/09_rankings.ipynb"]  # from tables that are fetched
 
 
@@ -48,6 +49,9 @@ def commands():
             found = re.search(r"\$\{nb\}/(\S+) (\S+)((?: \w+=\S+)*)", " ".join(command.split()))
             if found and "${item.notebook}" in found[1]:
                 yield from ((stage, f"{notebook}.ipynb", {"section": s}) for s, (notebook, *_) in STUDIES.items())
+            elif found and "${stages.archive.notebook}" in found[1]:
+                given = dict(word.split("=", 1) for word in found[3].split())
+                yield from ((stage, f"{notebook}.ipynb", given) for notebook in ARCHIVES)
             elif found:
                 yield stage, found[1], dict(word.rstrip(";").split("=", 1) for word in found[3].split())
 
@@ -68,7 +72,9 @@ def test_template_is_clean(path):
 def test_every_parameter_is_declared(stage, name, given):
     settings = yaml.safe_load((paths.ROOT / "params.yaml").read_text())
     given = dict(given)
-    assert given.pop("section", "edition") in settings, f"stage {stage} names a section that params.yaml lacks"
+    for part in given.pop("section", "edition").split("."):
+        assert part in settings, f"stage {stage} names a section that params.yaml lacks"
+        settings = settings[part]
     assert set(given) <= parameters(paths.ROOT / "notebooks" / name), f"stage {stage} sets unknown parameters"
 
 
@@ -79,7 +85,7 @@ def test_every_template_has_a_stage():
 def test_every_stage_depends_on_what_its_notebooks_compute():
     for stage, name, _ in commands():
         entry = PIPELINE["stages"][stage].get("do", PIPELINE["stages"][stage])
-        computed = "${item.notebook}" if stage == "study" else name.removesuffix(".ipynb")
+        computed = {"study": "${item.notebook}", "archive": "${stages.archive.notebook}"}.get(stage, name[:-6])
         assert entry["desc"] and f"data/code/{computed}.txt" in entry["deps"], stage
 
 
@@ -122,8 +128,11 @@ def test_stage_depends_on_the_data_that_its_notebook_reads(stage, name):
 STANDS_FOR = {  # what `params.yaml` puts into dvc.yaml where a path is that of a loop
     "${item.table}": ("data/targets/${edition}", "data/targets_bert/${edition}", "data/visual_labels/${edition}"),
     "${item.runs}": ("results/${edition}/runs",),
-    "${item.also}": ("data/label_sets_bert/${item.cohort}", "results/readers", "data/topics/${edition}"),
-    "${item.reads}": ("data/map_scores/${edition}", "data/visual_labels/${edition}", "data/mining_scores/${edition}"),
+    "${item.also}": ("data/label_sets_bert/${item.cohort}",),
+    "${item.first}": ("data/cases/${edition}", "data/mining_scores/${edition}"),
+    "${item.second}": ("data/map_scores/${edition}", "data/visual_labels/${edition}", "data/topics/${edition}"),
+    "${item.third}": ("results/readers",),
+    "${stages.archive.reads}": ("data/label_sets/${train_cohort}",),
     "${stages.visual_beside}": ("data/label_sets_bert/${train_cohort}",),
 }
 

@@ -834,3 +834,15 @@ def test_compared_is_a_difference_with_its_smallest():
     assert "rests on 9 patients" in intervals.too_few_of_either(label, resamples)
     assert "rests on 9 patients" in intervals.too_few_of_either(1 - label, resamples)
     assert not intervals.too_few_of_either(np.tile([0, 1], 20), resamples)
+
+
+@pytest.mark.parametrize("n", [1, 2, 45])
+def test_adjusted_p_values_are_those_of_statsmodels(n):
+    p = np.random.default_rng(n).random(n + 2) ** 3
+    p[: n // 2] = p[0]  # ties
+    p[-2] = np.nan
+    known = np.isfinite(p)
+    for found, method in ((intervals.holm(p), "holm"), (intervals.benjamini_hochberg(p), "fdr_bh")):
+        expected = sm.stats.multipletests(p[known], method=method)[1]
+        assert (found[known] == expected).all() and np.isnan(found[-2])
+    assert np.isnan(intervals.holm([np.nan])).all()

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tempfile
+from pathlib import Path
 
 import yaml
 from omegaconf import OmegaConf
@@ -19,12 +20,13 @@ from cxrlib.base import paths, runs
 BASE = "base"  # what editions extend, and no edition itself
 REPLACED = ("cohorts", "label_sets", "splits", "targets", "runs", "comparisons", "controls", "curated", "again")
 RUN_GROUPS = ("pneumothorax", "controls", "labelers", "visual", "finding", "finding_others")
-# Studies, by the section of `params.yaml` that each has: its notebook, and what it reads beside case tables.
+_CASES = "data/cases/{edition}"
+# Studies, by the section of `params.yaml` that each has: its notebook, and what that reads.
 STUDIES = {
-    "pneumothorax": ("20_pneumothorax",),
-    "labelers": ("21_labelers", "data/visual_labels/{edition}", "results/readers"),
-    "finding": ("22_finding",),
-    "maps": ("23_maps", "data/map_scores/{edition}"),
+    "pneumothorax": ("20_pneumothorax", _CASES),
+    "labelers": ("21_labelers", _CASES, "data/visual_labels/{edition}", "results/readers"),
+    "finding": ("22_finding", _CASES),
+    "maps": ("23_maps", _CASES, "data/map_scores/{edition}"),
     "mining": ("24_mining", "data/mining_scores/{edition}", "data/topics/{edition}"),
 }
 _NOTHING_MORE = "data/code/03_label_sets.txt"  # what stands for a dependency that this edition does not have
@@ -205,6 +207,7 @@ def _stages(settings):
     finding = list(settings["finding"]["editions"])
     folders = {t: "visual_labels" if t in visual else "targets_bert" if t in later else "targets" for t in targets}
     splits = list(settings["finding"]["splits"]) if finding else []
+    mined = settings["mining"]["archive"]
     tests = [(cohort, "main") for cohort in settings["test_cohorts"]] + [(train_cohort, split) for split in splits]
     return {
         "labelers": ["bert"] if any(by_bert.values()) else [],
@@ -224,39 +227,42 @@ def _stages(settings):
             f"{edition}-{(name := paths.cases_path(edition, cohort, split).stem)}": dict(
                 cohort=cohort, split=split, name=name, also=_bert_folder(by_bert, cohort)
             )
-            for cohort, split in tests
+            for cohort, split in (tests if targets else [])
         },
         "maps": finding,
         "mining": list(settings["mining"]["editions"]),
+        "archive": {
+            "notebook": "15_release" if mined["release"] else "15_archive",
+            "reads": _watched_archive(mined) or f"data/label_sets/{train_cohort}",
+        },
+        "results": list(settings["pneumothorax"]["editions"]),
         "studies": {f"{edition}-{name}": _study(settings, name, visual) for name in STUDIES if _has(settings, name)},
         "published": [
             folder
-            for folder, made in (("cases", True), ("map_scores", finding), ("visual_labels", visual))
+            for folder, made in (("cases", targets), ("map_scores", finding), ("visual_labels", visual))
             if made and settings["published"]
         ],
         "runs": {
             target: [runs.key(*run) for run in runs.planned(settings) if run[0] == target] for target in targets
         },
         "sources": {
-            cohort: _source_files(settings["cohorts"][cohort])
-            | {"labels": f"data/own_tables/{cohort}" if cohort in own_tables(settings) else _NOTHING_MORE}
+            cohort: _source_files(settings["cohorts"][cohort]) | {"labels": _label_files(settings, cohort)}
             for cohort in settings["cohort_names"]
         },
     }
 
 
 def _has(settings, study):
-    """Return whether a study runs in an edition: 1 in each, 2 and 3 where their section says so, maps with 3."""
-    section = settings["finding" if study == "maps" else study]
-    return section.get("editions", [settings["edition"]]) != []
+    """Return whether a study runs in an edition, as its section says; maps with the study of finding or none."""
+    return settings["finding" if study == "maps" else study]["editions"] != []
 
 
 def _study(settings, name, visual):
-    """Return the stage of a study: its notebook, its section, and two more things that it reads, if it does."""
+    """Return the stage of a study: its notebook, its section, and up to three things that it reads."""
     notebook, *more = STUDIES[name]
     read = [path.format(edition=settings["edition"]) for path in more if visual or "visual_labels" not in path]
-    read += [f"data/code/{notebook}.txt"] * (2 - len(read))
-    return {"notebook": notebook, "name": name, "reads": read[0], "also": read[1]}
+    read += [f"data/code/{notebook}.txt"] * (3 - len(read))
+    return {"notebook": notebook, "name": name, "first": read[0], "second": read[1], "third": read[2]}
 
 
 def label_sets_by_bert(label_sets):
@@ -291,6 +297,19 @@ def own_tables(settings):
         for cohort, sets in settings["label_sets"].items()
     }
     return {cohort: named for cohort, named in files.items() if named}
+
+
+def _label_files(settings, cohort):
+    """Return what a cohort's label sets are read from beside its images: its archive's reports, or tables."""
+    given = [made.get("reports", {}) for made in settings["label_sets"][cohort].values()]
+    folders = [str(Path(reports["path"]).parent) for reports in given if reports.get("source") == "archive"]
+    return next(iter(folders), f"data/own_tables/{cohort}" if cohort in own_tables(settings) else _NOTHING_MORE)
+
+
+def _watched_archive(mined):
+    """Return the file or folder that an edition's reports are read from, or None where they are simulated."""
+    given = [mined["folder"], *((mined["release"] or {}).get(name) for name in ("path", "archive", "folder"))]
+    return next((paths.watched_source(path) for path in given if path), _NOTHING_MORE if mined["release"] else None)
 
 
 def _source_files(cohort):

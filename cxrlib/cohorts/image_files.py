@@ -1,6 +1,7 @@
 """Image files to 8-bit grey arrays: PNG, JPEG and DICOM of any bit depth."""
 
 import io
+import re
 import warnings
 
 import numpy as np
@@ -25,6 +26,43 @@ def is_image(path):
         return path.suffix.lower() in SUFFIXES
     with open(path, "rb") as file:
         return file.read(132)[128:] == b"DICM"
+
+
+def is_dicom(path):
+    """Return whether a file has DICOM's mark in it, or its ending says that it is DICOM."""
+    with open(path, "rb") as file:
+        marked = file.read(132)[128:] == b"DICM"
+    return marked or path.suffix.lower() in (".dcm", ".dicom")
+
+
+def dicom_header(path):
+    """Return what the header of a DICOM file says of an image, and why it is none.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    row : dict
+        `image_id` (SOP instance UID), `patient_id, view` (view position), `sex`, `age` in years; None where the
+        header does not say.
+    reason : str or None
+        Why it cannot be used; None if it can. Pixels are not looked at.
+    """
+    wanted = {"image_id": "SOPInstanceUID", "patient_id": "PatientID", "view": "ViewPosition", "sex": "PatientSex"}
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        row = {name: str(header.get(keyword) or "").strip() or None for name, keyword in wanted.items()}
+        age, modality = str(header.get("PatientAge") or ""), header.get("Modality")
+    except Exception:  # a damaged header makes pydicom raise anything
+        return {}, "its DICOM header is truncated or damaged"
+    row["age"] = int(age[:3]) if re.fullmatch(r"\d{3}Y", age) else None
+    if row["image_id"] is None:
+        return row, "its DICOM header has no SOP instance UID"
+    if header.get("Rows") is None:
+        return row, f"it holds no image (modality {modality or 'unknown'})"
+    return row, None
 
 
 def to_uint8(values, low, high):

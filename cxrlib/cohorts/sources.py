@@ -1,6 +1,6 @@
 """Cohorts: images with one row each, from wherever they come, packed into a store.
 
-A *source* says what there is and reads one image at a time: `simulated`, `nih`, `folder`,
+A *source* says what there is and reads one image at a time: `simulated`, `nih`, `folder`, `archive`,
 `torchxrayvision`, chosen by `source` in `params.yaml`. `pack` turns any source into a store
 (`cxrlib.cohorts.store`), and everything that was not taken into a line of `rejected.csv` with the reason.
 """
@@ -56,9 +56,9 @@ def simulated(*, size_px, hospital, images_n, seed):
     )
 
 
-def _read_file(files, size_px, i):
+def _read_file(files, size_px, i, suffix=None):
     content = Path(files[i]).read_bytes()
-    image = image_files.decode(content, Path(files[i]).suffix)
+    image = image_files.decode(content, Path(files[i]).suffix if suffix is None else suffix)
     square, scale, left, top = image_files.fit(image, size_px)
     return image_source.PackedImage(
         square, hashlib.sha256(content).hexdigest(), image.height, image.width, scale, left, top
@@ -227,10 +227,55 @@ def own_folder(*, size_px, folder, table):
     )
 
 
+def archive_folder(*, size_px, folder):
+    """Return a source for a hospital's export: every DICOM image of a folder, with what its header says.
+
+    Parameters
+    ----------
+    size_px : int
+    folder : str
+        Searched below. What is no DICOM file, such as a report, is not this source's business and not listed. An
+        image's id is its SOP instance UID, by which notebook 15 finds it again.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the folder is missing, or no image in it can be used. Single images do not raise: an image whose patient
+        is unknown, of which there are two, or that is none, is rejected with a line.
+    """
+    root = paths.source_path(folder)
+    found, rejected = [], []
+    for file in sorted(p for p in root.rglob("*") if p.is_file() and image_files.is_dicom(p)):
+        row, reason = image_files.dicom_header(file)
+        if reason is None and row["patient_id"] is None:
+            reason = "the header has no patient id, so its patient could be in two splits"
+        if reason is None:
+            found.append((row["image_id"], (file, row)))
+        else:
+            rejected.append((row.get("image_id") or file.stem, str(file), reason))
+    kept = {}
+    for image_id, (file, row) in found:
+        if image_id in kept:
+            rejected.append((image_id, str(file), f"an image of this SOP instance UID is there: {kept[image_id][0]}"))
+        else:
+            kept[image_id] = file, row
+    if not kept:
+        first = f"; the first: {rejected[0][1]}: {rejected[0][2]}" if rejected else ""
+        raise ValueError(f"No DICOM image below {root} can be used{first}.")
+    files = [file for file, _ in kept.values()]
+    return image_source.ImageSource(
+        table=image_source.typed_columns(pd.DataFrame([row for _, row in kept.values()])),
+        read=partial(_read_file, [str(file) for file in files], size_px, suffix=".dcm"),  # whatever their names
+        rejected=rejected,
+        fingerprint="archive " + _stat(files),
+    )
+
+
 IMAGE_SOURCES = {
     "simulated": simulated,
     "nih": nih,
     "folder": own_folder,
+    "archive": archive_folder,
     "torchxrayvision": torchxrayvision_source.torchxrayvision,
 }
 

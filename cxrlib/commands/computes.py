@@ -2,7 +2,9 @@
 
 A file holds a hash of the notebook's code and of every module of `cxrlib` that this code hangs on, directly or
 through others, also where a function imports it. Comments, docstrings, prose and stored outputs are not in the
-hashes: saving a notebook after Run All, or mending a sentence, costs nothing, and no import can be forgotten.
+hashes: saving a notebook after Run All, or mending a sentence, costs nothing, and no import can be forgotten. Of
+notebooks that pack, train or draw maps, which is dear, modules that only show what was computed are not in them
+either: their pages look as they did when they were last run.
 
     python -m cxrlib.commands.computes
 """
@@ -15,6 +17,10 @@ import re
 from pathlib import Path
 
 from cxrlib.base import paths
+
+# Modules that only say what tables and figures look like, and the notebooks whose results do not hang on that.
+_ONLY_SHOW = ("cxrlib/base/figures.py", "cxrlib/studies/displays.py")
+_DEAR = ("01_cohort", "10_train", "12_labelers", "13_visual", "14_maps", "17_image_to_text")
 
 _MODULE = re.compile(r"cxrlib(\.\w+)+")
 
@@ -59,13 +65,17 @@ def imported(tree, root):
     return found
 
 
-def closure(tree, root):
-    """Return every file of `cxrlib` that some code hangs on, and the data files that those read, sorted."""
-    modules, waiting = set(), imported(tree, root) | {root / "cxrlib" / "__init__.py"}
+def closure(tree, root, without=()):
+    """Return every file of `cxrlib` that some code hangs on, and the data files that those read, sorted.
+
+    Files in `without`, and what is reached through them alone, are left out.
+    """
+    modules, without = set(), set(without)
+    waiting = (imported(tree, root) | {root / "cxrlib" / "__init__.py"}) - without
     while waiting:
         path = waiting.pop()
         modules.add(path)
-        waiting |= _imported_by(path, root) - modules
+        waiting |= _imported_by(path, root) - modules - without
     data = set()
     for path in modules:
         if "__file__" in path.read_text() and path.parent != root / "cxrlib" / "base":
@@ -88,7 +98,8 @@ def computes(notebook, root):
     """Return what a notebook computes, a line each for its own code and for every file that it hangs on."""
     code = notebook_code(notebook)
     lines = [f"{_digest(meaning(code).encode())}  notebooks/{notebook.name}"]
-    for path in closure(ast.parse(code), root):
+    without = [root / name for name in _ONLY_SHOW] if notebook.stem in _DEAR else []
+    for path in closure(ast.parse(code), root, without):
         lines.append(f"{_digest_of(path)}  {path.relative_to(root).as_posix()}")
     return "\n".join(lines) + "\n"
 

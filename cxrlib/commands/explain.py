@@ -172,7 +172,7 @@ def _draw(path, picture, map_, boxes, title):
     return path.name
 
 
-def _make_folder(out, force):
+def make_explained_folder(out, force):
     """Make the folder that `explain` writes into, or raise an OSError if it has an `explained.csv` to be kept."""
     tables.make_folder(out)
     if not force and (out / "explained.csv").exists():
@@ -228,7 +228,7 @@ def explain(run, pictures, out, *, findings=None, method="grad_cam", layer=None,
         If the folder cannot be made, has a table already, or the table cannot be written.
     """
     findings, read_from = _asked(run, findings, method, layer)
-    _make_folder(out, force)
+    make_explained_folder(out, force)
     squares = np.stack([picture.square for picture in pictures])
     probability = training.predict(run.network, SimpleNamespace(images=squares), np.arange(len(squares)))
     placed = [[picture.packed_box(*box, frame) for box in boxes] for picture in pictures]
@@ -330,7 +330,7 @@ def main(arguments=None):
     _check_boxes(chosen)
     try:
         run = trained_runs.open_run(chosen.run, chosen.size_px)
-        _make_folder(chosen.out, chosen.force)
+        make_explained_folder(chosen.out, chosen.force)
         pictures = _read_all(chosen.image, run.size_px)
         if not pictures:
             print("No image could be read.", file=sys.stderr)

@@ -1,9 +1,9 @@
 """Run one notebook as a stage of the pipeline: `python -m cxrlib.commands.notebook TEMPLATE PAGE [NAME=VALUE ...]`.
 
 The template gets the parameters that it declares: those of the command line, else what `params.yaml` has of that name
-in the section `section=NAME`, else at its top level; what neither has keeps the template's own value. PAGE, the
-executed copy, is written without what differs from run to run. If a cell fails, one sentence says which and why, and
-the page as far as it came lies in `data/partial/failed/`.
+in the section `section=NAME` (`NAME.PART` inside one), else at its top level; what neither has keeps the template's
+own value. PAGE, the executed copy, is written without what differs from run to run. If a cell fails, one sentence
+says which and why, and the page as far as it came lies in `data/partial/failed/`.
 """
 
 import shutil
@@ -31,7 +31,7 @@ def parameters(template, settings, given):
     settings : Mapping
         `params.yaml`.
     given : Mapping of str to str
-        Of the command line; `section` names the part of `settings` that is asked before its top level.
+        Of the command line; `section` names the part of `settings`, dotted, that is asked before its top level.
 
     Raises
     ------
@@ -40,7 +40,10 @@ def parameters(template, settings, given):
     """
     given = dict(given)
     section = given.pop("section", None)
-    known = {**settings, **(settings[section] if section else {})}
+    asked = settings
+    for part in section.split(".") if section else ():
+        asked = asked[part]
+    known = {**settings, **asked}
     declared = papermill.inspect_notebook(str(template))
     unknown = sorted(set(given) - set(declared))
     if unknown:

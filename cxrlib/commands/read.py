@@ -70,7 +70,7 @@ def _report_text(path):
 def _texts(about, report_ids):
     """Return the text of reports by id, of those that lie on this disk."""
     path = mined_pairs.pairs_path(about["edition"], about["cohort"])
-    if not path.is_file():
+    if not path.is_file() or not len(report_ids):
         return {}
     table = pd.read_parquet(path, columns=["report_id", "text"], filters=[("report_id", "in", list(report_ids))])
     return dict(zip(table["report_id"], table["text"], strict=True))
@@ -137,7 +137,7 @@ def main(arguments=None):
     try:
         reader = _opened(chosen)
         if chosen.out is not None:
-            explain.make_folder(chosen.out, chosen.force)
+            explain.make_explained_folder(chosen.out, chosen.force)
         report = _report_text(chosen.report) if chosen.report else None
         picture = explain.read_fitted(chosen.image, reader.about["store_px"])
         print(f"{RESEARCH_ONLY}\n")

@@ -117,6 +117,8 @@ def _taught(networks, images, rows, group, half, groups_n, settings, seed, epoch
 
 def _unit(part, trained, variance):
     """Return features centred on training pairs, with a total variance there."""
+    if not len(part):
+        return part
     part = part - part[trained].mean(0)
     total = part[trained].var(0).sum()
     return part * np.sqrt(variance / total) if total > 0 else part
@@ -200,7 +202,11 @@ def later_rounds(start, shuffle=False):
         if shuffle:
             for part in (np.flatnonzero(trained), np.flatnonzero(~trained)):
                 of_image[part] = of_image[rng.permutation(part)]
-        both = np.c_[start.text, _unit(of_image, trained, rounds.image_weight)]
+        # two networks are offset against each other: without this, groups would tell who looked at the image
+        sides = [np.flatnonzero(start.half == side) for side in (0, 1, -1)]
+        for part in sides:
+            of_image[part] = _unit(of_image[part], np.ones(len(part), bool), rounds.image_weight)
+        both = np.c_[start.text, of_image]
         before, group = group, _regrouped(both, group, trained, start.groups_n)
         taught = start.groups_n, start.settings, start.seed + number, rounds.tuning_epochs
         seen = _taught(networks, start.images, start.rows, group, start.half, *taught)

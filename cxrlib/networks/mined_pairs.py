@@ -12,6 +12,7 @@ from cxrlib.base import label_tables, paths
 from cxrlib.cohorts.store import open_store
 from cxrlib.labelers import rules
 from cxrlib.networks import presence, short_training
+from cxrlib.reports import release_pairs
 from cxrlib.statistics import retrieval
 from cxrlib.topics import levels
 
@@ -106,10 +107,10 @@ def read_pairs(edition, cohort, size_px=None, split="main"):
     Raises
     ------
     ValueError
-        If no pair is left, or a part of the split has none.
+        If no pair is left, a part of the split has none, or reports are not English, which the rules read.
     """
     store = open_store(cohort)
-    table = pd.read_parquet(pairs_path(edition, cohort))
+    table = release_pairs.require_english(pd.read_parquet(pairs_path(edition, cohort)))
     parts = pd.read_parquet(paths.split_path(edition, split)).set_index("image_id")["split"]
     table["split"] = table["image_id"].map(parts).astype(object)
     reasons = {

@@ -38,8 +38,8 @@ class MiningRuns:
     Attributes
     ----------
     seeds : list of int
-    order : (n,) int64
-        Which report each pair has in the control.
+    orders : dict of int to (n,) int64
+        By seed which report each pair has in the control.
     topic_networks, finding_networks : dict of int to network
         By seed; filled by `topics` and `findings`.
     words_found : tuple of str
@@ -51,18 +51,20 @@ class MiningRuns:
     def __init__(self, pairs, topic, study):
         self.pairs, self.topic, self._study = pairs, topic, study
         self._how, self.seeds = short_training.ShortSettings(**study["training"]), list(study["seeds"])
-        self.order = mined_pairs.shuffled_order(pairs.table, study["shuffle_seed"])
+        self.orders = {
+            seed: mined_pairs.shuffled_order(pairs.table, study["shuffle_seed"] + seed) for seed in self.seeds
+        }
         self._train, self._valid, self._test = (pairs.at(part) for part in mined_pairs.PARTS)
         self._image_id = pairs.table["image_id"].to_numpy(object)
         self.topic_networks, self.finding_networks, self.unscored, self.words_found = {}, {}, {}, ()
         self._in_vain, self._seen, self._words, self._embedding = {}, {}, None, None
 
-    def _dealt(self, learned):
+    def _dealt(self, learned, seed):
         """Return which report each pair has: its own, or in the control another's."""
-        return np.arange(len(self.order)) if learned == routes.TRUE_PAIRS else self.order
+        return np.arange(len(self.orders[seed])) if learned == routes.TRUE_PAIRS else self.orders[seed]
 
     def _taught_topics(self, level, seed, learned=routes.TRUE_PAIRS, start=None):
-        label = self.topic[level][self._dealt(learned)][self._train]
+        label = self.topic[level][self._dealt(learned, seed)][self._train]
         images, rows = self.pairs.images, self.pairs.rows[self._train]
         options = {"start": start, "epochs": self._study["topic_epochs"]}
         return topic_networks.train_topics(images, rows, label, self._how, seed, **options)
@@ -76,7 +78,7 @@ class MiningRuns:
         return network.probabilities(self.pairs.images, self.pairs.rows[self._test])
 
     def topics(self):
-        """Train a network a seed on topics of documents, and of one seed those of the other levels and the control.
+        """Train a network a seed on topics of documents and its control, and of one seed those of the other levels.
 
         Returns
         -------
@@ -95,10 +97,13 @@ class MiningRuns:
                 network = self._taught_topics(level, first, start=start)
                 parts.append(self._topic_scores(level, network, self._look(network), first, name))
                 before = network if start is not None else before
-        network = self._in_vain["topics"] = self._taught_topics("document", first, routes.SHUFFLED_PAIRS)
-        self._seen[routes.SHUFFLED_PAIRS, first] = self._look(network)
-        control = self._topic_scores("document", network, self._seen[routes.SHUFFLED_PAIRS, first], first)
-        parts.append(control[control["model"] == "network"].assign(pairs=routes.SHUFFLED_PAIRS))
+        for seed in self.seeds:
+            network = self._taught_topics("document", seed, routes.SHUFFLED_PAIRS)
+            seen = self._look(network)
+            if seed == first:
+                self._in_vain["topics"], self._seen[routes.SHUFFLED_PAIRS, first] = network, seen
+            control = self._topic_scores("document", network, seen, seed)
+            parts.append(control[control["model"] == "network"].assign(pairs=routes.SHUFFLED_PAIRS))
         return pd.concat(parts, ignore_index=True)
 
     def _topic_scores(self, level, network, seen, seed, name="network"):
@@ -129,7 +134,7 @@ class MiningRuns:
         said, parts = word_networks.asserted_terms(pairs.readings, terms), []
         self._key_words = [key_words.get(t, "") for t in self.topic_networks[seed].topics]
         for learned in (routes.TRUE_PAIRS, routes.SHUFFLED_PAIRS):
-            dealt, of_topics = self._dealt(learned)[train], self.topic_networks[seed]
+            dealt, of_topics = self._dealt(learned, seed)[train], self.topic_networks[seed]
             if learned == routes.SHUFFLED_PAIRS:
                 of_topics = self._in_vain["topics"]
             options = {"start": of_topics.network, "epochs": self._study["words"]["epochs"]}
@@ -180,11 +185,11 @@ class MiningRuns:
             topics, seen = self.topic_networks[seed], self._seen[routes.TRUE_PAIRS, seed]
             implied = presence.through_topics(seen, topics.topics, self.topic["document"][train], weak[train])
             parts.append(presence.long_scores(implied, *where, route=routes.BY_TOPICS, seed=seed))
-        taught = pairs.images, pairs.rows[train], weak[self.order][train], self._how, self.seeds[0]
-        self._in_vain["findings"] = presence.train_findings(*taught)
-        found, _ = self._calibrated(self._in_vain["findings"])
-        control = {"route": f"{routes.STRICT}, shuffled pairs", "seed": self.seeds[0]}
-        parts.append(presence.long_scores(found, *where, **control))
+            taught = pairs.images, pairs.rows[train], weak[self.orders[seed]][train], self._how, seed
+            network = presence.train_findings(*taught)
+            self._in_vain.setdefault("findings", network)
+            control = {"route": f"{routes.STRICT}, shuffled pairs", "seed": seed}
+            parts.append(presence.long_scores(self._calibrated(network)[0], *where, **control))
         return pd.concat(parts, ignore_index=True)
 
     def _calibrated(self, network):
@@ -237,7 +242,7 @@ class MiningRuns:
 
     def _joined(self, learned, start):
         """Return the joint embedding that learned from true or shuffled pairs, started from a topic network."""
-        dealt, study = self._dealt(learned)[self._train], self._study["joint"]
+        dealt, study = self._dealt(learned, self.seeds[0])[self._train], self._study["joint"]
         given = self._features[dealt], self.pairs.group[dealt], self._how, self.seeds[0], study["embedding_n"]
         rows, options = self.pairs.rows[self._train], {"start": start, "epochs": study["epochs"]}
         return joint.train_joint(self.pairs.images, rows, *given, **options)[0]

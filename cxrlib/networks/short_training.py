@@ -148,7 +148,8 @@ def learn(network, images, rows, loss, settings, seed, *, also=(), tuned=False, 
     parameters = [p for module in (network, *also) for p in module.parameters() if p.requires_grad]
     rate = settings.tuning_rate if tuned else settings.learning_rate
     optimizer = torch.optim.AdamW(parameters, rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * a_pass + 1, pct_start=0.25)
+    steps = max(epochs * a_pass + 1, 8)  # with fewer the schedule would have a phase of no step, and divide by it
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.25)
     history = []
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -188,7 +188,12 @@ def _read_mimic(path, which):
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): fetch it again.") from None
-    found = sections(text)
+    return _read_of(text, which)
+
+
+def _read_of(report, which):
+    """Return what is read of a report with headings, NA if that is nothing."""
+    found = sections(report)
     return _chosen(found["findings"], found["impression"], found["last"], which)
 
 
@@ -269,7 +274,22 @@ def openi(*, archive=None, sections="impression"):
     return _table(rows, path)
 
 
-_REPORT_SOURCES = {"mimic": mimic, "chexpert_plus": chexpert_plus, "folder": _folder_reports, "openi": openi}
+def _archive_reports(*, path, sections="impression"):
+    """Return the reports of pairs that notebook 15 matched, `data/reports/<edition>/<cohort>.parquet`."""
+    file = paths.source_path(path)
+    pairs = pd.read_parquet(file, columns=["report_id", "image_id", "patient_id", "text"])
+    texts = {text: _read_of(text, sections) for text in pairs["text"].dropna().unique()}
+    pairs["text"] = pairs["text"].map(texts)
+    return _table(list(pairs[list(LINKED_COLUMNS)].itertuples(index=False, name=None)), file)
+
+
+_REPORT_SOURCES = {
+    "mimic": mimic,
+    "chexpert_plus": chexpert_plus,
+    "folder": _folder_reports,
+    "openi": openi,
+    "archive": _archive_reports,
+}
 
 
 def read_linked(settings):

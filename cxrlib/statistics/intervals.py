@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 from scipy.stats import t as student
-from statsmodels.stats.multitest import multipletests
 
 from cxrlib.statistics import accuracy, planning
 
@@ -293,24 +292,33 @@ def _over_seeds(each, replicates):
     return test, planning.smallest_difference(error, freedom=freedom)
 
 
-def _adjusted(p, method):
-    """Return p-values adjusted by a method of statsmodels, NaN left as NaN."""
+def _adjusted(p, sequence):
+    """Return adjusted p-values, NaN left as NaN; `sequence` adjusts sorted ones.
+
+    Own code, since statsmodels' `multipletests`, which the tests compare with, collects garbage in each call: 0.1 s
+    beside a few tables, 0.9 s beside a test suite.
+    """
     p = np.asarray(p, float)
     adjusted = np.full(p.shape, np.nan)
-    known = np.isfinite(p)
-    if known.any():
-        adjusted[known] = multipletests(p[known], method=method)[1]
+    known = np.flatnonzero(np.isfinite(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    adjusted[order] = np.minimum(sequence(p[order]), 1)
     return adjusted
 
 
 def holm(p):
-    """Return p-values adjusted by Holm's method (family-wise error), NaN left as NaN."""
-    return _adjusted(p, "holm")
+    """Return p-values adjusted by Holm's method (family-wise error; Scand J Stat 1979;6:65), NaN left as NaN."""
+    return _adjusted(p, lambda ordered: np.maximum.accumulate(ordered * np.arange(len(ordered), 0, -1)))
 
 
 def benjamini_hochberg(p):
-    """Return p-values adjusted by Benjamini and Hochberg's method (false discovery rate), NaN left as NaN."""
-    return _adjusted(p, "fdr_bh")
+    """Return p-values adjusted by Benjamini and Hochberg's method (JRSS B 1995;57:289), NaN left as NaN."""
+
+    def sequence(ordered):
+        shares = np.arange(1, len(ordered) + 1) / max(len(ordered), 1)
+        return np.minimum.accumulate((ordered / shares)[::-1])[::-1]
+
+    return _adjusted(p, sequence)
 
 
 def by_subgroup(measure, label, score, group, resamples, **options):

@@ -46,8 +46,10 @@ class MiningScores:
     resamples: resampling.Resamples
 
     def table(self, name):
-        """Return a stored table, with the position of each row's image, `image`."""
+        """Return a stored table; where it is image by image, with the position of each row's image, `image`."""
         table = pd.read_parquet(paths.to_read(routes.scores_path(self.edition, name)))
+        if "image_id" not in table:
+            return table
         return table.assign(image=pd.Index(self.images["image_id"]).get_indexer(table["image_id"]))
 
     def label(self, label_set, finding):
@@ -127,8 +129,8 @@ def _gains(scores, table, keys, measures, first, second):
 
 def _named(table):
     """Return scores with networks that learned from shuffled pairs under a name of their own."""
-    control = table["model"].astype(str) + ", shuffled pairs"
-    return table.assign(model=table["model"].where(table["pairs"] == routes.TRUE_PAIRS, control))
+    model = table["model"].astype(str)
+    return table.assign(model=model.where(table["pairs"] == routes.TRUE_PAIRS, model + ", shuffled pairs"))
 
 
 def topic_table(scores):
