@@ -80,7 +80,7 @@ def check_consistent(name, checkout):
     return settings
 
 
-@pytest.mark.parametrize("name", [n for n in EDITIONS if load(n)["finding"]["editions"]])
+@pytest.mark.parametrize("name", [n for n in EDITIONS if load(n)["finding"]["enabled"]])
 def test_study_of_findings_has_what_it_compares(name):
     settings = load(name)
     study, own = settings["finding"], settings["label_sets"][settings["train_cohort"]]
@@ -137,11 +137,8 @@ def test_mappings_merge_and_lists_replace(checkout):
     quick, mine = load("quick"), add(checkout, "extends: quick\ntraining: {epochs: 6}\ntest_cohorts: [simulated]\n")
     assert mine["training"] == {**quick["training"], "epochs": 6} and mine["test_cohorts"] == ["simulated"]
     named = {"edition", "stages", "training", "test_cohorts"}
-    study = ("labelers", "finding")
-    for section in study:
-        assert mine[section]["editions"] == ["mine"] and f"mine-{section}" in mine["stages"]["studies"]
-        assert {**mine[section], "editions": ["quick"]} == quick[section]
-    assert all(mine[k] == quick[k] for k in set(quick) - named - set(study))
+    assert list(mine["stages"]["studies"]) == [f"mine-{study}" for study in editions.STUDIES]
+    assert all(mine[k] == quick[k] for k in set(quick) - named)
 
 
 def test_mappings_of_chosen_names_replace_as_a_whole(checkout):
@@ -180,12 +177,12 @@ def test_stages_are_what_of_an_edition_runs(name):
         late = "_bert" if name == "mimic" or (name == "quick" and "_bert" in each["target"]) else ""
         folder = "visual_labels" if each["target"] in visual else f"targets{late}"
         assert each["table"] == f"data/{folder}/{name}/{each['target']}.parquet"
-    assert stages["maps"] == settings["finding"]["editions"] and set(stages["maps"]) <= {name}
+    assert stages["maps"] == [name] * settings["finding"]["enabled"]
     splits = settings["finding"]["splits"] if stages["maps"] else []
     tests = [(c, "main") for c in settings["test_cohorts"]] + [(settings["train_cohort"], s) for s in splits]
-    assert [(e["cohort"], e["split"]) for e in stages["evaluate"].values()] == tests
-    studies = ["pneumothorax", *["labelers"] * bool(settings["labelers"]["editions"])]
-    studies += ["finding", "maps"] * bool(stages["maps"])
+    assert [(e["cohort"], e["split"]) for e in stages["evaluate"].values()] == (tests if stages["train"] else [])
+    studies = [n for n in ("pneumothorax", "labelers", "finding") if settings[n]["enabled"]]
+    studies += ["maps"] * settings["finding"]["enabled"] + ["mining"] * settings["mining"]["enabled"]
     assert [study["name"] for study in stages["studies"].values()] == studies
     for study in stages["studies"].values():
         assert (paths.ROOT / "notebooks" / f"{study['notebook']}.ipynb").exists() and study["name"] in settings
@@ -257,7 +254,6 @@ def test_own_changes_are_not_overwritten(checkout):
     assert tree(checkout) == before and editions.in_force(checkout) == ("quick", "training.epochs")
     add(checkout, "extends: quick\ntraining: {epochs: 6}\n")
     change(checkout, "edition: quick", "edition: mine")
-    change(checkout, "editions: [quick]", "editions: [mine]")
     editions.activate("nih_mini", checkout)  # an edition has the changes now
 
 

@@ -421,7 +421,7 @@ def mined_tables(mined):
 
 
 def test_true_pairs_teach_and_shuffled_ones_do_not(mined, mined_tables):
-    """Images have four corners alone, so one network that learned in vain may still be lucky: no floor is asked for."""
+    """Images have but four corners, so one network that learned in vain may still be lucky: no floor is asked for."""
     done = mined_tables
     areas, _ = mining_trade.presence_table(mined.scores)
     control = mining.control_table(done.topics, done.hits, done.retrieved, areas, pool_n=10).set_index("result")

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -29,6 +30,7 @@ STRICT = [
     "paper/quick/21_labelers.ipynb",
     "paper/quick/22_finding.ipynb",
     "paper/quick/23_maps.ipynb",
+    "paper/quick/24_mining.ipynb",
 ]
 ARCHIVES = ("15_archive", "15_release")  # whichever of them an edition's archive asks for
 FETCHED = ["paper/07_readers.ipynb", "paper/09_rankings.ipynb"]  # from tables that are fetched
@@ -130,7 +132,7 @@ STANDS_FOR = {  # what `params.yaml` puts into dvc.yaml where a path is that of 
     "${item.runs}": ("results/${edition}/runs",),
     "${item.also}": ("data/label_sets_bert/${item.cohort}",),
     "${item.first}": ("data/cases/${edition}", "data/mining_scores/${edition}"),
-    "${item.second}": ("data/map_scores/${edition}", "data/visual_labels/${edition}", "data/topics/${edition}"),
+    "${item.second}": ("data/map_scores/${edition}", "data/visual_labels/${edition}"),
     "${item.third}": ("results/readers",),
     "${stages.archive.reads}": ("data/label_sets/${train_cohort}",),
     "${stages.visual_beside}": ("data/label_sets_bert/${train_cohort}",),
@@ -226,9 +228,15 @@ def nbval(scratch, *notebooks):
 
 @pytest.mark.xdist_group("notebooks")
 @pytest.mark.parametrize("notebook", STRICT)
-def test_committed_notebook_gives_its_outputs_again(scratch, notebook):
+def test_committed_notebook_gives_its_outputs_and_tables_again(scratch, notebook):
+    """No image and no network in the scratch copy: a study's tables come of published predictions, to the byte."""
+    assert not (scratch / "data" / "cohorts").exists() and not (scratch / "results" / "quick" / "runs").exists()
+    study = {f"paper/quick/{stem}.ipynb": name for name, (stem, *_) in STUDIES.items()}.get(notebook)
+    if study:
+        shutil.rmtree(scratch / "results" / "quick" / study)
     done = nbval(scratch, notebook)
     assert done.returncode == 0, done.stdout[-3000:]
+    assert not study or replay.unequal_tables(paths.ROOT, scratch, "quick", study) == []
 
 
 @pytest.mark.xdist_group("readers")
@@ -251,11 +259,27 @@ def test_an_altered_number_fails(scratch):
     assert done.returncode != 0 and "89" in done.stdout
 
 
+@pytest.mark.parametrize("notebook", [name for name in STRICT if name.startswith("paper/quick/")])
+def test_a_committed_study_is_its_template_with_parameters(notebook):
+    """So that what holds of the tables of a page holds of those that `make replay` makes by the template."""
+    page, template = (
+        nbformat.read(paths.ROOT / n, 4) for n in (notebook, notebook.replace("paper/quick", "notebooks"))
+    )
+    code = [
+        c.source
+        for c in page.cells
+        if c.cell_type == "code" and "injected-parameters" not in c.metadata.get("tags", [])
+    ]
+    assert code == [c.source for c in template.cells if c.cell_type == "code"]
+
+
 @pytest.mark.xdist_group("notebooks")
-def test_tables_replay_from_the_published_predictions(scratch):
-    """No image and no network in the scratch copy, and every table comes out the same to the byte."""
-    assert not (scratch / "data" / "cohorts").exists() and not (scratch / "results" / "quick" / "runs").exists()
-    assert replay.replay(paths.ROOT, scratch) == []
+def test_replay_compares_what_the_templates_give(scratch):
+    """Of one study; the test above has the tables of all. An altered table is named."""
+    assert replay.replay(paths.ROOT, scratch, studies=["maps"]) == []
+    table = scratch / "results" / "quick" / "maps" / "headline.csv"
+    table.write_text(table.read_text().replace("0", "1", 1))
+    assert replay.unequal_tables(paths.ROOT, scratch, "quick", "maps") == ["results/quick/maps/headline.csv"]
 
 
 def test_site_renders_every_committed_notebook(tmp_path):

@@ -33,7 +33,9 @@ def tiny(seeds=(1,)):
     settings["runs"]["pneumothorax"] |= {"architectures": ["test_resnet"], "seeds": list(seeds)}
     for group in ("controls", "labelers", "visual", "finding", "finding_others"):
         settings["runs"][group]["targets"] = []
-    settings["labelers"]["editions"] = settings["finding"]["editions"] = settings["finding"]["splits"] = []
+    for study in ("labelers", "finding", "mining"):
+        settings[study]["enabled"] = False
+    settings["finding"]["splits"] = []
     settings["bert"] |= {
         "encoder": ENCODER,
         "trained_layers": 1,
@@ -190,7 +192,7 @@ def test_edition_nih_runs_on_a_tiny_folder_of_the_releases_layout(checkout, firs
     settings["bert"] = tiny()["bert"]
     for group in ("finding", "finding_others"):
         settings["runs"][group]["targets"] = []
-    settings["finding"] |= {"editions": [], "splits": []}
+    settings["finding"] |= {"enabled": False, "splits": []}
     made = settings["label_sets"]["nih"]
     for name in [n for n in made if "google" in n and n != "google"]:  # tables that are fetched by hand
         del made[name]
@@ -221,7 +223,7 @@ def test_finding_or_no_finding_runs_to_its_end(checkout, first_run):
         "valid": 0.2,
         "test": 0.3,
     }
-    settings["finding"] |= {"editions": ["tiny_finding"], "splits": whole["finding"]["splits"], "resamples_n": 50}
+    settings["finding"] |= {"enabled": True, "splits": whole["finding"]["splits"], "resamples_n": 50}
     settings["finding"]["desk"] |= {"lists_n": 20, "resamples_n": 20}
     settings["maps"]["drains"] |= {"targets": [], "seeds": []}
     settings["maps"] |= {"again": {}, "draws_n": 1, "images_n": 20, "gradient_free_images_n": 5, "resamples_n": 50}

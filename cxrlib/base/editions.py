@@ -27,7 +27,7 @@ STUDIES = {
     "labelers": ("21_labelers", _CASES, "data/visual_labels/{edition}", "results/readers"),
     "finding": ("22_finding", _CASES),
     "maps": ("23_maps", _CASES, "data/map_scores/{edition}"),
-    "mining": ("24_mining", "data/mining_scores/{edition}", "data/topics/{edition}"),
+    "mining": ("24_mining", "data/mining_scores/{edition}"),
 }
 _NOTHING_MORE = "data/code/03_label_sets.txt"  # what stands for a dependency that this edition does not have
 _OPEN = ("shared", "finding", "maps")  # sections that may have more in one edition than in another
@@ -204,10 +204,13 @@ def _stages(settings):
         raise ValueError(f"runs names the target {unknown[0]!r}, which is none of {', '.join(settings['targets'])}.")
     by_bert = {cohort: label_sets_by_bert(sets) for cohort, sets in settings["label_sets"].items()}
     later = [target for target in targets if target not in visual and hangs_on_bert(settings, target)]
-    finding = list(settings["finding"]["editions"])
+    finding, mining, compared = (
+        [edition] if settings[study]["enabled"] else [] for study in ("finding", "mining", "pneumothorax")
+    )
     folders = {t: "visual_labels" if t in visual else "targets_bert" if t in later else "targets" for t in targets}
     splits = list(settings["finding"]["splits"]) if finding else []
     mined = settings["mining"]["archive"]
+    kept = {"cases": targets, "map_scores": finding, "visual_labels": visual, "mining_scores": mining}
     tests = [(cohort, "main") for cohort in settings["test_cohorts"]] + [(train_cohort, split) for split in splits]
     return {
         "labelers": ["bert"] if any(by_bert.values()) else [],
@@ -230,18 +233,14 @@ def _stages(settings):
             for cohort, split in (tests if targets else [])
         },
         "maps": finding,
-        "mining": list(settings["mining"]["editions"]),
+        "mining": mining,
         "archive": {
             "notebook": "15_release" if mined["release"] else "15_archive",
             "reads": _watched_archive(mined) or f"data/label_sets/{train_cohort}",
         },
-        "results": list(settings["pneumothorax"]["editions"]),
+        "results": compared,
         "studies": {f"{edition}-{name}": _study(settings, name, visual) for name in STUDIES if _has(settings, name)},
-        "published": [
-            folder
-            for folder, made in (("cases", targets), ("map_scores", finding), ("visual_labels", visual))
-            if made and settings["published"]
-        ],
+        "published": [folder for folder, made in kept.items() if made and settings["published"]],
         "runs": {
             target: [runs.key(*run) for run in runs.planned(settings) if run[0] == target] for target in targets
         },
@@ -254,7 +253,7 @@ def _stages(settings):
 
 def _has(settings, study):
     """Return whether a study runs in an edition, as its section says; maps with the study of finding or none."""
-    return settings["finding" if study == "maps" else study]["editions"] != []
+    return settings["finding" if study == "maps" else study]["enabled"]
 
 
 def _study(settings, name, visual):

@@ -32,7 +32,7 @@ def scratch_copy(root, to):
     return to
 
 
-def replay(root, scratch, edition="quick"):
+def replay(root, scratch, edition="quick", studies=None):
     """Run the studies of an edition in `scratch`; return the tables that came out different.
 
     Parameters
@@ -43,23 +43,37 @@ def replay(root, scratch, edition="quick"):
         A copy of it.
     edition : str
         One whose case tables are committed.
+    studies : sequence of str, optional
+        Sections of `params.yaml`; all studies of the edition if not given.
     """
     editions.activate(edition, scratch)
     different = []
     for stage in editions.compose(edition, scratch)["stages"]["studies"].values():
         study, notebook = stage["name"], stage["notebook"]
-        folders = [base / "results" / edition / study for base in (root, scratch)]
-        shutil.rmtree(folders[1])
+        if studies is not None and study not in studies:
+            continue
+        shutil.rmtree(scratch / "results" / edition / study)
         words = [f"notebooks/{notebook}.ipynb", f"{notebook}.ipynb", f"section={study}"]
         subprocess.run([sys.executable, "-m", "cxrlib.commands.notebook", *words], cwd=scratch, check=True)
-        tables = sorted({p.name for folder in folders for p in folder.iterdir() if p.suffix in (".csv", ".json")})
-        _, *unequal = filecmp.cmpfiles(*folders, tables, shallow=False)
-        different += [f"results/{edition}/{study}/{name}" for names in unequal for name in names]
-    committed = f"results/{edition}/summary/headline.csv"
-    folder = scratch / "results" / edition / "pneumothorax"
-    headline = comparisons.headline(pd.read_csv(folder / "table.csv"), pd.read_csv(folder / "differences.csv"))
-    if not headline.astype(str).equals(pd.read_csv(root / committed).astype(str)):
-        different.append(committed)
+        different += unequal_tables(root, scratch, edition, study)
+    return different
+
+
+def unequal_tables(root, scratch, edition, study):
+    """Return the tables of a study that differ between two checkouts, or are in one alone, as paths in them.
+
+    The headline table hangs on the tables of study 1, so it is computed anew with these.
+    """
+    folders = [base / "results" / edition / study for base in (root, scratch)]
+    tables = sorted({p.name for folder in folders for p in folder.iterdir() if p.suffix in (".csv", ".json")})
+    _, *unequal = filecmp.cmpfiles(*folders, tables, shallow=False)
+    different = [f"results/{edition}/{study}/{name}" for names in unequal for name in names]
+    if study == "pneumothorax":
+        committed = f"results/{edition}/summary/headline.csv"
+        table, differences = (pd.read_csv(folders[1] / f"{name}.csv") for name in ("table", "differences"))
+        headline = comparisons.headline(table, differences)
+        if not headline.astype(str).equals(pd.read_csv(root / committed).astype(str)):
+            different.append(committed)
     return different
 
 

@@ -180,6 +180,11 @@ def _places(part):
     return retrieval.Places(*(part[name].to_numpy() for name in ("above", "tied", "wrong_n")))
 
 
+def pool_size(scores, most=50):
+    """Return the size of the random pools of which R@K is expected: `most`, or that of the smallest whole pool."""
+    return min(most, int(scores.table("retrieval")["wrong_n"].min()) + 1)
+
+
 def retrieval_table(scores, pool_n=50):
     """Return retrieval in both directions by model, with intervals over patients; the pool stays as it is.
 
@@ -299,6 +304,9 @@ def gain_sentences(gains, measures):
     ]
 
 
+_VALUE = ["estimate", "low", "high"]
+
+
 def control_table(topics, word_hits, retrieved, areas, pool_n=50):
     """Return every result from images beside its control on shuffled pairs and what the control must fall to.
 
@@ -316,8 +324,8 @@ def control_table(topics, word_hits, retrieved, areas, pool_n=50):
     Returns
     -------
     pandas.DataFrame
-        `result, true_pairs, shuffled_pairs, low, high, floor, falls`: `falls` says whether the control's interval
-        holds the floor or lies below it.
+        `result, true_pairs, true_low, true_high, shuffled_pairs, low, high, floor, falls`: `falls` says whether the
+        control's interval holds the floor or lies below it.
     """
     hit = f"R@5 of {pool_n}"
     parts = [
@@ -343,14 +351,27 @@ def control_table(topics, word_hits, retrieved, areas, pool_n=50):
         known = table.set_index("model")
         control = known.loc[f"{model}, shuffled pairs"]
         floor = known["estimate"][floor_of] if floor is None else floor
-        rows.append((result, known["estimate"][model], *control[["estimate", "low", "high"]], floor))
+        rows.append((result, *known.loc[model, _VALUE], *control[_VALUE], floor))
     for scored_against, table in areas[areas["finding"] == MEAN].groupby("scored_against", sort=False):
         known = table.set_index("route")
         control = known.loc[f"{routes.STRICT}, shuffled pairs"]
         result = f"findings, mean AUC, scored by {scored_against}"
-        rows.append((result, known["estimate"][routes.STRICT], *control[["estimate", "low", "high"]], 0.5))
-    table = pd.DataFrame(rows, columns=["result", "true_pairs", "shuffled_pairs", "low", "high", "floor"])
+        rows.append((result, *known.loc[routes.STRICT, _VALUE], *control[_VALUE], 0.5))
+    columns = ["result", "true_pairs", "true_low", "true_high", "shuffled_pairs", "low", "high", "floor"]
+    table = pd.DataFrame(rows, columns=columns)
     return table.assign(falls=(table["low"] <= table["floor"]) | table["low"].isna())
+
+
+def headline(control):
+    """Return `control_table` as text: `result, true pairs, shuffled pairs, without images`."""
+    shown = {
+        "true pairs": control[["true_pairs", "true_low", "true_high"]],
+        "shuffled pairs": control[["shuffled_pairs", "low", "high"]],
+    }
+    texts = {name: [intervals.text(*row) for row in part.itertuples(index=False)] for name, part in shown.items()}
+    return pd.DataFrame(
+        {"result": control["result"], **texts, "without images": control["floor"].map("{:.3f}".format)}
+    )
 
 
 def _pick(table, **where):

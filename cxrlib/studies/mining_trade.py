@@ -26,6 +26,7 @@ class _Areas:
 
     def __init__(self, scores, table, keys, label_set, column="probability"):
         self.keys, self.found, self.few, self.seeds = keys, {}, {}, {}
+        self._resamples_n = len(scores.resamples.counts)
         for (*where, finding), part in table.groupby([*keys, "finding"], sort=False, observed=True):
             label = scores.label(label_set, finding)
             if label is None:
@@ -45,8 +46,11 @@ class _Areas:
         return list(dict.fromkeys(key[-1] for key in self.found if not self.few[key[-1]]))
 
     def mean(self, *where):
-        """Return the mean over findings by seed, (seeds_n,), and by seed and resample, (seeds_n, b)."""
+        """Return the mean over findings by seed, (seeds_n,), and by seed and resample, (seeds_n, b); NaN of none."""
         both = [self.found[(*where, finding)] for finding in self.findings()]
+        if not both:
+            seeds_n = len(self.seeds[where])
+            return np.full(seeds_n, np.nan), np.full((seeds_n, self._resamples_n), np.nan)
         return np.mean([each for each, _ in both], axis=0), np.mean([drawn for _, drawn in both], axis=0)
 
     def gap(self, first, second):
@@ -111,6 +115,11 @@ def presence_table(scores):
     gaps : pandas.DataFrame
         `scored_against, finding, estimate, low, high, p, reason, p_holm`: strictly supervised less topic route, on
         the same images, seeds and resamples. Holm's correction runs over the findings of one label set.
+
+    Raises
+    ------
+    ValueError
+        If no finding has enough test patients with and without it, by any label set.
     """
     stored, tables, gaps = scores.table("presence"), [], []
     for name in scores.label_sets():
@@ -128,6 +137,11 @@ def presence_table(scores):
         part["p_holm"] = np.nan
         part.loc[single, "p_holm"] = intervals.holm(part.loc[single, "p"])
         gaps.append(part)
+    if not any((table["finding"] == mining.MEAN).any() for table in tables):
+        raise ValueError(
+            f"Of {len(scores.images):,} test images no finding has {intervals.FEW_PATIENTS} patients with it and as "
+            "many without: match more of the archive, or give the test part of `splits` a larger fraction."
+        )
     table, gap = pd.concat(tables, ignore_index=True), pd.concat(gaps, ignore_index=True)
     return table[["scored_against", *table.columns.drop("scored_against")]], gap
 
