@@ -38,3 +38,15 @@ def label_tables():
 def pytest_configure():
     """Let tests find papermill and dvc where this Python's are, however pytest was called."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+def pytest_collection_modifyitems(items):
+    """Put tests that share a worker first, those that take longest before all, so that no worker waits at the end."""
+    groups = ["pipeline", "notebooks", "mining"]
+
+    def place(item):
+        mark = item.get_closest_marker("xdist_group")
+        name = mark.args[0] if mark else None
+        return groups.index(name) if name in groups else len(groups)
+
+    items.sort(key=place)

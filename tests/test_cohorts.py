@@ -305,7 +305,7 @@ def test_a_lost_folder_or_table_is_named(three, lost):
 
 
 def test_settings_that_make_no_source():
-    with pytest.raises(ValueError, match="'nonsense' is none of simulated, nih, folder, torchxrayvision"):
+    with pytest.raises(ValueError, match="'nonsense' is none of simulated, nih, folder, archive, torchxrayvision"):
         sources.open_source({"source": "nonsense"})
     with pytest.raises(ValueError, match=r"settings of source 'nih'.*fodler"):
         sources.open_source({"source": "nih", "size_px": 8, "fodler": "x"})
