@@ -11,13 +11,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-import nbformat
-import papermill
 import yaml
-from papermill.exceptions import PapermillExecutionError
-from traitlets.config import Config
 
-from cxrlib.base import paths
+# Else jsonschema, which checks notebooks, compiles a grammar of internet addresses when it is imported: two seconds a
+# stage, for a format that no notebook has.
+sys.modules.setdefault("rfc3987_syntax", None)
+
+import nbformat  # noqa: E402
+import papermill  # noqa: E402
+from papermill.exceptions import PapermillExecutionError  # noqa: E402
+from traitlets.config import Config  # noqa: E402
+
+from cxrlib.base import paths  # noqa: E402
 
 _VARYING = ("papermill", "execution")  # metadata that differ from run to run
 

@@ -253,21 +253,26 @@ def pool_curve(scores, k=1, sizes=(2, 5, 10, 20, 50, 100, 200, 500, 1000)):
 
 
 def pool_figure(curve, k=1):
-    """Return a figure of `pool_curve`: R@k against pool size, a panel a direction, chance dotted."""
+    """Return a figure of `pool_curve`: R@k over that of chance against pool size, a panel a direction.
+
+    Networks that learned from shuffled pairs are dashed, in the colour of those that learned from true ones.
+    """
     directions = list(curve["direction"].unique())
-    fig, axes = figures.figure(1, len(directions), width=9, height=3.6, sharey=True, squeeze=False)
+    fig, axes = figures.figure(1, len(directions), width=9.5, height=3.8, sharey=True, squeeze=False)
     models = [m for m in curve["model"].unique() if m != "chance"]
+    own = [m.removesuffix(", shuffled pairs") for m in models]
     for axis, direction in zip(axes.flat, directions, strict=True):
-        for model in models:
+        for model, name in zip(models, own, strict=True):
             part = curve[(curve["direction"] == direction) & (curve["model"] == model)]
-            colour = figures.shade(model, models)
-            axis.fill_between(part["pool_n"], part["low"], part["high"], color=colour, alpha=0.15, linewidth=0)
-            axis.plot(part["pool_n"], part["estimate"], "o-", color=colour, label=model, markersize=3, linewidth=1.3)
-        sizes = np.sort(curve["pool_n"].unique())
-        axis.plot(sizes, k / sizes, color="#888888", linestyle=":", label="chance")
-        axis.set(xscale="log", yscale="log", xlabel="reports or images in the pool", title=direction)
-    axes.flat[0].set_ylabel(f"expected R@{k}")
-    axes.flat[-1].legend(fontsize=7, loc="lower left")
+            size, colour = part["pool_n"].to_numpy(float), figures.shade(name, list(dict.fromkeys(own)))
+            lift, low, high = (part[column].to_numpy() * size / k for column in ("estimate", "low", "high"))
+            axis.fill_between(size, low, high, color=colour, alpha=0.12, linewidth=0)
+            style = "-" if name == model else "--"
+            axis.plot(size, lift, style, marker="o", color=colour, label=model, markersize=3, linewidth=1.3)
+        axis.axhline(1, color="#888888", linestyle=":", label="chance")
+        axis.set(xscale="log", xlabel="reports or images in the pool", title=direction)
+    axes.flat[0].set_ylabel(f"expected R@{k}, times chance")
+    axes.flat[0].legend(fontsize=7, loc="upper left")
     return fig
 
 

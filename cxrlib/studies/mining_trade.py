@@ -394,7 +394,7 @@ def round_figure(table):
     """Return a figure of the mean AUC by round, a panel a route, image features and shuffled ones as lines."""
     table = table[table["finding"] == mining.MEAN]
     shown = list(table["route"].unique())
-    fig, axes = figures.figure(1, len(shown), width=8.5, height=3.2, squeeze=False)
+    fig, axes = figures.figure(1, len(shown), width=8.5, height=3.2, sharey=True, squeeze=False)
     for axis, route in zip(axes.flat, shown, strict=True):
         for k, (arm, colour) in enumerate({routes.IMAGES: "#0072B2", routes.SHUFFLED_IMAGES: "#999999"}.items()):
             part = table[(table["route"] == route) & (table["arm"] == arm)].sort_values("round")
