@@ -64,6 +64,8 @@ def test_phrases_count_for_what_reads_by_them(changed):
 def test_words_comments_and_captions_cost_nothing(changed):
     assert changed("cxrlib/networks/training.py", r"Training and prediction", "Other words") == set()
     assert changed("cxrlib/base/runs.py", r"\Z", "\n# a comment\n") == set()
+    assert changed("cxrlib/base/runs.py", r"params\.yaml has no", "There is no") == set()
+    assert changed("cxrlib/base/runs.py", r"raise KeyError\(", "raise ValueError(")
 
 
 def test_what_tables_and_figures_look_like_trains_nothing(changed):

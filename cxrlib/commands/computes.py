@@ -1,10 +1,10 @@
 """Write down what each notebook computes: `data/code/<notebook>.txt`, on which the stages of `dvc.yaml` depend.
 
 A file holds a hash of the notebook's code and of every module of `cxrlib` that this code hangs on, directly or
-through others, also where a function imports it. Comments, docstrings, prose and stored outputs are not in the
-hashes: saving a notebook after Run All, or mending a sentence, costs nothing, and no import can be forgotten. Of
-notebooks that pack, train or draw maps, which is dear, modules that only show what was computed are not in them
-either: their pages look as they did when they were last run.
+through others, also where a function imports it. Comments, docstrings, prose, stored outputs and what an error says
+are not in the hashes: saving a notebook after Run All, or mending a sentence, costs nothing, and no import can be
+forgotten. Of notebooks that pack, train or draw maps, which is dear, modules that only show what was computed are not
+in them either: their pages look as they did when they were last run.
 
     python -m cxrlib.commands.computes
 """
@@ -84,9 +84,11 @@ def closure(tree, root, without=()):
 
 
 def meaning(text):
-    """Return Python code without comments, docstrings and layout, as text."""
+    """Return Python code without comments, docstrings, layout and what its errors say, as text."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            node.exc = node.exc.func
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str):
