@@ -16,7 +16,7 @@ CHECKOUT = paths.ROOT
 TINY = {
     "topics": dict(topics_n=4, second_topics_n=2, sentence_topics_n=4, commonest_n=0, iterations=20, least_images=2),
     "training": dict(architecture="test_byobnet", epochs=1, batch_size=16, least_images=0, pretrained="none"),
-    "image_to_text": dict(size_px=32, seeds=[1, 2], least_frac=0.01, least_patients=2, topic_epochs=1),
+    "image_to_text": dict(size_px=32, seeds=[1, 2], least_frac=0.01, least_patients=2),
 }
 
 

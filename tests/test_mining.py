@@ -277,27 +277,27 @@ def scene(n=400, seed=3):
     return truth, text, topic, seen, np.arange(n) < 300
 
 
-def done_rounds(monkeypatch, shuffle, rounds):
+def done_rounds(monkeypatch, arm, rounds):
     truth, text, topic, seen, trained = scene()
     monkeypatch.setattr(interleaving, "_taught", lambda *_: seen)
     patient = np.arange(400) // 2
     start = interleaving.start_rounds(None, np.arange(400), patient, text, topic, trained, QUICK, rounds, 1)
-    return truth, trained, [start.first, *interleaving.later_rounds(start, shuffle)]
+    return truth, trained, [start.first, *interleaving.later_rounds(start, arm)]
 
 
 def test_image_features_regroup_reports_and_shuffled_ones_do_not(monkeypatch):
     rounds = interleaving.InterleavingSettings(rounds_n=3)
     told = {}
-    for shuffle in (False, True):
-        truth, trained, done = done_rounds(monkeypatch, shuffle, rounds)
+    for arm in (routes.IMAGES, routes.TEXT_ALONE, routes.SHUFFLED_IMAGES):
+        truth, trained, done = done_rounds(monkeypatch, arm, rounds)
         last = pd.crosstab(done[-1].group[~trained], truth[~trained])
-        told[shuffle] = last.max(axis=1).sum() / last.to_numpy().sum()
-    assert told[False] > 0.95 and told[True] < 0.8
+        told[arm] = last.max(axis=1).sum() / last.to_numpy().sum()
+    assert told[routes.IMAGES] > 0.95 and max(told[routes.SHUFFLED_IMAGES], told[routes.TEXT_ALONE]) < 0.8
 
 
 def test_rounds_end_when_two_agree(monkeypatch):
     rounds = interleaving.InterleavingSettings(rounds_n=9, least_rounds=2, agreement=0.99)
-    _, _, done = done_rounds(monkeypatch, False, rounds)
+    _, _, done = done_rounds(monkeypatch, routes.IMAGES, rounds)
     assert 2 <= done[-1].number < 9 and done[-1].adjusted_rand >= 0.99 and done[-1].moved_n < 10
     assert [r.number for r in done] == list(range(len(done))) and np.isnan(done[0].adjusted_rand)
 
@@ -356,7 +356,6 @@ def test_pairs_that_cannot_be_used_are_counted_with_their_reason(monkeypatch, tm
 
 STUDY = {
     "training": dataclasses.asdict(QUICK),
-    "topic_epochs": 8,
     "seeds": [1, 2],
     "shuffle_seed": 1,
     "words": {"epochs": 8, "least_reports": 2},
@@ -397,7 +396,8 @@ def mined(pairs, tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         table.to_parquet(path)
     done.keep_reader(
-        image_reading.reader_dir("e"), {"edition": "e", "cohort": "c", "store_px": 32, "calibrated_by": "clean"}
+        image_reading.reader_dir("e"),
+        {"edition": "e", "cohort": "c", "images": "squares", "store_px": 32, "calibrated_by": "clean"},
     )
     yield SimpleNamespace(tables=tables, scores=mining.open_scores("e", 200, 1), root=root, runs=done)
     patched.undo()
@@ -425,7 +425,7 @@ def test_true_pairs_teach_and_shuffled_ones_do_not(mined, mined_tables):
     done = mined_tables
     areas, _ = mining_trade.presence_table(mined.scores)
     control = mining.control_table(done.topics, done.hits, done.retrieved, areas, pool_n=10).set_index("result")
-    for result in ("topic of the report, top-5", "words, R@5, all disease words"):
+    for result in ("topic of the report, top-5", "words, R@5 of all disease words"):
         control = control.drop(result)  # of four topics and three words, five are all
     assert (control["true_pairs"] > control["shuffled_pairs"] + 0.1).all()
     top1 = done.topics[(done.topics["level"] == "document") & (done.topics["measure"] == "top1")]
@@ -475,20 +475,21 @@ def test_presence_and_trade_tables(mined):
 
 def test_round_tables(mined):
     table, gaps = mining_trade.round_table(mined.scores, "clean")
-    assert set(table["arm"]) == {"images", "shuffled images"} and set(table["round"]) == {0, 1}
+    assert set(table["arm"]) == {"images", "text alone", "shuffled images"} and set(table["round"]) == {0, 1}
     start = table[(table["round"] == 0) & (table["finding"] == mining.MEAN)].set_index(["route", "arm"])["estimate"]
     assert start[routes.OWN_GROUP].nunique() == 1  # both arms begin at the same round
     agreed = mining_trade.agreement_table(mined.scores.table("rounds"))
     lines = mining_trade.round_sentences(gaps, agreed, 0.95)
-    assert "stopping rule" in lines[0] and len(lines) == 5
+    assert "stopping rule" in lines[0] and len(lines) == 7
     assert len(mining_trade.round_figure(table).axes) == 2
 
 
 def test_calibration_is_of_the_first_seed(mined):
     found = mining_trade.calibration_table(mined.scores)
-    assert set(found["measure"]) == {"intercept", "slope", "error", "Brier score"}
+    rates = {"sensitivity", "specificity", "ppv", "npv"}
+    assert set(found["measure"]) == {"intercept", "slope", "error", "Brier score"} | rates
     brier = found[(found["measure"] == "Brier score") & (found["scored_against"] == "clean")]
-    assert (brier["estimate"] < 0.15).all() and (found["finding"].nunique(), len(found)) == (3, 24)
+    assert (brier["estimate"] < 0.15).all() and (found["finding"].nunique(), len(found)) == (3, 48)
 
 
 def test_a_stored_value_that_is_altered_alters_the_table(mined, monkeypatch):

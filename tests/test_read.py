@@ -38,7 +38,14 @@ def folder(tmp_path, monkeypatch):
     vectors = np.eye(3, 4, dtype=np.float32)
     reports = pd.DataFrame({"report_id": ["r0", "r1", "r2"], "image_id": ["i0", "i1", "i2"], "group": [0, 0, 1]})
     reports[[f"v{k}" for k in range(4)]] = vectors
-    about = {"edition": "tiny", "cohort": "c", "store_px": 64, "size_px": 32, "findings": FINDINGS}
+    about = {
+        "edition": "tiny",
+        "cohort": "c",
+        "images": "simulated images",
+        "store_px": 64,
+        "size_px": 32,
+        "findings": FINDINGS,
+    }
     about |= {"scaling": [[0.0, 1.0]] * 2, "thresholds": [0.0, 1.0], "calibrated_by": "radiologist"}
     where = image_reading.reader_dir("tiny")
     image_reading.save_reader(
@@ -70,6 +77,7 @@ def test_a_reading_says_everything_and_that_it_is_research(folder, capsys):
     called = {line[0]: line[2] for line in lines if len(line) > 2}
     assert called == {"effusion": "present", "cardiomegaly": "absent"}  # thresholds of 0 and 1
     assert "calibrated by radiologist" in said
+    assert "learned from simulated images (edition tiny)\nThey say nothing about a real radiograph." in said
     shown = [text for text in ("Left effusion.", "left EFFUSION", "The heart is enlarged.") if text in said]
     assert len(shown) == 2  # two reports say the same: one of them stands for both
 

@@ -61,6 +61,7 @@ def compose(name, root=paths.ROOT):
         raise ValueError(f"editions/{name}.yaml is not whole: {str(error).splitlines()[0]}") from None
     settings = json.loads(json.dumps({k: v for k, v in whole.items() if k != "shared"}))  # nothing shared in YAML
     settings["runs"] = _all_groups(name, settings["runs"])
+    _check_whole(name, settings)
     return {**settings, "stages": _stages(settings)}
 
 
@@ -185,6 +186,24 @@ def _clear(below, own):
             _clear(below[key], value)
 
 
+def _check_whole(name, settings):
+    """Raise a ValueError if a mapping that replaces as a whole was given in part."""
+    for group, planned in settings["runs"].items():
+        missing = [key for key in ("targets", "architectures", "seeds") if key not in planned]
+        if missing:
+            raise ValueError(
+                f"editions/{name}.yaml: runs replaces as a whole, and runs.{group} has no {missing[0]}: give "
+                "targets, architectures and seeds of it, and all other groups that shall run."
+            )
+    for section in ("label_sets", "cohorts"):
+        missing = [cohort for cohort in settings["cohort_names"] if cohort not in settings[section]]
+        if missing:
+            raise ValueError(
+                f"editions/{name}.yaml: {section} replaces as a whole, and has nothing of the cohort {missing[0]!r}: "
+                "copy what the edition that you extend has of it."
+            )
+
+
 def _all_groups(name, given):
     """Return every group of runs, those that an edition does not name without runs."""
     unknown = [group for group in given if group not in RUN_GROUPS]
@@ -287,6 +306,21 @@ def label_sets_of(target):
 
 def _bert_folder(by_bert, cohort):
     return f"data/label_sets_bert/{cohort}" if by_bert.get(cohort) else _NOTHING_MORE
+
+
+def missing_sources(settings, root=paths.ROOT):
+    """Return what an edition reads that is not here and that no stage makes: images, tables, an archive's export.
+
+    Returns
+    -------
+    list of str
+        Below `data/cxr`, which is `$CXR_DATA`, or as `params.yaml` has them.
+    """
+    stages = settings["stages"]
+    wanted = [source[what] for source in stages["sources"].values() for what in ("images", "table")]
+    wanted += [stages["archive"]["reads"]] * bool(stages["mining"])
+    made = ("data/code/", "data/label_sets/")
+    return [path for path in dict.fromkeys(wanted) if not path.startswith(made) and not (root / path).exists()]
 
 
 def own_tables(settings):

@@ -34,7 +34,9 @@ def read_csv(path, required):
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}.") from None
     except pd.errors.EmptyDataError:
-        raise ValueError(f"{path} is empty: it needs a header with {', '.join(required)}.") from None
+        raise ValueError(
+            f"{path} is empty: it needs a header with {', '.join(required) or 'the names of its columns'}."
+        ) from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8.") from None
     except pd.errors.ParserError as error:

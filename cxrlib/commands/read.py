@@ -90,7 +90,11 @@ def _said(text, findings):
 
 def _show(reader, reading, image, report):
     """Print a reading."""
-    print(f"Approximate reading of {image}, by the archive of edition {reader.about['edition']}\n")
+    learned = reader.about["images"]
+    print(
+        f"Approximate reading of {image}, by networks that learned from {learned} (edition {reader.about['edition']})"
+    )
+    print("They say nothing about a real radiograph.\n" if "simulated" in learned else "")
     first = reading.topics.iloc[0]
     print(f"Topic {first['topic']} ({first['probability']:.2f}): {first['words']}")
     for row in reading.topics.iloc[1:].itertuples():

@@ -120,7 +120,8 @@ def main(arguments=None):
     chosen = parser.parse_args(arguments)
     try:
         editions.refresh(paths.ROOT)
-        paths.link_sources(editions.own_tables(runs.params()))
+        settings = runs.params()
+        paths.link_sources(editions.own_tables(settings))
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     subprocess.run(["dvc", "repro", "--quiet", "--single-item", "code"], cwd=paths.ROOT, check=True)
@@ -128,6 +129,15 @@ def main(arguments=None):
     todo = stale(_changed_stages() & set(waits_for), waits_for)
     if chosen.stages:
         todo &= _needed(chosen.stages, waits_for)
+    lost = editions.missing_sources(settings)
+    if lost and not chosen.dry and any(stage.startswith(("cohort@", "archive@")) for stage in todo):
+        # DVC would take away what these stages made before, and then find out
+        here = os.environ.get("CXR_DATA") or "not set"
+        named = ", ".join(path.replace("data/cxr", "$CXR_DATA") for path in lost)
+        sys.exit(
+            f"Edition {settings['edition']} reads {named}, which is not here (the environment variable CXR_DATA is "
+            f"{here}): docs/data.md says what lies where."
+        )
     if chosen.dry:
         print("\n".join(sorted(todo)) or "Everything is up to date.")
         return

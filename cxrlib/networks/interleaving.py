@@ -180,15 +180,16 @@ def start_rounds(images, rows, patient_id, text, topic, trained, settings, round
     return Start(first, networks, images, rows, scaled, trained, half, groups_n, settings, rounds, seed)
 
 
-def later_rounds(start, shuffle=False):
+def later_rounds(start, arm=routes.IMAGES):
     """Yield the rounds after a start, until two agree or there are `rounds_n`.
 
     Parameters
     ----------
     start : Start
         It stays as it is, so that the control can begin at the same one.
-    shuffle : bool
-        The control: image features are dealt out anew among pairs before each regrouping.
+    arm : str
+        `routes.IMAGES`; the controls are `routes.TEXT_ALONE`, which regroups by text features and nothing else, and
+        `routes.SHUFFLED_IMAGES`, which deals image features out anew among pairs before each regrouping.
 
     Yields
     ------
@@ -199,14 +200,14 @@ def later_rounds(start, shuffle=False):
     group, seen = start.first.group, start.first.probability
     for number in range(1, rounds.rounds_n + 1):
         of_image = seen.astype(float)
-        if shuffle:
+        if arm == routes.SHUFFLED_IMAGES:
             for part in (np.flatnonzero(trained), np.flatnonzero(~trained)):
                 of_image[part] = of_image[rng.permutation(part)]
         # two networks are offset against each other: without this, groups would tell who looked at the image
         sides = [np.flatnonzero(start.half == side) for side in (0, 1, -1)]
         for part in sides:
             of_image[part] = _unit(of_image[part], np.ones(len(part), bool), rounds.image_weight)
-        both = np.c_[start.text, of_image]
+        both = start.text if arm == routes.TEXT_ALONE else np.c_[start.text, of_image]
         before, group = group, _regrouped(both, group, trained, start.groups_n)
         taught = start.groups_n, start.settings, start.seed + number, rounds.tuning_epochs
         seen = _taught(networks, start.images, start.rows, group, start.half, *taught)
@@ -224,7 +225,7 @@ def round_scores(done, arm, seed, trained, truth, findings, image_id):
     ----------
     done : Round
     arm : str
-        `routes.IMAGES` or `routes.SHUFFLED_IMAGES`.
+        `routes.IMAGES`, `routes.TEXT_ALONE` or `routes.SHUFFLED_IMAGES`.
     seed : int
     trained : (n,) bool
     truth : (n, f) float

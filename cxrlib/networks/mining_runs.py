@@ -4,8 +4,11 @@ Each part returns a table image by image, without text, as notebook 24 reads it.
 start from them. Beside every result from images to text stands the control, the same training on shuffled pairs.
 """
 
+import itertools
+
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
 
 from cxrlib.networks import (
     image_reading,
@@ -57,7 +60,7 @@ class MiningRuns:
         self._train, self._valid, self._test = (pairs.at(part) for part in mined_pairs.PARTS)
         self._image_id = pairs.table["image_id"].to_numpy(object)
         self.topic_networks, self.finding_networks, self.unscored, self.words_found = {}, {}, {}, ()
-        self._in_vain, self._seen, self._words, self._embedding = {}, {}, None, None
+        self._in_vain, self._seen, self._words, self._embedding = {}, {}, None, None  # control networks by part, seed
 
     def _dealt(self, learned, seed):
         """Return which report each pair has: its own, or in the control another's."""
@@ -66,8 +69,7 @@ class MiningRuns:
     def _taught_topics(self, level, seed, learned=routes.TRUE_PAIRS, start=None):
         label = self.topic[level][self._dealt(learned, seed)][self._train]
         images, rows = self.pairs.images, self.pairs.rows[self._train]
-        options = {"start": start, "epochs": self._study["topic_epochs"]}
-        return topic_networks.train_topics(images, rows, label, self._how, seed, **options)
+        return topic_networks.train_topics(images, rows, label, self._how, seed, start)
 
     def _identified(self, table, **where):
         """Return scores with `image_id` for the position among test pairs, and columns that are the same in each."""
@@ -100,11 +102,22 @@ class MiningRuns:
         for seed in self.seeds:
             network = self._taught_topics("document", seed, routes.SHUFFLED_PAIRS)
             seen = self._look(network)
-            if seed == first:
-                self._in_vain["topics"], self._seen[routes.SHUFFLED_PAIRS, first] = network, seen
+            self._in_vain["topics", seed], self._seen[routes.SHUFFLED_PAIRS, seed] = network, seen
             control = self._topic_scores("document", network, seen, seed)
             parts.append(control[control["model"] == "network"].assign(pairs=routes.SHUFFLED_PAIRS))
+        parts.append(self._told_topics())
         return pd.concat(parts, ignore_index=True)
+
+    def _told_topics(self):
+        """Return how well the findings that a report itself names tell its topic: what no image has to show."""
+        said = (self.pairs.labels == 1).to_numpy(float)
+        train, test = (part[self.topic["document"][part] >= 0] for part in (self._train, self._test))
+        model = LogisticRegression(max_iter=1000).fit(said[train], self.topic["document"][train])
+        known = model.classes_, np.full(len(model.classes_), 1 / len(model.classes_)), self.topic["document"][test]
+        scores, _ = topic_networks.topic_scores(model.predict_proba(said[test]), *known)
+        told = scores[scores["model"] == "network"].assign(model=routes.FINDINGS_OF_REPORT)
+        told = told.assign(image_id=self._image_id[test][told["at"]]).drop(columns="at")
+        return pd.concat([told.assign(level="document", pairs=routes.TRUE_PAIRS, seed=seed) for seed in self.seeds])
 
     def _topic_scores(self, level, network, seen, seed, name="network"):
         known = network.topics, network.prior, self.topic[level][self._test]
@@ -114,7 +127,7 @@ class MiningRuns:
         return self._identified(scores, level=level, pairs=routes.TRUE_PAIRS, seed=seed)
 
     def words(self, word_vectors, key_words):
-        """Train a network on the vectors of disease terms, started from the first seed's topics; and the control.
+        """Train a network a seed on the vectors of disease terms, started from the seed's topics; and the control.
 
         Parameters
         ----------
@@ -127,35 +140,34 @@ class MiningRuns:
         pandas.DataFrame
             `pairs, seed, candidates, model, image_id, r1, r5, r10` (`word_networks.word_scores`).
         """
-        pairs, train, test, seed = self.pairs, self._train, self._test, self.seeds[0]
-        corpus = words.corpus(((k, pairs.texts[k]) for k in train), vectors.VECTOR_RULES)
+        corpus = words.corpus(((k, self.pairs.texts[k]) for k in self._train), vectors.VECTOR_RULES)
         terms = vectors.disease_terms(corpus, word_vectors, self._study["words"]["least_reports"])
         terms = terms["term"][~terms["finding"].isin(NO_DISEASE)].unique()
-        said, parts = word_networks.asserted_terms(pairs.readings, terms), []
-        self._key_words = [key_words.get(t, "") for t in self.topic_networks[seed].topics]
-        for learned in (routes.TRUE_PAIRS, routes.SHUFFLED_PAIRS):
-            dealt, of_topics = self._dealt(learned, seed)[train], self.topic_networks[seed]
-            if learned == routes.SHUFFLED_PAIRS:
-                of_topics = self._in_vain["topics"]
-            options = {"start": of_topics.network, "epochs": self._study["words"]["epochs"]}
-            taught = pairs.rows[train], [said[k] for k in dealt], word_vectors, self._how, seed
-            network = word_networks.train_words(pairs.images, *taught, **options)
-            right = word_networks.words_of(said, network.words)
-            names = [key_words.get(t, "") for t in of_topics.topics]
-            among = {
-                "key words of three topics": word_networks.topic_words(
-                    self._seen[learned, seed], names, network.words
-                )
-            }
-            among["all disease words"] = np.ones_like(right[test])
-            score = network.scores(pairs.images, pairs.rows[test])
-            scores, self.unscored["words"] = word_networks.word_scores(score, right[test], right[dealt].sum(0), among)
-            if learned == routes.TRUE_PAIRS:
+        said, parts = word_networks.asserted_terms(self.pairs.readings, terms), []
+        self._key_words = [key_words.get(t, "") for t in self.topic_networks[self.seeds[0]].topics]
+        for seed, learned in itertools.product(self.seeds, (routes.TRUE_PAIRS, routes.SHUFFLED_PAIRS)):
+            network, scores = self._word_scores(said, word_vectors, key_words, learned, seed)
+            if self._words is None:
                 self._words, self.words_found = network, network.words
-            else:
-                scores = scores[scores["model"] == "network"]
             parts.append(self._identified(scores, pairs=learned, seed=seed))
         return pd.concat(parts, ignore_index=True)
+
+    def _word_scores(self, said, word_vectors, key_words, learned, seed):
+        """Train one network on words; return it and `word_networks.word_scores`, of the control the network's."""
+        pairs, train, test = self.pairs, self._train, self._test
+        control = learned == routes.SHUFFLED_PAIRS
+        dealt = self._dealt(learned, seed)[train]
+        of_topics = self._in_vain["topics", seed] if control else self.topic_networks[seed]
+        options = {"start": of_topics.network, "epochs": self._study["words"]["epochs"]}
+        taught = pairs.rows[train], [said[k] for k in dealt], word_vectors, self._how, seed
+        network = word_networks.train_words(pairs.images, *taught, **options)
+        right = word_networks.words_of(said, network.words)
+        names = [key_words.get(t, "") for t in of_topics.topics]
+        chosen = word_networks.topic_words(self._seen[learned, seed], names, network.words)
+        among = {"all disease words": np.ones_like(right[test]), "key words of three topics": chosen}
+        score = network.scores(pairs.images, pairs.rows[test])
+        scores, self.unscored["words"] = word_networks.word_scores(score, right[test], right[dealt].sum(0), among)
+        return network, scores[scores["model"] == "network"] if control else scores
 
     def findings(self, findings, weak, clean):
         """Train a network a seed on what the rules read, and send the topic networks' outputs through their topics.
@@ -170,8 +182,8 @@ class MiningRuns:
         Returns
         -------
         pandas.DataFrame
-            `route, seed, finding, image_id, probability, calibrated`; of `strictly supervised` alone the last is
-            there, and of its control on shuffled pairs nothing else.
+            `route, seed, finding, image_id, probability, calibrated, called`; the last two are of `strictly
+            supervised` alone: calibrated on validation images, and 1 from where F1 is best there.
         """
         pairs, train, test = self.pairs, self._train, self._test
         self.names, self._weak, self._clean = list(findings), weak, clean
@@ -179,73 +191,86 @@ class MiningRuns:
         for seed in self.seeds:
             taught = pairs.images, pairs.rows[train], weak[train], self._how, seed
             network = self.finding_networks[seed] = presence.train_findings(*taught)
-            found, scaled = self._calibrated(network)
+            found, scaled, thresholds = self._calibrated(network, clean)
             table = presence.long_scores(found, *where, route=routes.STRICT, seed=seed)
-            parts.append(table.assign(calibrated=presence.long_scores(scaled, *where)["probability"]))
+            table["calibrated"] = presence.long_scores(scaled, *where)["probability"]
+            table["called"] = presence.long_scores(np.float32(scaled >= thresholds), *where)["probability"]
+            parts.append(table)
             topics, seen = self.topic_networks[seed], self._seen[routes.TRUE_PAIRS, seed]
             implied = presence.through_topics(seen, topics.topics, self.topic["document"][train], weak[train])
             parts.append(presence.long_scores(implied, *where, route=routes.BY_TOPICS, seed=seed))
             taught = pairs.images, pairs.rows[train], weak[self.orders[seed]][train], self._how, seed
             network = presence.train_findings(*taught)
-            self._in_vain.setdefault("findings", network)
+            self._in_vain["findings", seed] = network
             control = {"route": f"{routes.STRICT}, shuffled pairs", "seed": seed}
-            parts.append(presence.long_scores(self._calibrated(network)[0], *where, **control))
+            found = presence.finding_probabilities(network, pairs.images, pairs.rows[test])
+            parts.append(presence.long_scores(found, *where, **control))
         return pd.concat(parts, ignore_index=True)
 
-    def _calibrated(self, network):
-        """Return a network's probabilities of test pairs, as they come and calibrated on validation pairs."""
+    def _calibrated(self, network, labels):
+        """Return a network's probabilities of test pairs, as they come and calibrated, and where present begins.
+
+        Calibration and thresholds are of validation pairs, by `labels` (n, f).
+        """
         before, found = (
             presence.finding_probabilities(network, self.pairs.images, self.pairs.rows[part])
             for part in (self._valid, self._test)
         )
-        return found, presence.calibrated(found, presence.calibration_of(self._clean[self._valid], before))
+        known = labels[self._valid]
+        scaling = presence.calibration_of(known, before)
+        thresholds = presence.best_thresholds(known, presence.calibrated(before, scaling))
+        return found, presence.calibrated(found, scaling), thresholds
 
     def retrieval(self):
-        """Train the joint embedding, and look for the report of each test image and the image of each report.
+        """Train a joint embedding a seed, and look for the report of each test image and the image of each report.
 
-        At most `retrieval_most` test pairs are looked through, patient by patient at random.
+        At most `retrieval_most` test pairs are looked through, patient by patient at random. Classifiers are
+        calibrated by what the reports of validation images say, in the control by those dealt to them.
 
         Returns
         -------
         pandas.DataFrame
             `pairs, seed, model, direction, image_id, above, tied, wrong_n, ndcg` (`report_retrieval.retrieved`).
         """
-        pairs, study, seed = self.pairs, self._study["joint"], self.seeds[0]
+        pairs, study = self.pairs, self._study["joint"]
         patient = pairs.table["patient_id"].to_numpy(object)[self._test]
-        some = np.sort(presence.labelled_order(patient, seed)[: self._study["retrieval_most"]])
+        some = np.sort(presence.labelled_order(patient, self.seeds[0])[: self._study["retrieval_most"]])
         test, self.unscored["retrieval"] = self._test[some], len(self._test) - len(some)
         of_texts = joint.TextFeatures([pairs.texts[k] for k in self._train], study["text_encoder"])
         self._features = of_texts.of(pairs.texts)
-        labels, n = pairs.labels[self.names].to_numpy(float)[test], len(some)
-        scores = {("chance", routes.TRUE_PAIRS): np.zeros((n, n), np.float32)}
-        known = pairs.group[test], pairs.group[self._train], n
-        scores["commonest report", routes.TRUE_PAIRS] = report_retrieval.commonest_scores(*known)
-        for learned in (routes.TRUE_PAIRS, routes.SHUFFLED_PAIRS):
-            control = learned == routes.SHUFFLED_PAIRS
-            topics = self._in_vain["topics"] if control else self.topic_networks[seed]
-            by_topic = self._seen[learned, seed][some], topics.topics, self.topic["document"][test]
-            scores["topic neighbours", learned] = report_retrieval.topic_neighbour_scores(*by_topic)
-            network = self._in_vain["findings"] if control else self.finding_networks[seed]
-            found = self._calibrated(network)[1][some]
-            scores["classifier neighbours", learned] = report_retrieval.label_neighbour_scores(found, labels)
-            embedding = self._joined(learned, topics.network)
-            seen = embedding.embed_images(pairs.images, pairs.rows[test])
-            scores["joint", learned] = seen @ embedding.embed_texts(self._features[test]).T
-            self._embedding = self._embedding or embedding
         said = (pairs.labels.drop(columns="no_finding").abs() == 1).to_numpy()[test]
-        parts = []
-        for (model, learned), score in scores.items():
-            table = report_retrieval.retrieved(score, pairs.group[test], said)
-            image_id = self._image_id[test][table["at"]]
-            parts.append(table.drop(columns="at").assign(image_id=image_id, model=model, pairs=learned, seed=seed))
-        return pd.concat(parts, ignore_index=True)
+        known, parts = (pairs.group[test], pairs.group[self._train], len(some)), []
+        blind = {("chance", routes.TRUE_PAIRS): np.zeros((len(some), len(some)), np.float32)}
+        blind["commonest report", routes.TRUE_PAIRS] = report_retrieval.commonest_scores(*known)
+        for (model, learned), score in blind.items():
+            table = report_retrieval.retrieved(score, pairs.group[test], said).assign(model=model, pairs=learned)
+            parts += [table.assign(seed=seed) for seed in self.seeds]
+        for seed, learned in itertools.product(self.seeds, (routes.TRUE_PAIRS, routes.SHUFFLED_PAIRS)):
+            for model, score in self._pair_scores(learned, seed, some).items():
+                table = report_retrieval.retrieved(score, pairs.group[test], said)
+                parts.append(table.assign(model=model, pairs=learned, seed=seed))
+        table = pd.concat(parts, ignore_index=True)
+        return table.assign(image_id=self._image_id[test][table["at"]]).drop(columns="at")
 
-    def _joined(self, learned, start):
-        """Return the joint embedding that learned from true or shuffled pairs, started from a topic network."""
-        dealt, study = self._dealt(learned, self.seeds[0])[self._train], self._study["joint"]
-        given = self._features[dealt], self.pairs.group[dealt], self._how, self.seeds[0], study["embedding_n"]
-        rows, options = self.pairs.rows[self._train], {"start": start, "epochs": study["epochs"]}
-        return joint.train_joint(self.pairs.images, rows, *given, **options)[0]
+    def _pair_scores(self, learned, seed, some):
+        """Return scores of test images by test reports, by model, of one seed; `some` are the test pairs used."""
+        pairs, test, control = self.pairs, self._test[some], learned == routes.SHUFFLED_PAIRS
+        dealt, train = self._dealt(learned, seed), self._train
+        topics = self._in_vain["topics", seed] if control else self.topic_networks[seed]
+        by_topic = self._seen[learned, seed][some], topics.topics, self.topic["document"][test]
+        scores = {"topic neighbours": report_retrieval.topic_neighbour_scores(*by_topic)}
+        network = self._in_vain["findings", seed] if control else self.finding_networks[seed]
+        found = self._calibrated(network, self._weak[dealt])[1][some]
+        labels, prior = pairs.labels[self.names].to_numpy(float)[test], np.nanmean(self._weak[dealt][train], axis=0)
+        scores["classifier neighbours"] = report_retrieval.label_neighbour_scores(found, labels, prior)
+        study = self._study["joint"]
+        given = self._features[dealt[train]], pairs.group[dealt[train]], self._how, seed, study["embedding_n"]
+        options = {"start": topics.network, "epochs": study["epochs"]}
+        embedding, _ = joint.train_joint(pairs.images, pairs.rows[train], *given, **options)
+        seen = embedding.embed_images(pairs.images, pairs.rows[test])
+        scores["joint"] = seen @ embedding.embed_texts(self._features[test]).T
+        self._embedding = self._embedding or embedding
+        return scores
 
     def trade(self):
         """Train by every route on few or many labels, clean or weak (`presence.trade_curve`).
@@ -266,7 +291,7 @@ class MiningRuns:
         return presence.trade_curve(self.pairs.images, train, test, self.names, *asked)
 
     def rounds(self, truth):
-        """Go through the rounds of text and images in turns, and through those of the control.
+        """Go through the rounds of text and images in turns, of the text alone, and of shuffled image features.
 
         Parameters
         ----------
@@ -292,8 +317,8 @@ class MiningRuns:
         parts, about = [], []
         for seed in seeds:
             start = interleaving.start_rounds(*given, seed)
-            for arm in (routes.IMAGES, routes.SHUFFLED_IMAGES):
-                for done in (start.first, *interleaving.later_rounds(start, arm == routes.SHUFFLED_IMAGES)):
+            for arm in (routes.IMAGES, routes.TEXT_ALONE, routes.SHUFFLED_IMAGES):
+                for done in (start.first, *interleaving.later_rounds(start, arm)):
                     scores, row = interleaving.round_scores(done, arm, seed, *told)
                     parts.append(scores)
                     about.append(row)

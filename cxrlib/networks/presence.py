@@ -5,6 +5,7 @@ networks are trained on few or many images with clean labels, with labels that t
 on weak labels first and clean ones after; every one predicts the same test images.
 """
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -219,9 +220,15 @@ def trade_curve(images, train, test, findings, sizes, weak_networks, settings, t
     pandas.DataFrame
         `route, images_n, seed, finding, image_id, probability` (float32, four decimals). `images_n` are the images
         whose labels of the route's last kind were used; `weak then clean` saw the weak labels of all images before.
+
+    Notes
+    -----
+    Few labels are passed through more often, so that every training of a route's last kind has as many steps as that
+    on all images: else the curve would show what training longer is worth.
     """
     rows, all_n = np.asarray(train["rows"]), len(train["rows"])
     sizes = sorted({n for n in sizes if n < all_n} | {all_n})
+    settings = dataclasses.replace(settings, least_images=max(settings.least_images, settings.epochs * all_n))
     parts = []
     for seed, whole in weak_networks.items():
         order = labelled_order(train["patient_id"], seed)

@@ -44,8 +44,10 @@ def topic_neighbour_scores(probability, topics, topic):
     return np.c_[np.asarray(probability, np.float32), even][:, column]
 
 
-def label_neighbour_scores(probability, labels):
-    """Return the log-likelihood of each report's labels under an image's probabilities, (n, m) float64.
+def label_neighbour_scores(probability, labels, prior):
+    """Return the log-likelihood of each report's labels under an image's probabilities, over their prior one, (n, m).
+
+    Without the prior every image would come nearest to reports without findings, the commonest ones.
 
     Parameters
     ----------
@@ -53,11 +55,13 @@ def label_neighbour_scores(probability, labels):
         Calibrated.
     labels : (m, f) float
         1 present, -1 uncertain, all else absent; an uncertain one counts half as either.
+    prior : (f,) float in [0, 1]
+        How common each finding is among training reports.
     """
     labels = np.asarray(labels, float)
     said = np.select([labels == 1, labels == -1], [1.0, 0.5], 0.0)
-    p = np.clip(np.asarray(probability, float), 1e-6, 1 - 1e-6)
-    return np.log(p) @ said.T + np.log(1 - p) @ (1 - said).T
+    p, rate = (np.clip(np.asarray(each, float), 1e-6, 1 - 1e-6) for each in (probability, prior))
+    return np.log(p / rate) @ said.T + np.log((1 - p) / (1 - rate)) @ (1 - said).T
 
 
 def retrieved(score, group, findings):

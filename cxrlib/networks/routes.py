@@ -4,6 +4,7 @@ from cxrlib.base import paths
 
 # What a network learned from: the archive's pairs, or the same with reports dealt out anew (the control).
 TRUE_PAIRS, SHUFFLED_PAIRS = "true", "shuffled"
+FINDINGS_OF_REPORT = "the report's own findings"  # which tell a topic without an image
 
 # How a network came to say which findings are there.
 STRICT, BY_TOPICS = "strictly supervised", "through topics"
@@ -12,7 +13,7 @@ STRICT, BY_TOPICS = "strictly supervised", "through topics"
 CLEAN, WEAK, WEAK_CLEAN, TOPICS_CLEAN = "clean", "weak", "weak then clean", "topics then clean"
 
 # Text and images in turns: image features as they are or dealt out anew, and by what a round's groups tell findings.
-IMAGES, SHUFFLED_IMAGES = "images", "shuffled images"
+IMAGES, TEXT_ALONE, SHUFFLED_IMAGES = "images", "text alone", "shuffled images"
 OWN_GROUP, BY_NETWORK = "groups of reports", "network"
 
 STORED = ("images", "topics", "words", "retrieval", "presence", "trade", "interleaving", "rounds")

@@ -27,6 +27,7 @@ PUBLISHED_TOPICS = pd.DataFrame(
 PUBLISHED_WORD_R1 = 0.56
 
 MEAN = "mean of findings"
+IMAGE_TO_REPORT = "image to report"  # one of `report_retrieval.DIRECTIONS`
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,9 @@ def _replicates(scores, part, column):
 
 
 def _estimate(each, drawn, few):
-    """Return an estimate with its interval, over seeds where there are several, as a dict."""
-    if len(each) > 1:
-        found = intervals.over_seeds(each, drawn, few)
-        return {name: found[name] for name in ("estimate", "low", "high", "reason")} | {"seeds_n": len(each)}
-    return {**intervals.interval(each[0], drawn, few)._asdict(), "seeds_n": 1}
+    """Return an estimate with its interval over patients and seeds, as a dict; of one seed there is none."""
+    found = intervals.over_seeds(each, drawn, few)
+    return {name: found[name] for name in ("estimate", "low", "high", "reason")} | {"seeds_n": len(each)}
 
 
 def _means(scores, table, keys, measures):
@@ -118,13 +117,16 @@ def _gains(scores, table, keys, measures, first, second):
             (each, drawn), (other, other_drawn) = (_replicates(scores, side, measure) for side in sides)
             gap = each - (other if len(other) == len(each) else other.mean())
             found = intervals.over_seeds(gap, drawn - other_drawn, few)
-            if len(gap) == 1:
-                found = intervals.compared(gap[0], drawn - other_drawn, few)
             shown = {name: found[name] for name in ("estimate", "low", "high", "p", "reason")}
             count = {"comparison": f"{first} - {second}", "measure": measure}
             rows.append(dict(zip(keys, where, strict=True)) | count | shown)
-    table = pd.DataFrame(rows)
-    return table.assign(p_holm=intervals.holm(table["p"])) if len(table) else table
+    return pd.DataFrame(rows)
+
+
+def _corrected(gaps):
+    """Return tables of differences as one, with p by Holm's method over all of them."""
+    table = pd.concat([part for part in gaps if len(part)], ignore_index=True)
+    return table.assign(p_holm=intervals.holm(table["p"]))
 
 
 def _named(table):
@@ -145,7 +147,7 @@ def topic_table(scores):
     table : pandas.DataFrame
         `level, model, images_n, measure` (`top1, top5`, and `bits`, the cross-entropy), `estimate, low, high, reason,
         seeds_n`. Models: `network` (started from the level before), `network, from scratch`, `network, shuffled
-        pairs`, `majority`, `prior`, `chance`.
+        pairs`, `majority`, `prior`, `chance`, and `routes.FINDINGS_OF_REPORT`, which looks at no image.
     gains : pandas.DataFrame
         `level, comparison, measure, estimate, low, high, p, reason, p_holm` of the network over `majority` and over
         the network that learned from shuffled pairs.
@@ -154,7 +156,7 @@ def topic_table(scores):
     table = _means(scores, stored, ["level", "model"], ["top1", "top5", "bits"])
     others = ("majority", "network, shuffled pairs", "network, from scratch")
     gains = [_gains(scores, stored, ["level"], ["top1", "top5"], "network", other) for other in others]
-    return table, pd.concat([g for g in gains if len(g)], ignore_index=True)
+    return table, _corrected(gains)
 
 
 def word_table(scores):
@@ -173,7 +175,7 @@ def word_table(scores):
     table = _means(scores, stored, ["candidates", "model"], ["r1", "r5", "r10"])
     others = ("frequency", "network, shuffled pairs")
     gains = [_gains(scores, stored, ["candidates"], ["r1", "r5"], "network", other) for other in others]
-    return table, pd.concat([g for g in gains if len(g)], ignore_index=True)
+    return table, _corrected(gains)
 
 
 def _places(part):
@@ -200,8 +202,9 @@ def retrieval_table(scores, pool_n=50):
         `direction, model, images_n, measure, estimate, low, high, reason, seeds_n`; measures are `R@1, R@5, R@10` of
         the whole pool, `R@1 of <pool_n>, R@5 of <pool_n>`, `ndcg` and `median rank` (of one seed).
     gains : pandas.DataFrame
-        `direction, comparison, measure, estimate, low, high, p, reason, p_holm` of the joint embedding over all
-        others, in `R@5 of <pool_n>` and `ndcg`.
+        `direction, comparison, measure, estimate, low, high, p, reason, p_holm` of the joint embedding over the
+        others in `R@5 of <pool_n>`, and over its twin of shuffled pairs in `ndcg`, which has no floor of its own: a
+        fixed ranking is above or below chance by what labels the pool happens to have.
     """
     stored = _named(scores.table("retrieval"))
     where = _places(stored)
@@ -217,11 +220,13 @@ def retrieval_table(scores, pool_n=50):
         found = intervals.interval(retrieval.median(values), retrieval.median(values, resamples))
         count = {"images_n": len(one), "measure": "median rank"}
         ranks.append(dict(zip(keys, place, strict=True)) | count | found._asdict() | {"seeds_n": 1})
-    others = [m for m in stored["model"].unique() if m != "joint"]
-    measures = [f"R@5 of {pool_n}", "ndcg"]
-    gains = [_gains(scores, stored, ["direction"], measures, "joint", other) for other in others]
-    gains = pd.concat(gains, ignore_index=True)
-    return pd.concat([table, pd.DataFrame(ranks)], ignore_index=True), gains.assign(p_holm=intervals.holm(gains["p"]))
+    hit, twin = f"R@5 of {pool_n}", "joint, shuffled pairs"
+    others = ("commonest report", "topic neighbours", "classifier neighbours", twin)
+    # a report finds no image by how common the report is: that would be chance once more
+    some = stored[(stored["model"] != "commonest report") | (stored["direction"] == IMAGE_TO_REPORT)]
+    gains = [_gains(scores, some, ["direction"], [hit], "joint", other) for other in others]
+    gains.append(_gains(scores, stored, ["direction"], ["ndcg"], "joint", twin))
+    return pd.concat([table, pd.DataFrame(ranks)], ignore_index=True), _corrected(gains)
 
 
 def pool_curve(scores, k=1, sizes=(2, 5, 10, 20, 50, 100, 200, 500, 1000)):
@@ -277,18 +282,20 @@ def pool_figure(curve, k=1):
 
 
 def verdict(row, better="better", worse="worse"):
-    """Return what the interval of a difference says, in words.
+    """Return what a difference says, in words: by p after Holm's correction if it was tested, else by its interval.
 
     Parameters
     ----------
-    row : Mapping or named tuple with `low, high`
+    row : Mapping or named tuple with `estimate, low, high` and, if it was tested, `p_holm`
     better, worse : str
         Above and below zero.
     """
-    low, high = (row["low"], row["high"]) if isinstance(row, dict) else (row.low, row.high)
-    if np.isnan(low):
+    row = row if isinstance(row, dict) else row._asdict()
+    if np.isnan(row["low"]):
         return "not estimable"
-    return better if low > 0 else worse if high < 0 else "indistinguishable from zero"
+    corrected = row.get("p_holm", np.nan)
+    apart = row["low"] > 0 or row["high"] < 0 if np.isnan(corrected) else corrected < 0.05
+    return "indistinguishable from zero" if not apart else better if row["estimate"] > 0 else worse
 
 
 def gain_sentences(gains, measures):
@@ -310,13 +317,14 @@ def gain_sentences(gains, measures):
 
 
 _VALUE = ["estimate", "low", "high"]
+ALL_WORDS = "all disease words"  # a set of candidates of `word_networks.word_scores`
 
 
 def control_table(topics, word_hits, retrieved, areas, pool_n=50):
     """Return every result from images beside its control on shuffled pairs and what the control must fall to.
 
-    A network that learns from shuffled pairs still learns how common topics and words are, so there the floor is the
-    commonest ones in their order; of retrieval and of findings it is chance.
+    A network that learns from shuffled pairs still learns how common topics, words and reports are, so there the
+    floor is the commonest ones in their order; of images to be found and of findings it is chance.
 
     Parameters
     ----------
@@ -329,34 +337,28 @@ def control_table(topics, word_hits, retrieved, areas, pool_n=50):
     Returns
     -------
     pandas.DataFrame
-        `result, true_pairs, true_low, true_high, shuffled_pairs, low, high, floor, falls`: `falls` says whether the
-        control's interval holds the floor or lies below it.
+        `result, true_pairs, true_low, true_high, shuffled_pairs, low, high, floor, above, falls`: `above` says
+        whether the interval of the true pairs lies above the floor, so that there is something to destroy, and
+        `falls` whether that of the control holds the floor or lies below it. Both are missing where there is no
+        interval.
     """
     hit = f"R@5 of {pool_n}"
     parts = [
-        ("topic of the report, top-5", _pick(topics, level="document", measure="top5"), "network", "majority", None),
-        *(
-            (f"words, R@5, {name}", _pick(word_hits, candidates=name, measure="r5"), "network", "frequency", None)
-            for name in word_hits["candidates"].unique()
-        ),
-        *(
-            (
-                f"{model}, {direction}, {hit}",
-                _pick(retrieved, direction=direction, measure=hit),
-                model,
-                None,
-                5 / pool_n,
-            )
-            for direction in retrieved["direction"].unique()
-            for model in ("joint", "classifier neighbours", "topic neighbours")
-        ),
+        ("topic of the report, top-5", _pick(topics, level="document", measure="top5"), "network", "majority"),
+        (f"words, R@5 of {ALL_WORDS}", _pick(word_hits, candidates=ALL_WORDS, measure="r5"), "network", "frequency"),
     ]
+    for direction in retrieved["direction"].unique():
+        table = _pick(retrieved, direction=direction, measure=hit)
+        blind = "commonest report" if direction == IMAGE_TO_REPORT else "chance"
+        parts += [
+            (f"{model}, {direction}, {hit}", table, model, blind)
+            for model in ("joint", "classifier neighbours", "topic neighbours")
+        ]
     rows = []
-    for result, table, model, floor_of, floor in parts:
+    for result, table, model, floor_of in parts:
         known = table.set_index("model")
         control = known.loc[f"{model}, shuffled pairs"]
-        floor = known["estimate"][floor_of] if floor is None else floor
-        rows.append((result, *known.loc[model, _VALUE], *control[_VALUE], floor))
+        rows.append((result, *known.loc[model, _VALUE], *control[_VALUE], known["estimate"][floor_of]))
     for scored_against, table in areas[areas["finding"] == MEAN].groupby("scored_against", sort=False):
         known = table.set_index("route")
         control = known.loc[f"{routes.STRICT}, shuffled pairs"]
@@ -364,7 +366,31 @@ def control_table(topics, word_hits, retrieved, areas, pool_n=50):
         rows.append((result, *known.loc[routes.STRICT, _VALUE], *control[_VALUE], 0.5))
     columns = ["result", "true_pairs", "true_low", "true_high", "shuffled_pairs", "low", "high", "floor"]
     table = pd.DataFrame(rows, columns=columns)
-    return table.assign(falls=(table["low"] <= table["floor"]) | table["low"].isna())
+    above, falls = table["true_low"] > table["floor"], table["low"] <= table["floor"]
+    return table.assign(
+        above=above.astype(object).where(table["true_low"].notna()),
+        falls=falls.astype(object).where(table["low"].notna()),
+    )
+
+
+def control_sentences(control):
+    """Return what `control_table` shows, in sentences, a list."""
+    learned = control["above"].eq(True)
+    out = [f"{learned.sum()} of {len(control)} results lie above what needs no image."]
+    if not learned.all():
+        out.append(
+            f"Not above it, so that shuffling could destroy nothing: {'; '.join(control['result'][~learned])}."
+        )
+    risen = control["result"][control["falls"].eq(False)]
+    out.append(
+        "No control on shuffled pairs lies above its floor."
+        if risen.empty
+        else f"Above the floor on shuffled pairs: {'; '.join(risen)}."
+    )
+    unknown = control["result"][control["falls"].isna()]
+    if len(unknown):
+        out.append(f"Without an interval, so not known: {'; '.join(unknown)}.")
+    return out
 
 
 def headline(control):

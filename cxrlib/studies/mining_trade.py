@@ -85,19 +85,14 @@ class _Areas:
 
 
 def _of(each, drawn, few=""):
-    """Return an estimate over seeds with its interval, a dict."""
-    if len(each) > 1:
-        return intervals.over_seeds(each, drawn.mean(0), few)
-    return intervals.interval(each[0], drawn[0], few)._asdict()
+    """Return an estimate with its interval over patients and seeds, a dict; of one seed there is none."""
+    return intervals.over_seeds(each, drawn.mean(0), few)
 
 
 def _gap(first, second, few=""):
     """Return the paired difference of two (each, drawn), as a row with `p`."""
     each, drawn = first[0] - second[0], first[1] - second[1]
-    if len(each) > 1:
-        found = intervals.over_seeds(each, drawn.mean(0), few)
-    else:
-        found = intervals.compared(each[0], drawn[0], few)
+    found = intervals.over_seeds(each, drawn.mean(0), few)
     return {name: found[name] for name in ("estimate", "low", "high", "p", "reason")}
 
 
@@ -156,8 +151,9 @@ def calibration_table(scores):
     Returns
     -------
     pandas.DataFrame
-        `scored_against, finding, measure` (`intercept` 0 is best, `slope` 1, `error` 0, `Brier score` 0), `estimate,
-        low, high, reason`, of the first seed's strictly supervised network.
+        `scored_against, finding, measure` (`intercept` 0 is best, `slope` 1, `error` 0, `Brier score` 0; and, of what
+        is called present or absent by the validation images' threshold, `sensitivity, specificity, ppv, npv`),
+        `estimate, low, high, reason`, of the first seed's strictly supervised network, over patients alone.
     """
     stored = scores.table("presence")
     stored = stored[(stored["route"] == routes.STRICT) & (stored["seed"] == stored["seed"].min())]
@@ -175,6 +171,12 @@ def calibration_table(scores):
                 found = intervals.interval(function(y, p), function(y, p, some), few)
                 where = {"scored_against": name, "finding": finding, "measure": measure}
                 rows.append({**where, **found._asdict()})
+            rates = intervals.rate_intervals(y, part["called"].to_numpy(float), scores.part(part["image"]))
+            for measure in ("sensitivity", "specificity", "ppv", "npv"):
+                found = rates[measure]._asdict()
+                if few:
+                    found |= {"low": np.nan, "high": np.nan, "reason": few}
+                rows.append({"scored_against": name, "finding": finding, "measure": measure, **found})
     return pd.DataFrame(rows)
 
 
@@ -239,7 +241,8 @@ class Trade:
         Returns
         -------
         dict
-            `weak_n, weak_auc, clean_n, low, high, reason`.
+            `weak_n, weak_auc, clean_n, below_n, above_n, low, high, reason`; between the trained sizes `below_n` and
+            `above_n` it was interpolated, and where both are the same the answer lies at or beyond that end.
         """
         most = self.sizes[-1]
         curve = [self._areas.mean(routes.CLEAN, size) for size in self.sizes]
@@ -253,6 +256,7 @@ class Trade:
         ends = np.isin(replicates, (self.sizes[0], most)).mean()
         reason = f"{ends:.0%} of resamples lie at an end of the curve" if ends > 0.025 else ""
         told = {"weak_n": most, "weak_auc": float(weak[0].mean()), "clean_n": float(estimate)}
+        told |= dict(zip(("below_n", "above_n"), _around(self.sizes, estimate), strict=True))
         return {**told, "low": float(low), "high": float(high), "reason": reason}
 
     def figure(self):
@@ -290,10 +294,14 @@ class Trade:
             Of `worth`.
         """
         held = f"{worth['clean_n']:,.0f} ({worth['low']:,.0f} to {worth['high']:,.0f})"
+        below, above = worth["below_n"], worth["above_n"]
+        how = f"clean labels of {held} images do, interpolated between {below:,} and {above:,}"
+        if below == above:
+            how = f"clean labels of {below:,} images or {'fewer' if below == self.sizes[0] else 'more'} do"
         note = f"; {worth['reason']}" if worth["reason"] else ""
         out = [
             f"Labels mined from the reports of {worth['weak_n']:,} images give a mean AUC of "
-            f"{worth['weak_auc']:.3f}, as clean labels of {held} images do{note}."
+            f"{worth['weak_auc']:.3f} (scored by {self.label_set}), as {how}{note}."
         ]
         for route in [r for r in self.routes if r not in (routes.CLEAN, routes.WEAK)]:
             rows = gaps[gaps["comparison"] == f"{route} - {routes.CLEAN}"].itertuples()
@@ -315,6 +323,15 @@ def _crossing(sizes, curve, level):
     return out
 
 
+def _around(sizes, n):
+    """Return the sizes between which a number lies; at or beyond an end that end twice."""
+    if n <= sizes[0] or n >= sizes[-1]:
+        end = sizes[0] if n <= sizes[0] else sizes[-1]
+        return end, end
+    k = int(np.searchsorted(sizes, n))
+    return sizes[k - 1], sizes[k]
+
+
 def round_table(scores, label_set):
     """Return what the groups of each round say of findings, by their own reports and by networks that learned them.
 
@@ -331,21 +348,21 @@ def round_table(scores, label_set):
         estimate, low, high, reason`: AUC.
     gaps : pandas.DataFrame
         `route, comparison, estimate, low, high, p, reason, p_holm` of the mean AUC: each later round less the start,
-        and less the same round with shuffled image features.
+        less the same round of the text alone, and less that with shuffled image features.
     """
     areas = _Areas(scores, scores.table("interleaving"), ["arm", "round", "route"], label_set)
     table = areas.rows()
     rows = []
     for arm, number, route in areas.seeds:
-        if number == 0:
+        if number == 0 or arm != routes.IMAGES:
             continue
-        here, control = (arm, number, route), (routes.SHUFFLED_IMAGES, number, route)
-        name = f"round {number} - start" + (", shuffled images" if arm != routes.IMAGES else "")
-        rows.append({"route": route, "comparison": name, **areas.gap(here, (arm, 0, route))})
-        if arm == routes.IMAGES and set(areas.seeds.get(control, ())) & set(areas.seeds[here]):
-            rows.append(
-                {"route": route, "comparison": f"round {number} - shuffled images", **areas.gap(here, control)}
-            )
+        here = arm, number, route
+        others = {"start": (arm, 0, route)}
+        others |= {other: (other, number, route) for other in (routes.TEXT_ALONE, routes.SHUFFLED_IMAGES)}
+        for name, there in others.items():
+            if set(areas.seeds.get(there, ())) & set(areas.seeds[here]):
+                row = {"route": route, "comparison": f"round {number} - {name}"}
+                rows.append({**row, **areas.gap(here, there)})
     gaps = pd.DataFrame(rows)
     return table, gaps.assign(p_holm=intervals.holm(gaps["p"]))
 
@@ -369,9 +386,7 @@ def round_sentences(gaps, agreed, threshold):
     index = f"the last round's index is {last['adjusted_rand']:.2f}"
     out = [f"The stopping rule (adjusted Rand index {threshold}) {when}; {index}."]
     number = int(last["round"])
-    for row in gaps[
-        gaps["comparison"].isin([f"round {number} - start", f"round {number} - shuffled images"])
-    ].itertuples():
+    for row in gaps[gaps["comparison"].str.startswith(f"round {number} - ")].itertuples():
         name = row.comparison.replace(" - ", " less ")
         out.append(f"{row.route}: {name}: {intervals.text(row.estimate, row.low, row.high)}, {mining.verdict(row)}.")
     return out
@@ -391,16 +406,17 @@ def agreement_table(rounds):
 
 
 def round_figure(table):
-    """Return a figure of the mean AUC by round, a panel a route, image features and shuffled ones as lines."""
+    """Return a figure of the mean AUC by round, a panel a route, a line an arm."""
     table = table[table["finding"] == mining.MEAN]
     shown = list(table["route"].unique())
     fig, axes = figures.figure(1, len(shown), width=8.5, height=3.2, sharey=True, squeeze=False)
     for axis, route in zip(axes.flat, shown, strict=True):
-        for k, (arm, colour) in enumerate({routes.IMAGES: "#0072B2", routes.SHUFFLED_IMAGES: "#999999"}.items()):
+        colours = {routes.IMAGES: "#0072B2", routes.TEXT_ALONE: "#009E73", routes.SHUFFLED_IMAGES: "#999999"}
+        for k, (arm, colour) in enumerate(colours.items()):
             part = table[(table["route"] == route) & (table["arm"] == arm)].sort_values("round")
             reach = [part["estimate"] - part["low"], part["high"] - part["estimate"]]
             axis.errorbar(
-                part["round"] + 0.05 * k, part["estimate"], reach, fmt="o-", color=colour, label=arm, capsize=3
+                part["round"] + 0.06 * k, part["estimate"], reach, fmt="o-", color=colour, label=arm, capsize=3
             )
         axis.set(xlabel="round (0: topics of the text alone)", title=route)
         axis.set_xticks(sorted(table["round"].unique()))
