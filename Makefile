@@ -48,7 +48,7 @@ replay: setup ## recompute every table from the published predictions: no GPU, n
 
 test: setup ## lint, unit tests, the committed notebooks re-run and compared
 	$(BIN)/ruff check --quiet .
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2
 
 lint: setup ## ruff only
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 import cxrlib  # noqa: F401  before torch, which tests import first: one thread a process, as everywhere here
 
@@ -40,13 +41,22 @@ def pytest_configure():
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
-def pytest_collection_modifyitems(items):
-    """Put tests that share a worker first, those that take longest before all, so that no worker waits at the end."""
-    groups = ["pipeline", "notebooks", "mining"]
+# Files whose tests share what one of them made, such as a pipeline that has run: each file goes to one worker.
+_WHOLE_FILES = ("test_pipeline.py", "test_notebooks.py", "test_mining.py", "test_archive_edition.py")
 
-    def place(item):
-        mark = item.get_closest_marker("xdist_group")
-        name = mark.args[0] if mark else None
-        return groups.index(name) if name in groups else len(groups)
 
-    items.sort(key=place)
+class _Scheduling(LoadScopeScheduling):
+    """Whole files to one worker where tests share what they make, every other test to whichever is free.
+
+    `--dist loadgroup` would say so by marks, but xdist 3.8 does not group anything under pytest 9.
+    """
+
+    def _split_scope(self, nodeid):
+        file = nodeid.split("::")[0]
+        return file if file.endswith(_WHOLE_FILES) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Return the scheduler of `pytest -n`."""
+    return _Scheduling(config, log)

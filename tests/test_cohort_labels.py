@@ -75,7 +75,7 @@ def test_own(csv, encoding):
     table, card = given.own(of_ids("b", "a", "c"), path, who="us", how="read twice.")
     assert table.set_index("image_id").loc["a"].to_dict() == pytest.approx({"edema": 1, "mass": NAN}, nan_ok=True)
     assert table.set_index("image_id").loc["b"].to_dict() == {"edema": -1, "mass": 0} and len(table) == 2
-    assert card == {"who": "us", "how": "read twice. 1 rows of images not in the cohort left out."}
+    assert card == {"who": "us", "how": "read twice; 1 rows of images not in the cohort left out"}
 
 
 @pytest.mark.parametrize(

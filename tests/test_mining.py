@@ -28,7 +28,6 @@ from cxrlib.statistics import intervals, resampling, retrieval
 from cxrlib.studies import mining, mining_trade
 from cxrlib.topics import vectors
 
-pytestmark = pytest.mark.xdist_group("mining")  # one fixture trains for many tests: not once a worker
 QUICK = short_training.ShortSettings("test_byobnet", epochs=8, batch_size=16, least_images=0)
 SENTENCES = (
     "There is a left pleural effusion.",
@@ -439,17 +438,33 @@ def test_true_pairs_teach_and_shuffled_ones_do_not(mined, mined_tables):
 
 
 def test_a_control_that_does_not_fall_is_said(mined, mined_tables):
-    done, fallen = mined_tables, {}
+    done, found = mined_tables, {}
     areas, _ = mining_trade.presence_table(mined.scores)
-    for risen in (False, True):
-        low = np.where((done.retrieved["model"] == "joint, shuffled pairs") & risen, 0.51, 0.5)
-        retrieved = done.retrieved.assign(low=low)  # chance is 5 of 10
-        control = mining.control_table(done.topics, done.hits, retrieved, areas, pool_n=10)
-        fallen[risen] = control.set_index("result")["falls"]
-    joint_rows = fallen[True].index.str.startswith("joint")
-    searched = fallen[True].index.str.endswith("of 10")
-    assert fallen[False][searched].all() and searched.sum() == 6
-    assert not fallen[True][joint_rows].any() and fallen[True][searched & ~joint_rows].all()
+    mine = done.retrieved["model"] == "joint, shuffled pairs"
+    for name, low in {"fallen": -1.0, "risen": 1.0, "unknown": np.nan}.items():
+        retrieved = done.retrieved.assign(low=np.where(mine, low, -1.0))
+        found[name] = mining.control_table(done.topics, done.hits, retrieved, areas, pool_n=10)
+        rows = found[name][found[name]["result"].str.startswith("joint")]
+        expected = {"fallen": [True] * 2, "risen": [False] * 2, "unknown": [None] * 2}[name]
+        assert rows["falls"].replace({np.nan: None}).tolist() == expected
+    said = {name: " ".join(mining.control_sentences(table)) for name, table in found.items()}
+    assert "Above the floor on shuffled pairs: joint, image to report, R@5 of 10; joint" in said["risen"]
+    assert "Without an interval, so not known: joint" in said["unknown"] and "Without" not in said["fallen"]
+
+
+def test_what_has_nothing_to_destroy_is_said(mined, mined_tables):
+    done = mined_tables
+    areas, _ = mining_trade.presence_table(mined.scores)
+    topics = done.topics.assign(low=np.where(done.topics["model"] == "network", 0.0, done.topics["low"]))
+    said = mining.control_sentences(mining.control_table(topics, done.hits, done.retrieved, areas, pool_n=10))
+    assert any(line.startswith("Not above it, so that shuffling could destroy nothing: topic") for line in said)
+
+
+def test_a_verdict_is_by_the_corrected_p():
+    row = {"estimate": 0.1, "low": 0.01, "high": 0.2}
+    assert mining.verdict(row) == "better" and mining.verdict({**row, "p_holm": 0.06}).startswith("indist")
+    assert mining.verdict({"estimate": -0.1, "low": -0.2, "high": -0.01, "p_holm": 0.01}) == "worse"
+    assert mining.verdict({**row, "low": np.nan}) == "not estimable"
 
 
 def test_chance_of_a_pool_is_exact(mined):
@@ -509,14 +524,22 @@ def test_the_crossing_of_a_curve_by_hand():
     assert found == pytest.approx([math.sqrt(200 * 400), 100, 400])
 
 
-def test_intervals_of_several_seeds_are_wider_than_of_one():
+def test_one_seed_has_no_interval_and_unlike_seeds_have_wide_ones():
     rng = np.random.default_rng(1)
     value = rng.random(100)
     resamples = resampling.patient_resamples(np.arange(100), 300, rng)
     scores = mining.MiningScores("e", pd.DataFrame({"image_id": range(100)}), resamples)
     one = pd.DataFrame({"seed": 1, "image": np.arange(100), "x": value, "model": "m"})
-    two = pd.concat([one.assign(x=value + shift, seed=seed) for seed, shift in ((1, -0.2), (2, 0.2))])
-    narrow, wide = (mining._means(scores, t, ["model"], ["x"]).iloc[0] for t in (one, two))
-    assert narrow["estimate"] == pytest.approx(wide["estimate"]) and narrow["seeds_n"] == 1
-    assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
-    assert narrow["low"] == pytest.approx(intervals.mean(value, resamples).low)
+    alone = mining._means(scores, one, ["model"], ["x"]).iloc[0]
+    assert alone["estimate"] == pytest.approx(value.mean()) and np.isnan([alone["low"], alone["high"]]).all()
+    assert alone["reason"] == intervals.ONE_SEED and alone["seeds_n"] == 1
+    found = []
+    for shift in (0.001, 0.2):
+        seeds = ((1, -shift), (2, 0), (3, shift))
+        table = pd.concat([one.assign(x=value + moved, seed=seed) for seed, moved in seeds])
+        found.append(mining._means(scores, table, ["model"], ["x"]).iloc[0])
+    alike, unlike = found
+    assert alike["estimate"] == pytest.approx(unlike["estimate"]) == pytest.approx(alone["estimate"])
+    assert unlike["high"] - unlike["low"] > 2 * (alike["high"] - alike["low"])
+    patients = intervals.mean(value, resamples)
+    assert alike["high"] - alike["low"] == pytest.approx(patients.high - patients.low, rel=0.15)

@@ -187,7 +187,6 @@ def test_what_is_missing_is_said_in_one_sentence(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.xdist_group("notebooks")
 def test_a_notebook_without_its_inputs_says_what_to_run(scratch):
     command = [sys.executable, "-m", "cxrlib.commands.notebook", "notebooks/04_targets.ipynb", "04_targets.ipynb"]
     done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
@@ -228,7 +227,6 @@ def nbval(scratch, *notebooks):
     return done
 
 
-@pytest.mark.xdist_group("notebooks")
 @pytest.mark.parametrize("notebook", STRICT)
 def test_committed_notebook_gives_its_outputs_and_tables_again(scratch, notebook):
     """No image and no network in the scratch copy: a study's tables come of published predictions, to the byte."""
@@ -241,14 +239,12 @@ def test_committed_notebook_gives_its_outputs_and_tables_again(scratch, notebook
     assert not study or replay.unequal_tables(paths.ROOT, scratch, "quick", study) == []
 
 
-@pytest.mark.xdist_group("readers")
 @pytest.mark.parametrize("notebook", FETCHED)
 def test_notebook_on_fetched_tables_gives_its_outputs_again(tmp_path, label_tables, notebook):
     done = nbval(replay.scratch_copy(paths.ROOT, tmp_path), notebook)
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-@pytest.mark.xdist_group("notebooks")
 def test_an_altered_number_fails(scratch):
     """The comparison is real: one digit changed in a stored output is found."""
     path = scratch / "paper/02_label_noise.ipynb"
@@ -275,7 +271,6 @@ def test_a_committed_study_is_its_template_with_parameters(notebook):
     assert code == [c.source for c in template.cells if c.cell_type == "code"]
 
 
-@pytest.mark.xdist_group("notebooks")
 def test_replay_compares_what_the_templates_give(scratch):
     """Of one study; the test above has the tables of all. An altered table is named."""
     assert replay.replay(paths.ROOT, scratch, studies=["maps"]) == []

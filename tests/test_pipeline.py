@@ -20,9 +20,6 @@ from cxrlib.releases.google import read_google_four
 # isort: split
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-pytestmark = pytest.mark.xdist_group("pipeline")
-
-
 ENCODER = "tiny_encoder"  # which `checkout` makes: to read 3,955 reports with MiniLM takes a minute
 
 

@@ -264,7 +264,9 @@ def _stages(settings):
             target: [runs.key(*run) for run in runs.planned(settings) if run[0] == target] for target in targets
         },
         "sources": {
-            cohort: _source_files(settings["cohorts"][cohort]) | {"labels": _label_files(settings, cohort)}
+            cohort: _source_files(settings["cohorts"][cohort])
+            | {"labels": f"data/own_tables/{cohort}" if cohort in own_tables(settings) else _NOTHING_MORE}
+            | {"reports": _archive_reports(settings["label_sets"][cohort])}
             for cohort in settings["cohort_names"]
         },
     }
@@ -332,11 +334,11 @@ def own_tables(settings):
     return {cohort: named for cohort, named in files.items() if named}
 
 
-def _label_files(settings, cohort):
-    """Return what a cohort's label sets are read from beside its images: its archive's reports, or tables."""
-    given = [made.get("reports", {}) for made in settings["label_sets"][cohort].values()]
+def _archive_reports(label_sets):
+    """Return the folder of an archive's reports, if one of a cohort's label sets is read in them."""
+    given = [made.get("reports", {}) for made in label_sets.values()]
     folders = [str(Path(reports["path"]).parent) for reports in given if reports.get("source") == "archive"]
-    return next(iter(folders), f"data/own_tables/{cohort}" if cohort in own_tables(settings) else _NOTHING_MORE)
+    return next(iter(folders), _NOTHING_MORE)
 
 
 def _watched_archive(mined):

@@ -84,6 +84,8 @@ def write(name, root, *, folder, table, labels=None, radiologist=None):
     if path.exists():
         raise ValueError(f"There is an editions/{name}.yaml already: choose another name, or change that file.")
     folder, table = _path(folder), _path(table)
+    if not paths.source_path(folder).is_dir():
+        raise ValueError(f"--folder: {folder} is a file; name the folder that holds the images.")
     given = {k: _columns(words, table, k) for k, words in (("radiologist", radiologist), ("labels", labels)) if words}
     findings = next(iter(given.values()))[1]
     if any(set(columns) != set(findings) for _, columns in given.values()):
@@ -184,6 +186,8 @@ def _columns(words, table, option):
     csv, columns = (_path(words[0]), words[1:]) if words[0].lower().endswith((".csv", ".csv.gz")) else (table, words)
     if not columns:
         raise ValueError(f"--{option} {words[0]}: name the columns of the labels after the file.")
+    if paths.source_path(csv).is_dir():
+        raise ValueError(f"--{option}: {csv} is a folder; name the CSV in it.")
     have = tables.read_csv(paths.source_path(csv), ("image_id",)).columns
     for column in columns:
         meant = vocabulary.finding_named(column)
@@ -248,6 +252,7 @@ def _rehearse(settings, name):
     from cxrlib.cohorts import sources, splits
     from cxrlib.labels import kinds
     from cxrlib.labels.targets import target_table
+    from cxrlib.statistics.intervals import FEW_PATIENTS
 
     source = sources.open_source({**settings["cohorts"][name], "size_px": settings["size_px"]})
     unpacked = SimpleNamespace(name=name, index=source.table, labels=source.labels)
@@ -257,15 +262,18 @@ def _rehearse(settings, name):
     for options in settings["targets"].values():
         target_table(split, indexed, **options)
     test = split["image_id"][split["split"] == "test"]
-    present = [
-        f"{int((indexed[k][finding].reindex(test) == 1).sum())} with {finding} by {k}"
-        for k in settings["pneumothorax"]["scored_against"]
-        for finding in next(iter(settings["targets"].values()))["findings"]
-    ]
-    patients_n = source.table["patient_id"].nunique()
+    patient = source.table.set_index("image_id")["patient_id"]
+    present = []
+    for k in settings["pneumothorax"]["scored_against"]:
+        for finding in next(iter(settings["targets"].values()))["findings"]:
+            label = indexed[k][finding].reindex(test)
+            with_n, without_n = (patient[test][(label == value).to_numpy()].nunique() for value in (1, 0))
+            few = "" if min(with_n, without_n) >= FEW_PATIENTS else ", too few for an interval"
+            present.append(f"{with_n} patients with and {without_n} without {finding} by {k}{few}")
+    patients_n = patient.nunique()
     return (
         f"{len(source.table):,} images of {patients_n:,} patients, {len(source.rejected):,} files or rows left out; "
-        f"of {len(test):,} test images {', '.join(present)}."
+        f"among {len(test):,} test images {'; '.join(present)}."
     )
 
 

@@ -70,5 +70,10 @@ def own(store, path, **card):
     inside = table["image_id"].isin(store.index["image_id"])
     if not inside.any():
         raise ValueError(f"None of the {len(table)} image ids in {csv} is in cohort {store.name!r}.")
-    card["how"] = f"{card.get('how', '')} {int((~inside).sum())} rows of images not in the cohort left out.".strip()
+    outside_n = int((~inside).sum())
+    said = [
+        card.get("how", "").rstrip("."),
+        f"{outside_n} rows of images not in the cohort left out" if outside_n else "",
+    ]
+    card["how"] = "; ".join(filter(None, said))
     return table[inside].reset_index(drop=True), card
