@@ -385,7 +385,8 @@ def round_sentences(gaps, agreed, threshold):
     when = f"is met after round {met['round'].iloc[0]}" if len(met) else f"is not met in {last['round']} rounds"
     index = f"the last round's index is {last['adjusted_rand']:.2f}"
     out = [f"The stopping rule (adjusted Rand index {threshold}) {when}; {index}."]
-    number = int(last["round"])
+    beside = gaps["comparison"][gaps["comparison"].str.endswith(routes.TEXT_ALONE)]  # which may have ended before
+    number = int(beside.str.split().str[1].astype(int).max()) if len(beside) else int(last["round"])
     for row in gaps[gaps["comparison"].str.startswith(f"round {number} - ")].itertuples():
         name = row.comparison.replace(" - ", " less ")
         out.append(f"{row.route}: {name}: {intervals.text(row.estimate, row.low, row.high)}, {mining.verdict(row)}.")
