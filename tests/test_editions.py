@@ -242,7 +242,7 @@ def test_switching_there_and_back(checkout):
 def change(checkout, old=" epochs: 4", new=" epochs: 6"):
     text = (checkout / "params.yaml").read_text()
     assert old in text
-    (checkout / "params.yaml").write_text(text.replace(old, new))
+    (checkout / "params.yaml").write_text(text.replace(old, new, 1))
 
 
 def test_own_changes_are_not_overwritten(checkout):
