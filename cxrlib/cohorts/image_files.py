@@ -24,15 +24,18 @@ def is_image(path):
     """Return whether a file's ending is one of `SUFFIXES`, or it has no ending and DICOM's mark in it."""
     if path.suffix:
         return path.suffix.lower() in SUFFIXES
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    return _is_marked(path)
 
 
 def is_dicom(path):
     """Return whether a file has DICOM's mark in it, or its ending says that it is DICOM."""
+    return _is_marked(path) or path.suffix.lower() in (".dcm", ".dicom")
+
+
+def _is_marked(path):
+    """Return whether a file has DICOM's mark behind its preamble."""
     with open(path, "rb") as file:
-        marked = file.read(132)[128:] == b"DICM"
-    return marked or path.suffix.lower() in (".dcm", ".dicom")
+        return file.read(132)[128:] == b"DICM"
 
 
 def dicom_header(path):

@@ -244,21 +244,18 @@ def archive_folder(*, size_px, folder):
         is unknown, of which there are two, or that is none, is rejected with a line.
     """
     root = paths.source_path(folder)
-    found, rejected = [], []
+    kept, rejected = {}, []
     for file in sorted(p for p in root.rglob("*") if p.is_file() and image_files.is_dicom(p)):
         row, reason = image_files.dicom_header(file)
+        image_id = row.get("image_id")
         if reason is None and row["patient_id"] is None:
             reason = "the header has no patient id, so its patient could be in two splits"
+        elif reason is None and image_id in kept:
+            reason = f"an image of this SOP instance UID is there: {kept[image_id][0]}"
         if reason is None:
-            found.append((row["image_id"], (file, row)))
-        else:
-            rejected.append((row.get("image_id") or file.stem, str(file), reason))
-    kept = {}
-    for image_id, (file, row) in found:
-        if image_id in kept:
-            rejected.append((image_id, str(file), f"an image of this SOP instance UID is there: {kept[image_id][0]}"))
-        else:
             kept[image_id] = file, row
+        else:
+            rejected.append((image_id or file.stem, str(file), reason))
     if not kept:
         first = f"; the first: {rejected[0][1]}: {rejected[0][2]}" if rejected else ""
         raise ValueError(f"No DICOM image below {root} can be used{first}.")

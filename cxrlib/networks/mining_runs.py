@@ -208,18 +208,17 @@ class MiningRuns:
         return pd.concat(parts, ignore_index=True)
 
     def _calibrated(self, network, labels):
-        """Return a network's probabilities of test pairs, as they come and calibrated, and where present begins.
+        """Return a network's probabilities of test pairs, as they come and calibrated, and where present begins."""
+        scaling, thresholds = self._calibration(network, labels)
+        found = presence.finding_probabilities(network, self.pairs.images, self.pairs.rows[self._test])
+        return found, presence.calibrated(found, scaling), thresholds
 
-        Calibration and thresholds are of validation pairs, by `labels` (n, f).
-        """
-        before, found = (
-            presence.finding_probabilities(network, self.pairs.images, self.pairs.rows[part])
-            for part in (self._valid, self._test)
-        )
+    def _calibration(self, network, labels):
+        """Return a network's scaling and thresholds, fitted on validation pairs by `labels` (n, f)."""
+        before = presence.finding_probabilities(network, self.pairs.images, self.pairs.rows[self._valid])
         known = labels[self._valid]
         scaling = presence.calibration_of(known, before)
-        thresholds = presence.best_thresholds(known, presence.calibrated(before, scaling))
-        return found, presence.calibrated(found, scaling), thresholds
+        return scaling, presence.best_thresholds(known, presence.calibrated(before, scaling))
 
     def retrieval(self):
         """Train a joint embedding a seed, and look for the report of each test image and the image of each report.
@@ -349,9 +348,7 @@ class MiningRuns:
         """
         seed, pairs = self.seeds[0], self.pairs
         network = self.finding_networks[seed]
-        before = presence.finding_probabilities(network, pairs.images, pairs.rows[self._valid])
-        scaling = presence.calibration_of(self._clean[self._valid], before)
-        thresholds = presence.best_thresholds(self._clean[self._valid], presence.calibrated(before, scaling))
+        scaling, thresholds = self._calibration(network, self._clean)
         entry = {"scaling": scaling.tolist(), "thresholds": thresholds.tolist(), "findings": self.names}
         image_reading.save_reader(
             folder,
