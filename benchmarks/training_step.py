@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from packing import measure, packed_pixels, show
 
-from cxrlib.networks import architectures, training
+from cxrlib.networks import architectures, losses
 from cxrlib.networks.batches import StoreLoader, device
 
 BATCH, FINDINGS_N = 64, 14
@@ -19,7 +19,7 @@ def trainer(architecture):
     """Return a function that does one step a batch and returns how many images it saw."""
     network, _ = architectures.create_network(architecture, FINDINGS_N)
     network.to(device(), memory_format=torch.channels_last).train()
-    loss = training.MaskedBCE(np.ones(FINDINGS_N))
+    loss = losses.MaskedBCE(np.ones(FINDINGS_N))
     optimizer = torch.optim.AdamW(network.parameters())
 
     def run(batches):

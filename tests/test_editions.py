@@ -151,8 +151,11 @@ def test_mappings_of_chosen_names_replace_as_a_whole(checkout):
         "pneumothorax": {"comparisons": {}, "controls": {}},
         "finding": {"curated": {}, "comparisons": {}},
         "maps": {"runs": {}, "again": {}},
+        "metric": {"end_to_end": {}},
     }
-    assert {*changes, *(k for s in ("pneumothorax", "finding", "maps") for k in changes[s])} >= set(editions.REPLACED)
+    assert {*changes, *(k for s in ("pneumothorax", "finding", "maps", "metric") for k in changes[s])} >= set(
+        editions.REPLACED
+    )
     mine = add(checkout, yaml.safe_dump({"extends": "quick", **changes}))
     for section in ("cohorts", "label_sets", "splits", "targets"):
         assert mine[section] == changes[section]
@@ -182,7 +185,8 @@ def test_stages_are_what_of_an_edition_runs(name):
     tests = [(c, "main") for c in settings["test_cohorts"]] + [(settings["train_cohort"], s) for s in splits]
     assert [(e["cohort"], e["split"]) for e in stages["evaluate"].values()] == (tests if stages["train"] else [])
     studies = [n for n in ("pneumothorax", "labelers", "finding") if settings[n]["enabled"]]
-    studies += ["maps"] * settings["finding"]["enabled"] + ["mining"] * settings["mining"]["enabled"]
+    studies += ["maps"] * settings["finding"]["enabled"]
+    studies += [n for n in ("mining", "metric") if settings[n]["enabled"]]
     assert [study["name"] for study in stages["studies"].values()] == studies
     for study in stages["studies"].values():
         assert (paths.ROOT / "notebooks" / f"{study['notebook']}.ipynb").exists() and study["name"] in settings

@@ -24,8 +24,8 @@ from cxrlib.networks import (
     topic_networks,
     word_networks,
 )
-from cxrlib.statistics import intervals, resampling, retrieval
-from cxrlib.studies import mining, mining_trade
+from cxrlib.statistics import calibration, intervals, resampling, retrieval
+from cxrlib.studies import displays, mining, mining_trade
 from cxrlib.topics import vectors
 
 QUICK = short_training.ShortSettings("test_byobnet", epochs=8, batch_size=16, least_images=0)
@@ -224,10 +224,10 @@ def test_calibration_undoes_a_shift_of_the_logit():
     true = rng.uniform(-3, 3, 20000)
     label = (rng.random(20000) < 1 / (1 + np.exp(-true)))[:, None].astype(float)
     shifted = 1 / (1 + np.exp(-(2 * true + 1)))[:, None]
-    scaling = presence.calibration_of(label, shifted)
+    scaling = calibration.platt_scaling(label, shifted)
     assert scaling[0] == pytest.approx([-0.5, 0.5], abs=0.05)
-    assert presence.calibrated(shifted, scaling)[:, 0] == pytest.approx(1 / (1 + np.exp(-true)), abs=0.03)
-    assert presence.calibration_of(np.zeros((5, 1)), np.full((5, 1), 0.3)).tolist() == [[0, 1]]
+    assert calibration.platt_scaled(shifted, scaling)[:, 0] == pytest.approx(1 / (1 + np.exp(-true)), abs=0.03)
+    assert calibration.platt_scaling(np.zeros((5, 1)), np.full((5, 1), 0.3)).tolist() == [[0, 1]]
 
 
 def test_best_threshold_has_the_best_f1():
@@ -462,9 +462,9 @@ def test_what_has_nothing_to_destroy_is_said(mined, mined_tables):
 
 def test_a_verdict_is_by_the_corrected_p():
     row = {"estimate": 0.1, "low": 0.01, "high": 0.2}
-    assert mining.verdict(row) == "better" and mining.verdict({**row, "p_holm": 0.06}).startswith("indist")
-    assert mining.verdict({"estimate": -0.1, "low": -0.2, "high": -0.01, "p_holm": 0.01}) == "worse"
-    assert mining.verdict({**row, "low": np.nan}) == "not estimable"
+    assert displays.verdict(row) == "better" and displays.verdict({**row, "p_holm": 0.06}).startswith("indist")
+    assert displays.verdict({"estimate": -0.1, "low": -0.2, "high": -0.01, "p_holm": 0.01}) == "worse"
+    assert displays.verdict({**row, "low": np.nan}) == "not estimable"
 
 
 def test_chance_of_a_pool_is_exact(mined):

@@ -31,6 +31,7 @@ STRICT = [
     "paper/quick/22_finding.ipynb",
     "paper/quick/23_maps.ipynb",
     "paper/quick/24_mining.ipynb",
+    "paper/quick/25_metric.ipynb",
 ]
 ARCHIVES = ("15_archive", "15_release")  # whichever of them an edition's archive asks for
 FETCHED = ["paper/07_readers.ipynb", "paper/09_rankings.ipynb"]  # from tables that are fetched
@@ -133,7 +134,7 @@ STANDS_FOR = {  # what `params.yaml` puts into dvc.yaml where a path is that of 
     "${item.table}": ("data/targets/${edition}", "data/targets_bert/${edition}", "data/visual_labels/${edition}"),
     "${item.runs}": ("results/${edition}/runs",),
     "${item.also}": ("data/label_sets_bert/${item.cohort}",),
-    "${item.first}": ("data/cases/${edition}", "data/mining_scores/${edition}"),
+    "${item.first}": ("data/cases/${edition}", "data/mining_scores/${edition}", "data/metric_scores/${edition}"),
     "${item.second}": ("data/map_scores/${edition}", "data/visual_labels/${edition}"),
     "${item.third}": ("results/readers",),
     "${stages.archive.reads}": ("data/label_sets/${train_cohort}",),

@@ -28,9 +28,9 @@ def tiny(seeds=(1,)):
     settings["cohorts"]["simulated"]["images_n"] = 400
     settings["cohorts"]["simulated_external"]["images_n"] = 120
     settings["runs"]["pneumothorax"] |= {"architectures": ["test_resnet"], "seeds": list(seeds)}
-    for group in ("controls", "labelers", "visual", "finding", "finding_others"):
+    for group in ("controls", "labelers", "visual", "finding", "finding_others", "metric"):
         settings["runs"][group]["targets"] = []
-    for study in ("labelers", "finding", "mining"):
+    for study in ("labelers", "finding", "mining", "metric"):
         settings[study]["enabled"] = False
     settings["finding"]["splits"] = []
     settings["bert"] |= {

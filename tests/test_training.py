@@ -132,26 +132,6 @@ def test_dvclive_has_one_step_per_epoch(store, tmp_path):
     assert curve["step"].tolist() == [0, 1]
 
 
-def test_missing_labels_weigh_nothing():
-    loss = training.MaskedBCE([1.0, 1.0])
-    logit = torch.tensor([[0.3, 9.0], [-0.2, -9.0]])
-    some = loss(logit, torch.tensor([[1.0, np.nan], [0.0, np.nan]]))
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(logit[:, 0], torch.tensor([1.0, 0.0]))
-    assert some == pytest.approx(expected.item())
-    assert loss(logit, torch.full((2, 2), np.nan)) == 0
-
-
-@pytest.mark.parametrize(("how", "expected"), [("balanced", 3.0), ("sqrt", 3**0.5), ("none", 1.0)])
-def test_positive_weights(how, expected):
-    labels = np.array([[1, np.nan], [0, 1], [0, 0], [0, 0]], float)
-    assert training.positive_weights(labels, how)[0] == pytest.approx(expected)
-
-
-def test_positive_weight_must_be_known():
-    with pytest.raises(ValueError, match="balanced"):
-        training.positive_weights(np.array([[1.0], [0.0]]), "heavy")
-
-
 def test_batches_hold_every_image_once_and_shuffle_by_epoch(store):
     rows = np.arange(50)
     labels = np.arange(50, dtype=np.float32)[:, None]

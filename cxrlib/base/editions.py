@@ -19,7 +19,9 @@ from cxrlib.base import paths, runs
 
 BASE = "base"  # what editions extend, and no edition itself
 REPLACED = ("cohorts", "label_sets", "splits", "targets", "runs", "comparisons", "controls", "curated", "again")
-RUN_GROUPS = ("pneumothorax", "controls", "labelers", "visual", "finding", "finding_others")
+REPLACED += ("end_to_end",)
+RUN_GROUPS = ("pneumothorax", "controls", "labelers", "visual", "finding", "finding_others", "metric")
+NOT_EVALUATED = ("metric",)  # groups whose study reads the networks themselves, so that no case table has them
 _CASES = "data/cases/{edition}"
 # Studies, by the section of `params.yaml` that each has: its notebook, and what that reads.
 STUDIES = {
@@ -28,6 +30,7 @@ STUDIES = {
     "finding": ("22_finding", _CASES),
     "maps": ("23_maps", _CASES, "data/map_scores/{edition}"),
     "mining": ("24_mining", "data/mining_scores/{edition}"),
+    "metric": ("25_metric", "data/metric_scores/{edition}"),
 }
 _NOTHING_MORE = "data/code/03_label_sets.txt"  # what stands for a dependency that this edition does not have
 _OPEN = ("shared", "finding", "maps")  # sections that may have more in one edition than in another
@@ -223,13 +226,15 @@ def _stages(settings):
         raise ValueError(f"runs names the target {unknown[0]!r}, which is none of {', '.join(settings['targets'])}.")
     by_bert = {cohort: label_sets_by_bert(sets) for cohort, sets in settings["label_sets"].items()}
     later = [target for target in targets if target not in visual and hangs_on_bert(settings, target)]
-    finding, mining, compared = (
-        [edition] if settings[study]["enabled"] else [] for study in ("finding", "mining", "pneumothorax")
+    finding, mining, metric, compared = (
+        [edition] if settings[study]["enabled"] else [] for study in ("finding", "mining", "metric", "pneumothorax")
     )
     folders = {t: "visual_labels" if t in visual else "targets_bert" if t in later else "targets" for t in targets}
     splits = list(settings["finding"]["splits"]) if finding else []
     mined = settings["mining"]["archive"]
-    kept = {"cases": targets, "map_scores": finding, "visual_labels": visual, "mining_scores": mining}
+    scored = list(runs.planned(settings, evaluated_groups(settings)))
+    kept = {"cases": scored, "map_scores": finding, "visual_labels": visual, "mining_scores": mining}
+    kept |= {"metric_scores": metric}
     tests = [(cohort, "main") for cohort in settings["test_cohorts"]] + [(train_cohort, split) for split in splits]
     return {
         "labelers": ["bert"] if any(by_bert.values()) else [],
@@ -249,10 +254,11 @@ def _stages(settings):
             f"{edition}-{(name := paths.cases_path(edition, cohort, split).stem)}": dict(
                 cohort=cohort, split=split, name=name, also=_bert_folder(by_bert, cohort)
             )
-            for cohort, split in (tests if targets else [])
+            for cohort, split in (tests if scored else [])
         },
         "maps": finding,
         "mining": mining,
+        "metric": metric,
         "archive": {
             "notebook": "15_release" if mined["release"] else "15_archive",
             "reads": _watched_archive(mined) or f"data/label_sets/{train_cohort}",
@@ -303,7 +309,13 @@ def hangs_on_bert(settings, target):
 
 def label_sets_of(target):
     """Return the label sets that a target of `params.yaml` is made of: whose labels, and of whose images."""
-    return [target["label_set"], *target["same_images_as"]]
+    thinned = target.get("thinned")
+    return [target["label_set"], *target["same_images_as"], *([thinned["by"]] if thinned else [])]
+
+
+def evaluated_groups(settings):
+    """Return the groups of runs whose predictions stand in case tables."""
+    return [group for group in settings["runs"] if group not in NOT_EVALUATED]
 
 
 def _bert_folder(by_bert, cohort):

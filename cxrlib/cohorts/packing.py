@@ -94,7 +94,7 @@ def _packed(source, before, work, rows, workers):
         del _packs[call]
 
 
-def _places(source):
+def source_files(source):
     """Return where the image of each row comes from, its file, or None if the source does not say so."""
     where = getattr(source.read, "args", [None])[0]
     return where if isinstance(where, list) and where and isinstance(where[0], str) else None
@@ -133,7 +133,7 @@ def _before(source, table, out, record, how):
         return None
     index = pd.read_parquet(out / "images.parquet")
     row = pd.Index(index["image_id"]).get_indexer(table["image_id"])
-    files = _places(source)
+    files = source_files(source)
     row[[told["files"].get(i) != file for i, file in zip(table["image_id"], files, strict=True)]] = -1
     return {"row": row, "files": files, "index": index[list(store.PACKED_COLUMNS)], "images": out / "images.npy"}
 
@@ -189,7 +189,7 @@ def pack(source, out, work, *, size_px, workers=None):
         raise ValueError(f"image_id {table['image_id'][table['image_id'].duplicated()].iloc[0]!r} is not unique.")
     n = len(table)
     workers = workers or max(2, joblib.effective_n_jobs())  # two: an image that kills its reader must not kill us
-    how = _how(source, size_px) if _places(source) else [size_px]
+    how = _how(source, size_px) if source_files(source) else [size_px]
     ids = hashlib.sha256("\n".join(table["image_id"]).encode()).hexdigest()
     key = json.dumps([source.fingerprint, n, ids, *how])
     work.mkdir(parents=True, exist_ok=True)
@@ -205,7 +205,7 @@ def pack(source, out, work, *, size_px, workers=None):
     done = _read_journal(work / "journal.jsonl")
     todo = [i for i in range(n) if i not in done]
     record = work.with_name(f"{work.name}.json")
-    before = _before(source, table, out, record, how) if todo and _places(source) else None
+    before = _before(source, table, out, record, how) if todo and source_files(source) else None
     reading = np.lib.format.open_memmap(work / "reading.npy", "w+", bool, (n,))  # shared with the workers
     try:
         packed = contextlib.closing(_packed(source, before, work, todo, workers))
@@ -224,8 +224,8 @@ def pack(source, out, work, *, size_px, workers=None):
     if before:
         _say(f"{sum('taken_over' in entry for entry in done.values())} of {n} images are taken over from {out}.")
     rejected = _finish(source, table, done, out, work)
-    if _places(source):
-        files = dict(zip(table["image_id"], _places(source), strict=True))
+    if source_files(source):
+        files = dict(zip(table["image_id"], source_files(source), strict=True))
         record.write_text(json.dumps({"how": how, "sha256": _hashes(out), "files": files}))
     shutil.rmtree(work)
     return rejected
@@ -233,7 +233,7 @@ def pack(source, out, work, *, size_px, workers=None):
 
 def _place(source, i):
     """Return where the image of row i comes from: its file, if the source names files."""
-    places = _places(source)
+    places = source_files(source)
     return places[i] if places else f"row {i}"
 
 

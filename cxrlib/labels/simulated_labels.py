@@ -55,7 +55,7 @@ def simulated_panel(store, misses_frac):
     }
 
 
-def simulated_reports(store, reference, noise_scale, drain_log_odds, faint_log_odds, seed, built):
+def simulated_reports(store, reference, noise_scale, drain_log_odds, faint_log_odds, seed, built, borrowed=None):
     """Return simulated report labels: the panel's, with the errors measured on real report labels.
 
     Parameters
@@ -72,11 +72,15 @@ def simulated_reports(store, reference, noise_scale, drain_log_odds, faint_log_o
     seed : int
     built : dict of pandas.DataFrame
         The label sets of this cohort built so far.
+    borrowed : Mapping of str to str, optional
+        Findings that no adjudicated set assesses, and the finding whose measured errors they get (assumed). They are
+        not assessed if not given.
     """
+    borrowed = borrowed or {}
     measured = pd.read_csv(paths.label_noise_path())
     source = built[reference].set_index("image_id").loc[store.index["image_id"]]
     table = pd.DataFrame({"image_id": store.index["image_id"]})
-    for k, (finding, proxy) in enumerate(NOISE_MEASURED_AS.items()):
+    for k, (finding, proxy) in enumerate({**NOISE_MEASURED_AS, **borrowed}.items()):
         table[finding] = noise.corrupt(
             source[finding],
             store.index["patient_id"],
@@ -92,7 +96,9 @@ def simulated_reports(store, reference, noise_scale, drain_log_odds, faint_log_o
         "err against Google's adjudicated ones, by whether another image of the patient is positive "
         "(measured, notebook 02); within a stratum, misses lean to faint findings by "
         f"{faint_log_odds:g} and false pneumothoraces to chest drains by {drain_log_odds:g} log-odds (assumed). "
-        "Findings that the adjudicated labels lack are not assessed.",
+        + ("".join(f"{finding} errs as {proxy} does (assumed). " for finding, proxy in borrowed.items()))
+        + "Findings that the adjudicated labels lack are not assessed"
+        + (", those apart." if borrowed else "."),
         "version": "1",
         **_SIMULATED,
     }

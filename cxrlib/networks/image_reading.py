@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from cxrlib.base import paths
 from cxrlib.networks import architectures, batches, presence, short_training, topic_networks, word_networks
+from cxrlib.statistics import calibration
 
 _FILES = ("reading.json", "topics.safetensors", "findings.safetensors", "joint.safetensors", "reports.parquet")
 
@@ -82,7 +83,7 @@ class Reader:
         key_words = self.about["key_words"]
         topics = {"topic": self.topics.topics[first], "probability": chance[0, first]}
         found = presence.finding_probabilities(self.findings, *image)
-        found = presence.calibrated(found, np.array(self.about["scaling"]))[0]
+        found = calibration.platt_scaled(found, np.array(self.about["scaling"]))[0]
         findings = pd.DataFrame({"finding": self.about["findings"], "probability": found})
         findings["threshold"] = self.about["thresholds"]
         return ImageReading(

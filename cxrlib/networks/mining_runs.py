@@ -22,6 +22,7 @@ from cxrlib.networks import (
     topic_networks,
     word_networks,
 )
+from cxrlib.statistics import calibration
 from cxrlib.topics import vectors, words
 
 NO_DISEASE = ("no_finding", "support_devices")  # what the rules read and no network here is to find
@@ -211,14 +212,14 @@ class MiningRuns:
         """Return a network's probabilities of test pairs, as they come and calibrated, and where present begins."""
         scaling, thresholds = self._calibration(network, labels)
         found = presence.finding_probabilities(network, self.pairs.images, self.pairs.rows[self._test])
-        return found, presence.calibrated(found, scaling), thresholds
+        return found, calibration.platt_scaled(found, scaling), thresholds
 
     def _calibration(self, network, labels):
         """Return a network's scaling and thresholds, fitted on validation pairs by `labels` (n, f)."""
         before = presence.finding_probabilities(network, self.pairs.images, self.pairs.rows[self._valid])
         known = labels[self._valid]
-        scaling = presence.calibration_of(known, before)
-        return scaling, presence.best_thresholds(known, presence.calibrated(before, scaling))
+        scaling = calibration.platt_scaling(known, before)
+        return scaling, presence.best_thresholds(known, calibration.platt_scaled(before, scaling))
 
     def retrieval(self):
         """Train a joint embedding a seed, and look for the report of each test image and the image of each report.

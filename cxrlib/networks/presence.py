@@ -11,11 +11,10 @@ import itertools
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
+from scipy.special import expit
 from sklearn.metrics import precision_recall_curve
 
-from cxrlib.networks import batches, routes, short_training, training
+from cxrlib.networks import batches, losses, routes, short_training
 
 _OPACITIES = ("lung_opacity", "consolidation", "infiltration", "pneumonia")
 
@@ -92,7 +91,7 @@ def train_findings(images, rows, labels, settings, seed, start=None, epochs=None
     network = short_training.new_network(settings, labels.shape[1], seed, start)
     if start is not None and start.num_classes == labels.shape[1]:
         network.load_state_dict(start.state_dict())
-    weighed = training.MaskedBCE(training.positive_weights(labels, "sqrt"))
+    weighed = losses.MaskedBCE(losses.positive_weights(labels, "sqrt"))
     target = torch.as_tensor(labels, device=batches.device())
 
     def loss(logits, which):
@@ -106,33 +105,6 @@ def train_findings(images, rows, labels, settings, seed, start=None, epochs=None
 def finding_probabilities(network, images, rows):
     """Return what a network with one logit a finding gives images, (len(rows), f) float32 in [0, 1]."""
     return expit(short_training.outputs(network, images, rows))
-
-
-def calibration_of(label, probability):
-    """Return Platt's scaling of each finding, (f, 2) float64: intercept and slope of the label on the logit.
-
-    Platt 1999. Fitted on images that had no part in training. A finding with one class alone keeps its probabilities.
-
-    Parameters
-    ----------
-    label : (n, f) float
-        1, 0, NaN.
-    probability : (n, f) float in [0, 1]
-    """
-    x, label = logit(np.clip(np.asarray(probability, float), 1e-6, 1 - 1e-6)), np.asarray(label, float)
-    out = np.tile([0.0, 1.0], (label.shape[1], 1))
-    for k in range(label.shape[1]):
-        known = np.isin(label[:, k], (0, 1))
-        if len(np.unique(label[known, k])) == 2:
-            fitted = LogisticRegression(C=1e6).fit(x[known, k : k + 1], label[known, k])
-            out[k] = fitted.intercept_[0], fitted.coef_[0, 0]
-    return out
-
-
-def calibrated(probability, scaling):
-    """Return probabilities after `calibration_of`, (n, f) float64 in [0, 1]."""
-    x = logit(np.clip(np.asarray(probability, float), 1e-6, 1 - 1e-6))
-    return expit(scaling[:, 0] + scaling[:, 1] * x)
 
 
 def best_thresholds(label, probability):

@@ -72,7 +72,7 @@ def run(edition, cohort, target, settings, code=""):
     findings = [c for c in table if c not in ("image_id", "split")]
     work = paths.partial_dir("runs", edition, key)
     trained = training.train(store, table, findings, settings, work)
-    predictions = _predict_unseen(trained.network, store, table, findings, settings.batch_size)
+    predictions = _predict_unseen(trained.network, store, table, findings, settings)
     _check_validation(predictions, table, findings, trained)
     out.mkdir(parents=True)
     predictions.to_parquet(out / "predictions.parquet", index=False)
@@ -82,7 +82,7 @@ def run(edition, cohort, target, settings, code=""):
     told = {"edition": edition, "cohort": cohort, "target": target, "findings": findings}
     records.record(
         out / "run.json",
-        parameters={**told, "size_px": store.images.shape[1], **asdict(settings)},
+        parameters={**told, "size_px": settings.train_px or store.images.shape[1], **asdict(settings)},
         data=data,
         inputs_sha256=inputs,
         device=batches.device_name(),
@@ -128,9 +128,10 @@ def predictions_of(edition, run_key, cohort, store, image_ids):
     if not file.exists():
         for old in kept.glob(f"{runs.key(*run_key)}.*.parquet"):
             old.unlink()
-        findings = json.loads((folder / "run.json").read_text())["parameters"]["findings"]
+        told = json.loads((folder / "run.json").read_text())["parameters"]
+        findings = told["findings"]
         network = architectures.load_network(folder / "model.safetensors", run_key[1], len(findings))
-        probability = training.predict(network, store, store.rows(image_ids))
+        probability = training.predict(network, store, store.rows(image_ids), size_px=told.get("train_px"))
         _long(image_ids, findings, probability).to_parquet(file, index=False)
     return pd.read_parquet(file)
 
@@ -154,11 +155,11 @@ def _long(image_ids, findings, probability):
     return pd.concat(parts, ignore_index=True)
 
 
-def _predict_unseen(network, store, table, findings, batch_size):
+def _predict_unseen(network, store, table, findings, settings):
     """Return predictions of every image of the cohort that the network was not trained on, labelled or not."""
     trained_on = table["image_id"][table["split"] == "train"]
     ids = store.index["image_id"][~store.index["image_id"].isin(trained_on)].to_numpy()
-    probability = training.predict(network, store, store.rows(ids), 2 * batch_size)
+    probability = training.predict(network, store, store.rows(ids), 2 * settings.batch_size, settings.train_px)
     if not np.isfinite(probability).all():
         raise RuntimeError("The network's probabilities are not all finite: lower the learning rate.")
     return _long(ids, findings, probability)

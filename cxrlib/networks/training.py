@@ -25,7 +25,7 @@ from fastai.metrics import AccumMetric
 from fastai.optimizer import Adam
 from fastai.torch_core import get_random_states, set_random_states, set_seed
 
-from cxrlib.networks import architectures, batches
+from cxrlib.networks import architectures, batches, losses, name_vectors
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,12 @@ class TrainingSettings:
         Weight of positives in the loss: negatives / positives, its square root, or 1.
     flip : bool
         Whether training images are mirrored at random.
+    loss : str
+        One of `losses.LOSSES`. Positives weigh by `positive_weight` in `bce` alone; the others weigh as they say.
+    encoder : str
+        Whose vectors of the findings' names are the prototypes, where the loss needs them (`name_vectors`).
+    train_px : int, optional
+        Side to which images are brought on the device; as they are packed if not given.
     """
 
     architecture: str
@@ -58,45 +64,16 @@ class TrainingSettings:
     positive_weight: str
     flip: bool
     seed: int
-
-
-class MaskedBCE(nn.Module):
-    """Binary cross-entropy over the labels that are there; NaN labels weigh nothing."""
-
-    def __init__(self, positive_weight):
-        super().__init__()
-        self.register_buffer("positive_weight", torch.as_tensor(positive_weight, dtype=torch.float32))
-
-    def forward(self, logit, label):
-        """Return the mean loss of the labels that are not NaN."""
-        there = ~torch.isnan(label)
-        loss = nn.functional.binary_cross_entropy_with_logits(
-            logit.float(), label.nan_to_num(), pos_weight=self.positive_weight.to(logit.device), reduction="none"
-        )
-        return (loss * there).sum() / there.sum().clamp(min=1)
-
-
-def positive_weights(labels, how):
-    """Return the loss weight of positives for each finding, (findings_n,) float32.
-
-    Parameters
-    ----------
-    labels : (n, findings_n) array of 1, 0, NaN
-    how : {"balanced", "sqrt", "none"}
-        `balanced` is the W-CEL of Wang et al. 2017 up to a common factor.
-    """
-    positives, negatives = np.nansum(labels == 1, 0), np.nansum(labels == 0, 0)
-    power = {"balanced": 1.0, "sqrt": 0.5, "none": 0.0}
-    if how not in power:
-        raise ValueError(f"positive_weight {how!r} is none of {', '.join(power)}.")
-    return np.float32((negatives / np.maximum(positives, 1)) ** power[how])
+    loss: str = "bce"
+    encoder: str = "minilm"
+    train_px: int | None = None
 
 
 @torch.no_grad()
-def predict(network, store, rows, batch_size=128):
+def predict(network, store, rows, batch_size=128, size_px=None):
     """Return probabilities of images of a packed cohort, (len(rows), findings_n) float32 in [0, 1]."""
     network.eval()
-    loader = batches.StoreLoader(store.images, rows, np.zeros((len(rows), 1)), batch_size)
+    loader = batches.StoreLoader(store.images, rows, np.zeros((len(rows), 1)), batch_size, size_px=size_px)
     network.to(loader.to_device)
     parts = [torch.sigmoid(network(x).float()).cpu() for x, _ in loader]
     return torch.cat(parts).numpy()
@@ -178,6 +155,42 @@ class _Epochs(Callback):
         self.live.end()
 
 
+class _Progress(Callback):
+    """Tells a loss that changes in the course of a training how much of it is done."""
+
+    def before_batch(self):
+        """Set the loss's `progress`."""
+        self.learn.loss_func.progress = self.pct_train
+
+
+def untrained_network(settings, findings):
+    """Return an untrained network with the head that its loss needs, and where its weights come from."""
+    kind = losses.recipe(settings.loss).head
+    network, origin = architectures.create_network(settings.architecture, len(findings), settings.pretrained)
+    if kind != "linear":
+        prototypes = None
+        if kind.startswith("prototype"):
+            prototypes = name_vectors.space(name_vectors.name_vectors(findings, settings.encoder))
+        network = architectures.with_head(network, kind, len(findings), prototypes)
+    return network, origin
+
+
+def loss_of(settings, labels):
+    """Return the loss of a training, made of its training labels (n, findings_n) of 1, 0 and NaN.
+
+    Raises
+    ------
+    ValueError
+        If the loss learns numbers of its own, which no checkpoint of a run would have.
+    """
+    if settings.loss == "bce":
+        return losses.MaskedBCE(losses.positive_weights(labels, settings.positive_weight))
+    loss = losses.recipe(settings.loss).make(labels)
+    if list(loss.parameters()):
+        raise ValueError(f"loss {settings.loss!r} learns numbers of its own: it trains heads on vectors alone.")
+    return loss
+
+
 def _mean_auc(probability, label):
     """Return the mean AUC over findings, each over its labelled images; NaN where none has both classes."""
     probability, label = probability.numpy(), label.numpy()
@@ -197,7 +210,7 @@ class Trained:
     history: pd.DataFrame
     best_epoch: int
     weights_origin: str
-    positive_weight: list
+    positive_weight: list | None
     images_per_second: float
     seconds: float
     resumed_at_epoch: int
@@ -206,10 +219,10 @@ class Trained:
 def train(store, targets, findings, settings, work):
     """Train a network and return it as it was at its best epoch on validation.
 
-    AdamW on a one-cycle schedule; binary cross-entropy with weighted positives over the labels that are
-    there; mixed precision and channels-last memory on CUDA; flips, rotations, zooms and lighting in
-    batches on the device. Killed and called again with the same `work`, it goes on after its last whole
-    epoch. With the same seed, machine and number of threads it gives the same weights.
+    AdamW on a one-cycle schedule; the loss of the settings over the labels that are there; mixed precision and
+    channels-last memory on CUDA; flips, rotations, zooms and lighting in batches on the device. Killed
+    and called again with the same `work`, it goes on after its last whole epoch. With the same seed, machine and
+    number of threads it gives the same weights.
 
     Parameters
     ----------
@@ -230,23 +243,26 @@ def train(store, targets, findings, settings, work):
     part = {name: targets[targets["split"] == name] for name in ("train", "valid")}
     labels = {name: rows[findings].to_numpy(np.float32) for name, rows in part.items()}
     rows = {name: store.rows(table["image_id"]) for name, table in part.items()}
-    network, origin = architectures.create_network(settings.architecture, len(findings), settings.pretrained)
-    weights = positive_weights(labels["train"], settings.positive_weight)
+    network, origin = untrained_network(settings, findings)
+    loss = loss_of(settings, losses.checked_labels(labels["train"]))
     batch = min(settings.batch_size, len(rows["train"]))
     loaders = DataLoaders(
-        batches.StoreLoader(store.images, rows["train"], labels["train"], batch, settings.seed, settings.flip),
-        batches.StoreLoader(store.images, rows["valid"], labels["valid"], 2 * batch),
+        batches.StoreLoader(
+            store.images, rows["train"], labels["train"], batch, settings.seed, settings.flip, settings.train_px
+        ),
+        batches.StoreLoader(store.images, rows["valid"], labels["valid"], 2 * batch, size_px=settings.train_px),
         device=batches.device(),
     )
     content = hashlib.sha256(pd.util.hash_pandas_object(targets).to_numpy().tobytes())
     content.update(json.dumps([asdict(settings), findings, store.index["sha256"].tolist()]).encode())
     work.mkdir(parents=True, exist_ok=True)
     epochs = _Epochs(work, content.hexdigest())
-    callbacks = [ChannelsLast(), epochs] + ([MixedPrecision()] if batches.device().type == "cuda" else [])
+    callbacks = [ChannelsLast(), epochs, _Progress()]
+    callbacks += [MixedPrecision()] if batches.device().type == "cuda" else []
     learner = Learner(
         loaders,
         network.to(batches.device()),
-        loss_func=MaskedBCE(weights),
+        loss_func=loss.to(batches.device()),
         opt_func=Adam,
         wd=settings.weight_decay,
         metrics=AccumMetric(_mean_auc, activation="sigmoid", flatten=False, to_np=False),
@@ -264,7 +280,7 @@ def train(store, targets, findings, settings, work):
         history=history,
         best_epoch=int(history["valid_auc"].fillna(-history["valid_loss"]).idxmax()),
         weights_origin=origin,
-        positive_weight=weights.tolist(),
+        positive_weight=loss.positive_weight.tolist() if settings.loss == "bce" else None,
         images_per_second=float(history["images_per_second"].median()),
         seconds=float(history["seconds"].sum()),
         resumed_at_epoch=epochs.started,

@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
 
 from cxrlib.statistics import resampling
 
@@ -106,3 +107,30 @@ def reliability(label, probability, bins_n=10):
     there = inside > 0
     sums = (np.bincount(group, weights) for weights in (probability, label))
     return tuple(total[there] / inside[there] for total in sums)
+
+
+def platt_scaling(label, probability):
+    """Return Platt's scaling of each finding, (f, 2) float64: intercept and slope of the label on the logit.
+
+    Platt 1999. Fitted on images that had no part in training. A finding with one class alone keeps its probabilities.
+
+    Parameters
+    ----------
+    label : (n, f) float
+        1, 0, NaN.
+    probability : (n, f) float in [0, 1]
+    """
+    x, label = logit(np.clip(np.asarray(probability, float), 1e-6, 1 - 1e-6)), np.asarray(label, float)
+    out = np.tile([0.0, 1.0], (label.shape[1], 1))
+    for k in range(label.shape[1]):
+        known = np.isin(label[:, k], (0, 1))
+        if len(np.unique(label[known, k])) == 2:
+            fitted = LogisticRegression(C=1e6).fit(x[known, k : k + 1], label[known, k])
+            out[k] = fitted.intercept_[0], fitted.coef_[0, 0]
+    return out
+
+
+def platt_scaled(probability, scaling):
+    """Return probabilities after `platt_scaling`, (n, f) float64 in [0, 1]."""
+    x = logit(np.clip(np.asarray(probability, float), 1e-6, 1 - 1e-6))
+    return expit(scaling[:, 0] + scaling[:, 1] * x)

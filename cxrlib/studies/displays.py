@@ -4,6 +4,7 @@ import re
 from itertools import pairwise
 from numbers import Integral
 
+import numpy as np
 import pandas as pd
 
 from cxrlib.statistics import intervals
@@ -170,3 +171,20 @@ def forest_lines(table, names, colours):
         {"name": name, "estimate": r.estimate, "low": r.low, "high": r.high, "colour": colour}
         for r, name, colour in zip(table.itertuples(), names, colours, strict=True)
     ]
+
+
+def verdict(row, better="better", worse="worse"):
+    """Return what a difference says, in words: by p after Holm's correction if it was tested, else by its interval.
+
+    Parameters
+    ----------
+    row : Mapping, Series or named tuple with `estimate, low, high` and, if it was tested, `p_holm`
+    better, worse : str
+        Above and below zero.
+    """
+    row = row._asdict() if hasattr(row, "_asdict") else row
+    if np.isnan(row["low"]):
+        return "not estimable"
+    corrected = row.get("p_holm", np.nan)
+    apart = row["low"] > 0 or row["high"] < 0 if np.isnan(corrected) else corrected < 0.05
+    return "indistinguishable from zero" if not apart else better if row["estimate"] > 0 else worse

@@ -13,6 +13,7 @@ import pandas as pd
 from cxrlib.base import figures, paths
 from cxrlib.networks import routes
 from cxrlib.statistics import intervals, resampling, retrieval
+from cxrlib.studies import displays
 
 # Shin et al., CVPR 2015: topic accuracy (top-1, top-5) of AlexNet and VGG-19 with the number of topics, and R@1 of
 # disease words. CT and MR key images of 780,000 reports that were never released: nothing here is comparable.
@@ -281,23 +282,6 @@ def pool_figure(curve, k=1):
     return fig
 
 
-def verdict(row, better="better", worse="worse"):
-    """Return what a difference says, in words: by p after Holm's correction if it was tested, else by its interval.
-
-    Parameters
-    ----------
-    row : Mapping or named tuple with `estimate, low, high` and, if it was tested, `p_holm`
-    better, worse : str
-        Above and below zero.
-    """
-    row = row if isinstance(row, dict) else row._asdict()
-    if np.isnan(row["low"]):
-        return "not estimable"
-    corrected = row.get("p_holm", np.nan)
-    apart = row["low"] > 0 or row["high"] < 0 if np.isnan(corrected) else corrected < 0.05
-    return "indistinguishable from zero" if not apart else better if row["estimate"] > 0 else worse
-
-
 def gain_sentences(gains, measures):
     """Return one sentence for each paired difference of some measures, a list.
 
@@ -311,7 +295,7 @@ def gain_sentences(gains, measures):
     where = gains.columns[0]
     return [
         f"{getattr(row, where)}: {measures[row.measure]}, {row.comparison.replace(' - ', ' less ')}: "
-        f"{intervals.text(row.estimate, row.low, row.high)}, {verdict(row)}."
+        f"{intervals.text(row.estimate, row.low, row.high)}, {displays.verdict(row)}."
         for row in gains[gains["measure"].isin(list(measures))].itertuples()
     ]
 

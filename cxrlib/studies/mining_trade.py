@@ -10,7 +10,7 @@ import pandas as pd
 from cxrlib.base import figures
 from cxrlib.networks import routes
 from cxrlib.statistics import accuracy, calibration, intervals
-from cxrlib.studies import mining
+from cxrlib.studies import displays, mining
 
 _CALIBRATION = {
     "intercept": calibration.calibration_intercept,
@@ -305,7 +305,8 @@ class Trade:
         ]
         for route in [r for r in self.routes if r not in (routes.CLEAN, routes.WEAK)]:
             rows = gaps[gaps["comparison"] == f"{route} - {routes.CLEAN}"].itertuples()
-            each = [f"{r.images_n:,}: {intervals.text(r.estimate, r.low, r.high)}, {mining.verdict(r)}" for r in rows]
+            values = [(r, intervals.text(r.estimate, r.low, r.high)) for r in rows]
+            each = [f"{r.images_n:,}: {text}, {displays.verdict(r)}" for r, text in values]
             out.append(f"{route}, less clean labels alone, by number of clean labels: {'; '.join(each)}.")
         return out
 
@@ -389,7 +390,8 @@ def round_sentences(gaps, agreed, threshold):
     number = int(beside.str.split().str[1].astype(int).max()) if len(beside) else int(last["round"])
     for row in gaps[gaps["comparison"].str.startswith(f"round {number} - ")].itertuples():
         name = row.comparison.replace(" - ", " less ")
-        out.append(f"{row.route}: {name}: {intervals.text(row.estimate, row.low, row.high)}, {mining.verdict(row)}.")
+        value = intervals.text(row.estimate, row.low, row.high)
+        out.append(f"{row.route}: {name}: {value}, {displays.verdict(row)}.")
     return out
 
 

@@ -1,0 +1,437 @@
+"""All that notebook 18 trains: heads of every loss on the vectors of fine-tuned networks, and their controls.
+
+As the abstract of Jin et al. 2023 reads, a network is fine-tuned first and its vectors are mapped afterwards. So
+every loss trains a head on the same stored vectors of the same networks, from the same seeds, for as many steps, and
+with a search of the learning rate that is as large. Each part returns a table, image by image, for notebook 25.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import logit
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
+
+from cxrlib.base import label_tables, paths, runs
+from cxrlib.cohorts import shortcuts
+from cxrlib.cohorts.store import open_store
+from cxrlib.networks import architectures, heads, losses, metric_scores, name_vectors
+from cxrlib.statistics import calibration
+
+_PARTS = ("train", "valid", "test")
+_CLASSES = {"positives": 1, "negatives": 0}
+
+
+def mean_auc(labels, scores):
+    """Return the mean AUC over the findings that have both classes, each over its labelled images; NaN without any.
+
+    Parameters
+    ----------
+    labels : (n, f) of 1, 0, NaN
+    scores : (n, f) float
+    """
+    areas = []
+    for label, score in zip(labels.T, scores.T, strict=True):
+        known = ~np.isnan(label)
+        if len(np.unique(label[known])) == 2:
+            areas.append(roc_auc_score(label[known], score[known]))
+    return float(np.mean(areas)) if areas else np.nan
+
+
+class Vectors:
+    """The vectors of one fine-tuned network, and the labels that heads on them learn.
+
+    Attributes
+    ----------
+    target : str
+        What the network was trained on.
+    findings : list of str
+        That it learned, and heads learn.
+    x : dict of str to (n, d) float32
+        By part; standardised by the training part.
+    y : dict of str to (n, f) float32
+        Of the training and validation parts: 1, 0, NaN.
+    """
+
+    def __init__(self, target, findings, x, y):
+        mean, spread = x["train"].mean(0), x["train"].std(0)
+        self.target, self.findings, self.y = target, list(findings), y
+        self.x = {part: np.float32((each - mean) / np.where(spread > 0, spread, 1)) for part, each in x.items()}
+
+    def with_labels(self, y):
+        """Return the same vectors with other labels."""
+        other = object.__new__(Vectors)
+        other.target, other.findings, other.x, other.y = self.target, self.findings, self.x, y
+        return other
+
+
+class MetricRuns:
+    """The trainings of study 5.
+
+    Parameters
+    ----------
+    edition, cohort : str
+    settings : Mapping
+        `params.yaml`.
+
+    Attributes
+    ----------
+    findings : list of str
+        In the order of the first target.
+    test : pandas.DataFrame
+        `image_id, patient_id` of the test images.
+    """
+
+    def __init__(self, edition, cohort, settings):
+        self.edition, self.cohort, self._settings = edition, cohort, settings
+        self._study, self._store = settings["metric"], open_store(cohort)
+        self.seeds = list(self._study["seeds"])
+        self.findings = list(settings["targets"][self._study["targets"][0]]["findings"])
+        split = pd.read_parquet(paths.split_path(edition))
+        self._test_ids = split["image_id"][split["split"] == "test"].to_numpy(object)
+        of_image = self._store.index.set_index("image_id")
+        self.test = of_image.loc[self._test_ids, ["patient_id"]].reset_index()
+        self._fit = heads.FitSettings(**self._study["fit"])
+        self._vectors, self._rates, self._heads, self._images = {}, {}, {}, self._store.images
+        self._true = name_vectors.space(name_vectors.name_vectors(self.findings, self._study["encoder"]))
+
+    def images(self):
+        """Return the test images with the labels that score them: `image_id, patient_id, <label set>.<finding>`."""
+        table = self.test
+        for name in self._study["scored_against"]:
+            labels = label_tables.load(self.cohort, name).reindex(self._test_ids)
+            for finding in [f for f in self.findings if f in labels]:
+                values = label_tables.apply_policy(labels[finding].to_numpy(float), self._study["policy"])
+                table = table.assign(**{f"{name}.{finding}": np.float32(values)})
+        return table
+
+    def training(self):
+        """Return the training labels of each finding: `target, trained_on, finding, positives_n, negatives_n`."""
+        rows = []
+        for target in dict.fromkeys((*self._study["targets"], *self._study["zero_shot"])):
+            table = pd.read_parquet(paths.target_path(self.edition, target))
+            table = table[table["split"] == "train"]
+            for finding in self._settings["targets"][target]["findings"]:
+                where = {"target": target, "trained_on": self._trained_on(target), "finding": finding}
+                counts = {f"{name}_n": int((table[finding] == k).sum()) for name, k in _CLASSES.items()}
+                rows.append({**where, **counts})
+        return pd.DataFrame(rows)
+
+    def _trained_on(self, target):
+        return self._settings["targets"][target]["label_set"]
+
+    def vectors(self, target, seed):
+        """Return the `Vectors` of one network, and keep them in `data/metric_vectors/`."""
+        if (target, seed) not in self._vectors:
+            architecture = self._study["architecture"]
+            table = pd.read_parquet(paths.target_path(self.edition, target))
+            findings = [c for c in table if c not in ("image_id", "split")]
+            ids = {part: table["image_id"][table["split"] == part].to_numpy(object) for part in _PARTS[:2]}
+            ids["test"] = self._test_ids
+            folder = paths.run_dir(self.edition, target, architecture, seed)
+            network = architectures.load_network(folder / "model.safetensors", architecture, len(findings))
+            size = self._settings["targets"][target].get("training", {}).get("train_px")
+            x = {
+                part: heads.image_vectors(network, self._images, self._store.rows(ids[part]), size) for part in _PARTS
+            }
+            y = {part: table[findings][table["split"] == part].to_numpy(np.float32) for part in _PARTS[:2]}
+            path = metric_scores.vectors_path(self.edition, runs.key(target, architecture, seed))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, **{part: np.float16(each) for part, each in x.items()})
+            self._vectors[target, seed] = Vectors(target, findings, x, y)
+        return self._vectors[target, seed]
+
+    def _trained(self, vectors, loss, seed, rate, prototypes=None, tuned=False, kind=None):
+        """Return a head, of the loss's kind or another, that was trained with a loss at one learning rate."""
+        recipe = losses.recipe(loss)
+        prototypes = self._true if prototypes is None else prototypes
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            shape = vectors.x["train"].shape[1], len(vectors.findings)
+            head = heads.create_head(kind or recipe.head, *shape, prototypes, tuned)
+        made = recipe.make(vectors.y["train"])
+        heads.fit(head, made, vectors.x["train"], vectors.y["train"], self._fit, rate, seed)
+        return head
+
+    def _searched(self, vectors, loss, seed, *how):
+        """Return the head whose learning rate is best on validation, and the search: `learning_rate, valid_auc`."""
+        rows, best = [], None
+        for rate in self._study["learning_rates"]:
+            head = self._trained(vectors, loss, seed, rate, *how)
+            area = mean_auc(vectors.y["valid"], heads.scores(head, vectors.x["valid"]))
+            rows.append({"learning_rate": rate, "valid_auc": area})
+            if best is None or area > best[1]:
+                best = head, area, rate
+        table = pd.DataFrame(rows)
+        return best[0], table.assign(chosen=table["learning_rate"] == best[2])
+
+    def _long(self, score, findings, **where):
+        """Return scores as a long table: `**where`, `finding, image_id, score`, rounded as far as ranks need."""
+        digits = 4 if np.abs(score).max() <= 1 else 3
+        parts = [
+            pd.DataFrame({**where, "finding": f, "image_id": self._test_ids, "score": np.round(score[:, k], digits)})
+            for k, f in enumerate(findings)
+        ]
+        table = pd.concat(parts, ignore_index=True)
+        return table.assign(score=table["score"].astype("float32"))
+
+    def compare(self):
+        """Train a head with every loss, on the vectors of every network of the study's targets.
+
+        Returns
+        -------
+        scores : pandas.DataFrame
+            `trained_on, loss, seed, finding, image_id, score`: logits, of `ranking_hinge` cosines.
+        search : pandas.DataFrame
+            `trained_on, loss, seed, learning_rate, valid_auc, chosen`.
+        scaling : pandas.DataFrame
+            `trained_on, loss, seed, finding, intercept, slope`: Platt's, of validation images.
+        """
+        found = {"scores": [], "search": [], "scaling": []}
+        for target in self._study["targets"]:
+            for seed in self.seeds:
+                vectors = self.vectors(target, seed)
+                for loss in losses.LOSSES:
+                    where = {"trained_on": self._trained_on(target), "loss": loss, "seed": seed}
+                    head, search = self._searched(vectors, loss, seed)
+                    self._heads[target, loss, seed] = head
+                    self._rates[target, loss, seed] = float(search["learning_rate"][search["chosen"]].iloc[0])
+                    score = heads.scores(head, vectors.x["test"])
+                    found["scores"].append(self._long(score, vectors.findings, **where))
+                    found["search"].append(search.assign(**where))
+                    before = 1 / (1 + np.exp(-heads.scores(head, vectors.x["valid"])))
+                    scaled = calibration.platt_scaling(vectors.y["valid"], before)
+                    of = {"finding": vectors.findings, "intercept": scaled[:, 0], "slope": scaled[:, 1]}
+                    found["scaling"].append(pd.DataFrame({**where, **of}))
+        return tuple(pd.concat(found[name], ignore_index=True) for name in ("scores", "search", "scaling"))
+
+    def end_to_end(self):
+        """Return what networks that were trained with a loss from the start give test images (notebook 10).
+
+        Returns
+        -------
+        pandas.DataFrame
+            `loss, seed, finding, image_id, score`: logits. Empty where the edition trains none.
+        """
+        parts = [pd.DataFrame(columns=["loss", "seed", "finding", "image_id", "score"])]
+        for loss, target in self._study["end_to_end"].items():
+            for seed in self.seeds:
+                folder = paths.run_dir(self.edition, target, self._study["architecture"], seed)
+                table = pd.read_parquet(folder / "predictions.parquet").pivot(
+                    index="image_id", columns="finding", values="probability"
+                )
+                found = table.loc[self._test_ids, self.findings].to_numpy(float)
+                parts.append(self._long(logit(np.clip(found, 1e-7, 1 - 1e-7)), self.findings, loss=loss, seed=seed))
+        return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+
+    def prototypes(self):
+        """Train the dual-weighted loss with prototypes of other origin, to see whether the names' meaning helps.
+
+        Of the first target. The row `shuffled after training` is the head of the true names whose prototypes change
+        places afterwards; it must lose what it learned.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `prototypes, seed, finding, image_id, score`.
+        """
+        target, parts = self._study["targets"][0], []
+        for seed in self.seeds:
+            vectors, head = self.vectors(target, seed), self._heads[target, metric_scores.DUAL, seed]
+            for name in metric_scores.PROTOTYPES:
+                if name == metric_scores.BY_NAME:
+                    score = heads.scores(head, vectors.x["test"])
+                elif name == metric_scores.AFTERWARDS:
+                    score = self._in_other_places(head, vectors.x["test"], seed)
+                else:
+                    sphere = "prototype sphere" if name == metric_scores.ON_SPHERE else None
+                    how = self._prototypes_of(name, seed), name == metric_scores.TUNED, sphere
+                    other, _ = self._searched(vectors, metric_scores.DUAL, seed, *how)
+                    self._heads[target, name, seed] = other
+                    score = heads.scores(other, vectors.x["test"])
+                parts.append(self._long(score, vectors.findings, prototypes=name, seed=seed))
+        return pd.concat(parts, ignore_index=True)
+
+    def _prototypes_of(self, name, seed):
+        """Return the prototypes (f, f) of a row of `metric_scores.PROTOTYPES`."""
+        if name in metric_scores.CONTROL_OF:
+            return name_vectors.control(metric_scores.CONTROL_OF[name], self._true, seed)
+        if name == metric_scores.DEFINED:
+            prompt = name_vectors.PROMPTS[1]
+            return name_vectors.space(name_vectors.name_vectors(self.findings, self._study["encoder"], prompt))
+        return self._true
+
+    def _in_other_places(self, head, x, seed):
+        """Return the scores (n, f) of a head whose prototypes change places, their radius with them."""
+        order = name_vectors.control("shuffled", np.arange(len(self.findings)), seed)
+        return heads.scores(head, x)[:, order]
+
+    def shortcuts(self):
+        """Return what needs no anatomy: boosted trees on grey levels, metadata, file and holder, and shuffled labels.
+
+        Of the first target's labels and images. The trees (scikit-learn's) have no seed that matters and stand once
+        for each seed. `shuffled labels` are heads of the dual-weighted loss and of `bce` that learned the labels of
+        other images, at the rates that were best on the true ones.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `known, seed, finding, image_id, score`.
+        """
+        target, parts = self._study["targets"][0], []
+        table = pd.read_parquet(paths.target_path(self.edition, target))
+        train = table[table["split"] == "train"]
+        y = train[self.findings].to_numpy(float)
+        for name, features in self._shortcut_features().items():
+            score = np.stack([_boosted(features, train["image_id"], self._test_ids, label) for label in y.T], axis=1)
+            parts += [self._long(score, self.findings, known=name, seed=seed) for seed in self.seeds]
+        for seed in self.seeds:
+            vectors = self.vectors(target, seed)
+            rng = np.random.default_rng((seed, 53))
+            shuffled = {part: each[rng.permutation(len(each))] for part, each in vectors.y.items()}
+            for loss in ("bce", metric_scores.DUAL):
+                other = vectors.with_labels(shuffled)
+                head = self._trained(other, loss, seed, self._rates[target, loss, seed])
+                name = f"{metric_scores.SHUFFLED_LABELS}, {loss}"
+                score = heads.scores(head, vectors.x["test"])
+                parts.append(self._long(score, vectors.findings, known=name, seed=seed))
+        return pd.concat(parts, ignore_index=True)
+
+    def _shortcut_features(self):
+        """Return tables of features by name, indexed by image id; those that the cohort has."""
+        index, size = self._store.index, self._settings["size_px"]
+        cohort = self._settings["cohorts"][self.cohort]
+        found = {
+            metric_scores.GREY_LEVELS: shortcuts.pixel_statistics(self._images, range(len(index))),
+            metric_scores.METADATA: shortcuts.metadata(index),
+            metric_scores.FILE: shortcuts.files(cohort, size, index),
+            metric_scores.HOLDER: shortcuts.holders(cohort, index),
+        }
+        return {name: table.set_index(index["image_id"]) for name, table in found.items() if table is not None}
+
+    def unseen(self):
+        """Train heads on networks that have not seen some findings, and score those by their names alone.
+
+        Images with an unseen finding are in no training part. `normals` says whether images without any of the seen
+        findings were trained on; the published 0.66 of Hayat et al. drops them in training and in test.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `target, prototypes, normals, seed, seen, finding, image_id, score`: minus the squared distance.
+        """
+        parts, every = [], range(len(self.findings))
+        kinds = (metric_scores.BY_NAME, metric_scores.SHUFFLED, metric_scores.RANDOM)
+        for target in self._study["zero_shot"]:
+            for seed in self.seeds:
+                whole = self.vectors(target, seed)
+                rate = self._rates[self._like(target), metric_scores.DUAL, seed]
+                at = [self.findings.index(finding) for finding in whole.findings]
+                for name, normals in [(n, True) for n in kinds] + [(n, False) for n in kinds]:
+                    some = whole if normals else _abnormal(whole)
+                    all_names = self._prototypes_of(name, seed)
+                    head = self._trained(some, metric_scores.DUAL, seed, rate, all_names[at])
+                    score = -_distances(head, whole.x["test"], all_names)
+                    kept = [k for k in every if k not in at or name == metric_scores.BY_NAME]
+                    table = self._long(score[:, kept], [self.findings[k] for k in kept])
+                    table = table.assign(target=target, prototypes=name, normals=normals, seed=seed)
+                    parts.append(table.assign(seen=table["finding"].isin(whole.findings)))
+        columns = ["target", "prototypes", "normals", "seed", "seen", "finding", "image_id", "score"]
+        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+    def _like(self, target):
+        """Return the target of the comparison that was trained on the same label set."""
+        same = [t for t in self._study["targets"] if self._trained_on(t) == self._trained_on(target)]
+        return (same or self._study["targets"])[0]
+
+    def space(self):
+        """Return where test images and prototypes lie in the metric space, of the first target's dual-weighted heads.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `seed, what` (`image`, `prototype`), `name` (image id or finding), and the numbers `x0, x1, ...`.
+        """
+        target, parts = self._study["targets"][0], []
+        for seed in self.seeds:
+            head, x = self._heads[target, metric_scores.DUAL, seed], self.vectors(target, seed).x["test"]
+            for what, names, points in (
+                ("prototype", self.findings, self._true),
+                ("image", self._test_ids, _embedded(head, x)),
+            ):
+                numbers = {f"x{k}": np.round(points[:, k], 3).astype("float32") for k in range(points.shape[1])}
+                parts.append(pd.DataFrame({"seed": seed, "what": what, "name": names, **numbers}))
+        return pd.concat(parts, ignore_index=True)
+
+    def nearest(self, nearest_n=5, most=2000):
+        """Return how many of an image's nearest images of other patients share a finding with it.
+
+        Of test images that have a finding, by the first label set of `scored_against`; at most so many, at random.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `model, seed, image_id, shared_frac`; of `any image` the share among all images of other patients.
+        """
+        target, parts = self._study["targets"][0], []
+        name = self._study["scored_against"][0]
+        labels = np.float32(self.images()[[f"{name}.{f}" for f in self.findings]].to_numpy(float) == 1)
+        patient = pd.factorize(self.test["patient_id"])[0]
+        asked = np.flatnonzero(labels.any(1))
+        if len(asked) > most:
+            asked = np.sort(np.random.default_rng(59).choice(asked, most, replace=False))
+        for seed in self.seeds:
+            x = self.vectors(target, seed).x["test"]
+            points = {
+                metric_scores.SPACE: _embedded(self._heads[target, metric_scores.DUAL, seed], x),
+                metric_scores.SHUFFLED_SPACE: _embedded(self._heads[target, metric_scores.SHUFFLED, seed], x),
+                metric_scores.OWN_VECTORS: x,
+                metric_scores.ANY: None,
+            }
+            for model, each in points.items():
+                shared = [_shared_frac(each, at, labels, patient, nearest_n) for at in asked]
+                where = {"model": model, "seed": seed, "image_id": self._test_ids[asked]}
+                parts.append(pd.DataFrame({**where, "shared_frac": np.float32(shared)}))
+        return pd.concat(parts, ignore_index=True)
+
+
+def _shared_frac(points, at, labels, patient, nearest_n):
+    """Return what share of an image's nearest images of other patients, without points of all, has its finding."""
+    other = np.flatnonzero(patient != patient[at])
+    if points is not None:
+        distance = np.square(points[other] - points[at]).sum(1)
+        other = other[np.argsort(distance, kind="stable")[:nearest_n]]
+    return (labels[other] @ labels[at] > 0).mean()
+
+
+@torch.no_grad()
+def _embedded(head, x):
+    """Return where a prototype head puts vectors, (n, k) float32."""
+    return head.embed(torch.as_tensor(x, device=head.prototypes.device)).cpu().numpy()
+
+
+@torch.no_grad()
+def _distances(head, x, prototypes):
+    """Return the squared distances of vectors and any prototypes, those of unseen findings too, (n, f) float32."""
+    device = head.prototypes.device
+    found = head.distances(torch.as_tensor(x, device=device), torch.as_tensor(prototypes, device=device))
+    return found.cpu().numpy()
+
+
+def _abnormal(vectors):
+    """Return vectors without the training images that have none of the findings."""
+    keep = (vectors.y["train"] == 1).any(1)
+    other = vectors.with_labels({**vectors.y, "train": vectors.y["train"][keep]})
+    other.x = {**vectors.x, "train": vectors.x["train"][keep]}
+    return other
+
+
+def _boosted(features, train_ids, test_ids, label):
+    """Return the logits of boosted trees on some features, (len(test_ids),); 0 where training has one class."""
+    known = ~np.isnan(label)
+    if len(np.unique(label[known])) < 2:
+        return np.zeros(len(test_ids))
+    shape = {"max_iter": 60, "max_leaf_nodes": 6, "min_samples_leaf": 15, "random_state": 0, "early_stopping": False}
+    trees = HistGradientBoostingClassifier(learning_rate=0.1, **shape)
+    trees.fit(features.loc[train_ids].to_numpy(float)[known], label[known])
+    return trees.decision_function(features.loc[test_ids].to_numpy(float))

@@ -1,0 +1,235 @@
+"""The metric space of study 5 (notebook 25): do names matter, what needs no anatomy, unseen findings, neighbours.
+
+Tables are made as in `cxrlib.studies.metric_study`, of the same test images and resamples.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+
+from cxrlib.base import figures
+from cxrlib.networks import metric_scores
+from cxrlib.statistics import accuracy, intervals, resampling
+from cxrlib.studies import displays
+from cxrlib.studies.metric_study import Measured, estimate_of, gap_of, with_holm
+
+_VALUE = ["estimate", "low", "high"]
+
+
+def prototype_table(scores, scored_against):
+    """Return the dual-weighted loss with prototypes of other origin, and its difference from the names'.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `prototypes, estimate, low, high, reason, seed_low, seed_high, findings_n, seeds_n, difference,
+        difference_low, difference_high, p, p_holm`.
+    """
+    return _against(scores, "prototypes", "prototypes", scored_against, metric_scores.BY_NAME)
+
+
+def shortcut_table(scores, trained_on, scored_against):
+    """Return what needs no anatomy, and how far the dual-weighted loss and BCE lie above it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `known, estimate, low, high, reason, findings_n, seeds_n`; and of both losses, less what is known, `<loss>,
+        <loss>_low, <loss>_high, <loss>_p, <loss>_p_holm`.
+    """
+    arrays = scores.arrays("shortcuts", ["known"])
+    of_losses = scores.arrays("losses", ["trained_on", "loss"])
+    sides = {
+        loss: scores.scored(of_losses, (trained_on, loss), scored_against, scores.findings)
+        for loss in ("bce", metric_scores.DUAL)
+    }
+    rows = []
+    for (known,) in dict.fromkeys(key[:1] for key in arrays):
+        mine = scores.scored(arrays, (known,), scored_against, scores.findings)
+        row = {"known": known, **estimate_of(mine)}
+        for loss, side in sides.items():
+            gap = gap_of(side, mine)
+            row |= {loss: gap["estimate"], f"{loss}_low": gap["low"], f"{loss}_high": gap["high"]}
+            row[f"{loss}_p"] = gap["p"]
+        rows.append(row)
+    table = pd.DataFrame(rows).drop(columns=["seed_low", "seed_high"], errors="ignore")
+    return table.assign(**{f"{loss}_p_holm": intervals.holm(table[f"{loss}_p"].to_numpy()) for loss in sides})
+
+
+def _against(scores, stored, column, scored_against, first):
+    """Return every row of a stored table's `column` with its difference from the row `first`."""
+    arrays = scores.arrays(stored, [column])
+    found = {
+        name: scores.scored(arrays, (name,), scored_against, scores.findings)
+        for (name,) in dict.fromkeys(key[:1] for key in arrays)
+    }
+    rows = []
+    for name, mine in found.items():
+        gap = gap_of(mine, found[first]) if name != first else dict.fromkeys((*_VALUE, "p"), np.nan)
+        more = {"difference": gap["estimate"], "difference_low": gap["low"], "difference_high": gap["high"]}
+        rows.append({column: name, **estimate_of(mine), **more, "p": gap["p"]})
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=intervals.holm(table["p"].to_numpy()))
+
+
+def unseen_tables(scores, scored_against):
+    """Return the AUC of findings that no network had seen, by their names alone.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        `finding, normals` (of training and test), `prototypes`, then as `loss_tables`; the first row of each is the
+        mean over findings, which every partition adds its own to. `seen` says whether the row is of findings that
+        heads had learned.
+    gains : pandas.DataFrame
+        `normals, comparison, estimate, low, high, p, reason, p_holm`: names less each control and less chance.
+    """
+    stored = scores.table("unseen")
+    if stored.empty:
+        return pd.DataFrame(), pd.DataFrame()
+    arrays = {}
+    keys = ["prototypes", "normals", "seen", "finding", "target", "seed"]
+    for where, part in stored.groupby(keys, sort=False, observed=True):
+        arrays.setdefault(where[:4], {})[where[4:]] = part["score"].to_numpy(float)
+    rows, gaps, any_finding = [], [], _has_any(scores, scored_against)
+    for normals in (True, False):
+        chosen, means = None if normals else any_finding, {}
+        shown = {"normals": "kept" if normals else "left out"}
+        for seen in (False, True):
+            for name in dict.fromkeys(key[0] for key in arrays if key[1:3] == (normals, seen)):
+                part = {}
+                for finding in scores.findings:
+                    by_seed = arrays.get((name, normals, seen, finding))
+                    if by_seed and scores.enough(scored_against, finding, chosen):
+                        part[finding] = _over_targets(scores, by_seed, scored_against, finding, chosen)
+                if not part:
+                    continue
+                each, drawn = (np.mean([getattr(p, a) for p in part.values()], axis=0) for a in ("each", "drawn"))
+                mean = Measured(each, drawn, tuple(part))
+                if not seen:
+                    means[name] = mean
+                for finding, one in {f"mean of {'seen' if seen else 'unseen'} findings": mean, **part}.items():
+                    rows.append({"finding": finding, "seen": seen, **shown, "prototypes": name, **estimate_of(one)})
+        true = means.pop(metric_scores.BY_NAME, None)
+        if true is not None:
+            chance = Measured(np.full(len(true.each), 0.5), np.full(len(true.drawn), 0.5), true.findings)
+            for name, other in {**means, "chance": chance}.items():
+                gaps.append({**shown, "comparison": f"names - {name}", **gap_of(true, other)})
+    return pd.DataFrame(rows), with_holm(pd.DataFrame(gaps), ["normals"])
+
+
+def _has_any(scores, label_set):
+    """Return which test images have any finding, (n,) bool."""
+    return np.any([scores.label(label_set, finding) == 1 for finding in scores.findings], axis=0)
+
+
+def _over_targets(scores, by_seed, label_set, finding, chosen):
+    """Return the `Measured` of one finding, by seed the mean over the targets that have it."""
+    seeds = sorted({seed for _, seed in by_seed})
+    label = scores.label(label_set, finding)
+    keep = np.isin(label, (0, 1)) & (True if chosen is None else chosen)
+    part, each, drawn = scores.resamples.of(keep), [], []
+    for seed in seeds:
+        some = [score[keep] for (_, s), score in by_seed.items() if s == seed]
+        each.append(np.mean([accuracy.auc(label[keep], score) for score in some]))
+        drawn.append(np.mean([accuracy.auc(label[keep], score, part) for score in some], axis=0))
+    return Measured(np.array(each), np.mean(drawn, axis=0), (finding,))
+
+
+def nearest_table(scores):
+    """Return how many of the five nearest images share a finding, and the difference from the network's own vectors.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `model, images_n, estimate, low, high, reason, difference, difference_low, difference_high, p, p_holm`.
+    """
+    table = scores.table("nearest")
+    at = pd.Index(scores.images["image_id"])
+    found, images_n = {}, 0
+    for model, part in table.groupby("model", sort=False, observed=True):
+        each, drawn = [], []
+        for _, one in part.groupby("seed", sort=True):
+            resamples = resampling.Resamples(
+                scores.resamples.counts, scores.resamples.patient[at.get_indexer(one["image_id"])]
+            )
+            values, images_n = one["shared_frac"].to_numpy(float), len(one)
+            each.append(values.mean())
+            drawn.append(resamples.totals(values) / resamples.totals(np.ones(len(values))))
+        found[model] = Measured(np.array(each), np.mean(drawn, axis=0), ())
+    rows = []
+    for model, mine in found.items():
+        gap = gap_of(mine, found[metric_scores.OWN_VECTORS]) if model != metric_scores.OWN_VECTORS else {}
+        value = estimate_of(mine)
+        row = {"model": model, "images_n": images_n} | {name: value[name] for name in (*_VALUE, "reason")}
+        low, high, p = (gap.get(name, np.nan) for name in ("low", "high", "p"))
+        more = {"difference": gap.get("estimate", np.nan), "difference_low": low, "difference_high": high, "p": p}
+        rows.append({**row, **more})
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=intervals.holm(table["p"].to_numpy()))
+
+
+def end_to_end_table(scores, scored_against, compared_with="bce"):
+    """Return networks that were trained with a loss from the start, and their difference from one of them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `loss`, then as `prototype_table`; empty where the edition trains none.
+    """
+    if scores.table("end_to_end").empty:
+        return pd.DataFrame()
+    return _against(scores, "end_to_end", "loss", scored_against, compared_with)
+
+
+def sentences_of_differences(table, less):
+    """Return for each row of `prototype_table` or `end_to_end_table` that has a difference what it says, a list.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Its first column says what each row is.
+    less : str
+        What to call the row that differences are from.
+    """
+    out = []
+    for _, row in table[table["p"].notna()].iterrows():
+        gap = {name: row[f"difference{end}"] for name, end in zip(_VALUE, ("", "_low", "_high"), strict=True)}
+        said = displays.verdict({**gap, "p_holm": row["p_holm"]})
+        out.append(f"{row.iloc[0]} less {less}: {intervals.text(*gap.values())}, {said}.")
+    return out
+
+
+def space_figure(scores, label_set, seed):
+    """Return a map of test images and prototypes: the two directions in which prototypes differ most.
+
+    Images that have one finding alone are coloured by it; those without any are grey.
+
+    Parameters
+    ----------
+    scores : MetricScores
+    label_set : str
+    seed : int
+        Whose head.
+    """
+    table = scores.table("space")
+    table = table[table["seed"] == seed]
+    axes_of = sorted((c for c in table if c[0] == "x"), key=lambda c: int(c[1:]))
+    prototypes = table[table["what"] == "prototype"].set_index("name")[axes_of].loc[scores.findings].to_numpy(float)
+    points = table[table["what"] == "image"].set_index("name")[axes_of].loc[scores.images["image_id"]].to_numpy(float)
+    _, _, turned = np.linalg.svd(prototypes - prototypes.mean(0), full_matrices=False)
+    flat, named = points @ turned[:2].T, prototypes @ turned[:2].T
+    labels = np.stack([scores.label(label_set, f) == 1 for f in scores.findings], axis=1)
+    fig, axis = figures.figure(width=7, height=5.6)
+    none = ~labels.any(1)
+    axis.scatter(*flat[none].T, s=5, color="#BBBBBB", alpha=0.4, linewidth=0, label="no finding")
+    palette = colormaps["tab10" if len(scores.findings) <= 10 else "tab20"]
+    for k, finding in enumerate(scores.findings):
+        colour = palette(k)
+        alone = labels[:, k] & (labels.sum(1) == 1)
+        axis.scatter(*flat[alone].T, s=9, color=colour, alpha=0.7, linewidth=0)
+        axis.scatter(*named[k], s=110, marker="*", color=colour, edgecolor="black", linewidth=0.6, zorder=3)
+        axis.annotate(finding.replace("_", " "), named[k], (5, 4), textcoords="offset points", fontsize=8)
+    axis.set(xlabel="first direction of the prototypes", ylabel="second", aspect="equal")
+    axis.legend(fontsize=8, loc="lower left", frameon=True)
+    return fig
