@@ -93,7 +93,7 @@ class MetricRuns:
         self.test = of_image.loc[self._test_ids, ["patient_id"]].reset_index()
         self._fit = heads.FitSettings(**self._study["fit"])
         self._vectors, self._rates, self._heads, self._images = {}, {}, {}, self._store.images
-        self._true = name_vectors.space(name_vectors.name_vectors(self.findings, self._study["encoder"]))
+        self._true = self._named(self._study["prompt"])
 
     def images(self):
         """Return the test images with the labels that score them: `image_id, patient_id, <label set>.<finding>`."""
@@ -257,9 +257,12 @@ class MetricRuns:
         if name in metric_scores.CONTROL_OF:
             return name_vectors.control(metric_scores.CONTROL_OF[name], self._true, seed)
         if name == metric_scores.DEFINED:
-            prompt = name_vectors.PROMPTS[1]
-            return name_vectors.space(name_vectors.name_vectors(self.findings, self._study["encoder"], prompt))
+            return self._named(name_vectors.PROMPTS[1])
         return self._true
+
+    def _named(self, prompt):
+        """Return the prototypes of the findings' names by the study's encoder, (f, f)."""
+        return name_vectors.space(name_vectors.name_vectors(self.findings, self._study["encoder"], prompt))
 
     def _in_other_places(self, head, x, seed):
         """Return the scores (n, f) of a head whose prototypes change places, their radius with them."""

@@ -100,19 +100,22 @@ class MetricScores:
     counts: pd.Series
     resamples: resampling.Resamples
     _cells: dict = field(default_factory=dict)
+    _arrays: dict = field(default_factory=dict)
 
     def table(self, name):
         """Return a stored table."""
         return pd.read_parquet(paths.to_read(metric_scores.metric_table_path(self.edition, name)))
 
     def arrays(self, name, keys):
-        """Return the scores of a stored table by `(*keys, finding)`, a dict of {seed: (n,) float64}."""
+        """Return the scores of a stored table by `(*keys, finding)`, a dict of {seed: (n,) float64}; read once."""
+        if name in self._arrays:
+            return self._arrays[name]
         out, n = {}, len(self.images)
         for where, part in self.table(name).groupby([*keys, "finding", "seed"], sort=False, observed=True):
             if len(part) != n or not np.array_equal(part["image_id"], self.images["image_id"]):
                 raise ValueError(f"{name}.parquet has other images than images.parquet: run notebook 18 again.")
             out.setdefault(where[:-1], {})[where[-1]] = part["score"].to_numpy(float)
-        return out
+        return self._arrays.setdefault(name, out)
 
     def label(self, label_set, finding):
         """Return a label of the test images, (n,) float64; NaN where the label set does not have it."""
@@ -229,6 +232,8 @@ def with_holm(table, family):
 def loss_tables(scores, compared_with="bce"):
     """Return how well every loss does, and its difference from one of them.
 
+    Average precision is given for all findings, scored by the first label set.
+
     Returns
     -------
     table : pandas.DataFrame
@@ -245,7 +250,7 @@ def loss_tables(scores, compared_with="bce"):
         losses = [loss for name, loss in names if name == trained_on]
         for scored_against in scores.label_sets():
             for group, findings in scores.groups().items():
-                for measure in _MEASURES if group == ALL else (AUC,):
+                for measure in _MEASURES if group == ALL and scored_against == scores.label_sets()[0] else (AUC,):
                     where = {"trained_on": trained_on, "scored_against": scored_against}
                     more = {"findings": group, "measure": measure}
                     found = {
