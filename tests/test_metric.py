@@ -11,7 +11,7 @@ from cxrlib.base import paths
 from cxrlib.cohorts import packing, shortcuts, sources, splits
 from cxrlib.cohorts.store import open_store
 from cxrlib.labels import targets
-from cxrlib.networks import architectures, heads, metric_scores, name_vectors, training
+from cxrlib.networks import architectures, heads, map_layers, metric_scores, name_vectors, training
 from cxrlib.statistics import intervals
 from cxrlib.studies import metric_space, metric_study
 
@@ -113,6 +113,7 @@ def test_any_network_is_trained_with_a_metric_loss_saved_and_loaded(packed, spli
     network = architectures.load_network(tmp_path / "model.safetensors", "test_convnext", len(FINDINGS))
     assert before.shape == (6, 4) and np.isfinite(before).all() and trained.positive_weight is None
     assert training.predict(network, packed, rows, size_px=64) == pytest.approx(before, abs=1e-6)
+    assert map_layers.find_layer(network, 64).name.startswith("body.stages"), "maps can be drawn of it"
 
 
 def test_a_loss_that_learns_numbers_of_its_own_trains_heads_alone():

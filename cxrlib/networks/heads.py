@@ -121,6 +121,7 @@ class Headed(nn.Module):
     def __init__(self, body, head):
         super().__init__()
         self.body, self.head = body, head
+        self.feature_info = [{**info, "module": f"body.{info['module']}"} for info in body.feature_info]
 
     def forward(self, x):
         """Return logits (b, f) of images (b, 1, side, side)."""
