@@ -7,15 +7,25 @@ import torch
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cxrlib.base import paths
+from cxrlib.base import label_tables, paths
 from cxrlib.cohorts import packing, shortcuts, sources, splits
 from cxrlib.cohorts.store import open_store
 from cxrlib.labels import targets
-from cxrlib.networks import architectures, heads, map_layers, metric_scores, name_vectors, training
+from cxrlib.networks import (
+    architectures,
+    heads,
+    losses,
+    map_layers,
+    metric_runs,
+    metric_scores,
+    name_vectors,
+    run,
+    training,
+)
 from cxrlib.statistics import intervals
 from cxrlib.studies import metric_space, metric_study
 
-FINDINGS = ["pneumothorax", "effusion", "cardiomegaly", "edema"]
+FINDINGS = ["pneumothorax", "effusion", "cardiomegaly", "airspace_opacity"]
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +278,10 @@ def test_the_table_of_losses_is_what_its_predictions_say(scores):
 
 def test_rare_and_frequent_are_halves_by_training(scores):
     groups = scores.groups()
-    assert set(groups[metric_study.RARE]) == {"cardiomegaly", "edema"} and len(groups[metric_study.FREQUENT]) == 2
+    assert (
+        set(groups[metric_study.RARE]) == {"cardiomegaly", "airspace_opacity"}
+        and len(groups[metric_study.FREQUENT]) == 2
+    )
 
 
 def test_effects_of_the_ablation_add_up(scores):
@@ -348,10 +361,13 @@ def test_neighbours_are_compared_with_the_networks_own(scores):
 
 def test_a_finding_with_few_patients_has_a_reason_and_no_number(scores):
     images = scores.images.copy()
-    images["radiologist.edema"] = np.float32(np.arange(len(images)) < 6)
+    images["radiologist.airspace_opacity"] = np.float32(np.arange(len(images)) < 6)
     few = metric_study.MetricScores("quick", images, scores.findings, scores.counts, scores.resamples)
     table = metric_study.finding_table(few, "radiologist", "radiologist").set_index("finding")
-    assert np.isnan(table.loc["edema", "bce"]) and "fewer than 10 patients" in table.loc["edema", "reason"]
+    assert (
+        np.isnan(table.loc["airspace_opacity", "bce"])
+        and "fewer than 10 patients" in table.loc["airspace_opacity", "reason"]
+    )
     losses_of, _ = metric_study.loss_tables(few)
     first = losses_of[(losses_of["findings"] == metric_study.ALL) & (losses_of["scored_against"] == "radiologist")]
     assert (first["findings_n"] == 3).all()
@@ -381,3 +397,142 @@ def test_permuted_prototypes_give_a_finding_the_scores_of_another():
     moved.load_state_dict({**head.state_dict(), "prototypes": head.prototypes[order], "radius": head.radius[order]})
     assert heads.scores(moved, x) == pytest.approx(heads.scores(head, x)[:, order], abs=1e-5)
     assert not (order == np.arange(4)).any()
+
+
+@pytest.fixture(scope="module")
+def small_study(tmp_path_factory):
+    """Study 5 on 600 simulated images: two seeds of a network for each target, trained for an epoch."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(paths, "ROOT", tmp_path_factory.mktemp("study"))
+    cohort = {"source": "simulated", "hospital": "internal", "images_n": 600, "seed": 6}
+    source = sources.open_source({**cohort, "size_px": 32})
+    packing.pack(source, paths.cohort_dir("simulated"), paths.partial_dir("cohort"), size_px=32, workers=1)
+    packed = open_store("simulated")
+    labels = packed.labels[["image_id", *FINDINGS]]
+    card = dict.fromkeys(label_tables.CARD_FIELDS, "test")
+    for name in ("drawn", "other"):
+        label_tables.save(labels, card, "simulated", name)
+    split = splits.by_patient(packed.index, {"train": 0.5, "valid": 0.2, "test": 0.3}, 1)
+    of = {"label_set": "drawn", "policy": "u_zeros", "same_images_as": [], "training": {"train_px": 64}}
+    planned = {
+        "metric": {**of, "findings": FINDINGS},
+        "metric_dual": {**of, "findings": FINDINGS, "training": {"train_px": 64, "loss": "dual_weighted"}},
+        "metric_unseen": {**of, "findings": FINDINGS[1:], "without": FINDINGS[:1]},
+    }
+    study = {
+        "targets": ["metric"],
+        "zero_shot": ["metric_unseen"],
+        "end_to_end": {"bce": "metric", "dual_weighted": "metric_dual"},
+        "architecture": "test_convnext",
+        "seeds": [1, 2],
+        "encoder": "minilm",
+        "prompt": "name",
+        "policy": "u_zeros",
+        "scored_against": ["drawn", "other"],
+        "fit": {"epochs": 3, "batch_size": 64, "weight_decay": 0.01},
+        "learning_rates": [0.01, 0.1],
+    }
+    paths.split_path("tiny").parent.mkdir(parents=True)
+    split.to_parquet(paths.split_path("tiny"), index=False)
+    paths.targets_dir("tiny").mkdir(parents=True)
+    for name, options in planned.items():
+        options = {k: v for k, v in options.items() if k != "training"}
+        table = targets.target_table(split, {"drawn": labels.set_index("image_id")}, **options)
+        table.to_parquet(paths.target_path("tiny", name), index=False)
+        for seed in study["seeds"]:
+            run.run("tiny", "simulated", name, settings_of(seed=seed, **planned[name]["training"]))
+    settings = {"metric": study, "targets": planned, "cohorts": {"simulated": cohort}, "size_px": 32}
+    yield metric_runs.MetricRuns("tiny", "simulated", settings), settings
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def trained(small_study):
+    trainings, _ = small_study
+    tables = {"images": trainings.images(), "training": trainings.training()}
+    tables["losses"], tables["search"], tables["scaling"] = trainings.compare()
+    for name in ("end_to_end", "prototypes", "shortcuts", "unseen", "space", "nearest"):
+        tables[name] = getattr(trainings, name)()
+    for name, table in tables.items():
+        path = metric_scores.metric_table_path("tiny", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(path, index=False)
+    return tables
+
+
+def test_notebook_18_stores_every_table_of_every_test_image(trained, small_study):
+    assert set(trained) == set(metric_scores.METRIC_TABLES)
+    n = len(trained["images"])
+    assert len(trained["losses"]) == n * len(FINDINGS) * len(losses.LOSSES) * 2
+    assert trained["search"].groupby(["loss", "seed"])["chosen"].sum().eq(1).all()
+    assert set(trained["prototypes"]["prototypes"]) == set(metric_scores.PROTOTYPES)
+    known = {
+        metric_scores.GREY_LEVELS,
+        metric_scores.METADATA,
+        "shuffled labels, bce",
+        "shuffled labels, dual_weighted",
+    }
+    assert set(trained["shortcuts"]["known"]) == known, "simulated images have no file and no holder"
+    assert set(trained["nearest"]["model"]) == {
+        "metric space",
+        "space of shuffled names",
+        "network's own vectors",
+        "any image",
+    }
+    for name in ("losses", "prototypes", "shortcuts", "unseen", "end_to_end"):
+        assert np.isfinite(trained[name]["score"]).all(), name
+
+
+def test_the_search_picks_the_rate_that_is_best_on_validation(trained):
+    for _, part in trained["search"].groupby(["loss", "seed"]):
+        chosen = part.loc[part["chosen"], "valid_auc"].iloc[0]
+        assert chosen == part["valid_auc"].max()
+
+
+def test_heads_and_vectors_of_unseen_findings_never_saw_them(trained, small_study):
+    _trainings, _settings = small_study
+    table = pd.read_parquet(paths.target_path("tiny", "metric_unseen"))
+    assert FINDINGS[0] not in table
+    truth = open_store("simulated").labels.set_index("image_id").loc[table["image_id"], FINDINGS[0]]
+    assert (truth == 0).all()
+    unseen = trained["unseen"]
+    assert set(unseen["finding"][~unseen["seen"]]) == {FINDINGS[0]}
+    assert set(unseen["prototypes"][unseen["seen"]]) == {metric_scores.BY_NAME}
+
+
+def test_shuffling_after_training_moves_the_scores_of_the_true_names(trained):
+    table = trained["prototypes"]
+    for seed in (1, 2):
+        named, moved = (
+            table[(table["prototypes"] == name) & (table["seed"] == seed)].pivot(
+                index="image_id", columns="finding", values="score"
+            )[FINDINGS]
+            for name in (metric_scores.BY_NAME, metric_scores.AFTERWARDS)
+        )
+        order = name_vectors.control("shuffled", np.arange(4), seed)
+        assert np.array_equal(moved.to_numpy(), named.to_numpy()[:, order])
+
+
+def test_stored_vectors_give_back_what_heads_saw(small_study, trained):
+    trainings, _ = small_study
+    found = trainings.vectors("metric", 1)
+    kept = np.load(metric_scores.vectors_path("tiny", "metric-test_convnext-1"))
+    assert {part: len(kept[part]) for part in ("train", "valid", "test")} == {k: len(v) for k, v in found.x.items()}
+    assert abs(found.x["train"].mean(0)).max() < 1e-4 and found.x["train"].std(0).max() == pytest.approx(1, abs=1e-4)
+
+
+def test_the_study_reads_what_notebook_18_stored(trained):
+    scores = metric_study.open_metric_scores("tiny", 50, 1)
+    table, _ = metric_study.loss_tables(scores)
+    assert set(table["loss"]) == set(losses.LOSSES) and set(table["scored_against"]) == {"drawn", "other"}
+    start = metric_space.end_to_end_table(scores, "drawn")
+    assert set(start["loss"]) == {"bce", "dual_weighted"}
+    unseen, gains = metric_space.unseen_tables(scores, "drawn")
+    assert len(unseen) and len(gains) == 6
+
+
+def test_an_edition_without_unseen_findings_says_so(small_study):
+    _trainings, settings = small_study
+    bare = {**settings, "metric": {**settings["metric"], "zero_shot": [], "end_to_end": {}}}
+    other = metric_runs.MetricRuns("tiny", "simulated", bare)
+    assert other.unseen().empty and other.end_to_end().empty

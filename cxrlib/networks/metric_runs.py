@@ -8,7 +8,7 @@ with a search of the learning rate that is as large. Each part returns a table, 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import logit
+from scipy.special import expit, logit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
@@ -199,7 +199,7 @@ class MetricRuns:
                     score = heads.scores(head, vectors.x["test"])
                     found["scores"].append(self._long(score, vectors.findings, **where))
                     found["search"].append(search.assign(**where))
-                    before = 1 / (1 + np.exp(-heads.scores(head, vectors.x["valid"])))
+                    before = expit(heads.scores(head, vectors.x["valid"]))
                     scaled = calibration.platt_scaling(vectors.y["valid"], before)
                     of = {"finding": vectors.findings, "intercept": scaled[:, 0], "slope": scaled[:, 1]}
                     found["scaling"].append(pd.DataFrame({**where, **of}))

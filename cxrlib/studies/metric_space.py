@@ -115,7 +115,7 @@ def unseen_tables(scores, scored_against):
             chance = Measured(np.full(len(true.each), 0.5), np.full(len(true.drawn), 0.5), true.findings)
             for name, other in {**means, "chance": chance}.items():
                 gaps.append({**shown, "comparison": f"names - {name}", **gap_of(true, other)})
-    return pd.DataFrame(rows), with_holm(pd.DataFrame(gaps), ["normals"])
+    return pd.DataFrame(rows), with_holm(pd.DataFrame(gaps), ["normals"]) if gaps else pd.DataFrame()
 
 
 def _has_any(scores, label_set):
