@@ -1,5 +1,7 @@
 """Study 5: rare findings in targets, vectors and heads of a small cohort, and the tables made of what they store."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -171,13 +173,8 @@ def stored(n=240, seeds=(1, 2, 3), signal=1.2):
                 )
         return pd.concat(parts)
 
-    leads = {
-        "bce": signal,
-        "prototype": signal,
-        "image_weights": 0.6,
-        "disease_weights": signal,
-        "dual_weighted": 0.6,
-    }
+    leads = {"prototype": signal, "image_weights": 0.6, "disease_weights": signal, "dual_weighted": 0.6}
+    leads |= dict.fromkeys(metric_scores.TWO_BY_TWO["linear"], signal)
     tables = {
         "images": images,
         "training": pd.DataFrame(
@@ -201,6 +198,15 @@ def stored(n=240, seeds=(1, 2, 3), signal=1.2):
             ]
         ),
         "shortcuts": scores(0.2, known="grey levels and sharpness"),
+        "shuffled_labels": pd.DataFrame(
+            {
+                "loss": "bce",
+                "seed": 1,
+                "permutation": range(41),
+                "scored_against": "radiologist",
+                "mean_auc": np.linspace(0.4, 0.6, 41),
+            }
+        ),
         "end_to_end": pd.concat([scores(lead, loss=name) for name, lead in (("bce", 1.0), ("dual_weighted", 0.3))]),
         "unseen": pd.concat(
             [
@@ -277,7 +283,7 @@ def test_the_table_of_losses_is_what_its_predictions_say(scores):
 
 
 def test_rare_and_frequent_are_halves_by_training(scores):
-    groups = scores.groups()
+    groups = scores.groups("radiologist")
     assert (
         set(groups[metric_study.RARE]) == {"cardiomegaly", "airspace_opacity"}
         and len(groups[metric_study.FREQUENT]) == 2
@@ -286,9 +292,9 @@ def test_rare_and_frequent_are_halves_by_training(scores):
 
 def test_effects_of_the_ablation_add_up(scores):
     table = metric_study.ablation_table(scores)
-    part = table[(table["scored_against"] == "radiologist") & (table["findings"] == metric_study.ALL)].set_index(
-        "what"
-    )["estimate"]
+    part = table[(table["scored_against"] == "radiologist") & (table["findings"] == metric_study.ALL)]
+    assert set(part["head"]) == {"prototypes", "linear"}
+    part = part[part["head"] == "prototypes"].set_index("what")["estimate"]
     none, image, disease, both = (part[k] for k in ("neither weight", "image weights", "disease weights", "both"))
     assert part["effect of image weights"] == pytest.approx((image - none + both - disease) / 2)
     assert part["effect of disease weights"] == pytest.approx((disease - none + both - image) / 2)
@@ -306,7 +312,12 @@ def test_another_seed_lies_where_it_is_said_to():
 
 
 def test_calibration_is_of_the_sigmoid_and_of_the_scaled_logit(scores):
-    table = metric_study.calibration_table(scores, "radiologist", ["bce"]).set_index(["measure", "probabilities"])
+    table = metric_study.calibration_table(scores, "radiologist", ["bce"])
+    blind = table[table["loss"] == "prevalence"].set_index(["measure", "probabilities"])
+    table = table[table["loss"] == "bce"].set_index(["measure", "probabilities"])
+    shares = scores.images.filter(like="radiologist.").mean()
+    assert blind.loc[("Brier score", "scaled"), "estimate"] == pytest.approx((shares * (1 - shares)).mean())
+    assert (table["low"] >= 0).all() and blind["low"].notna().all()
     stored = scores.table("losses")
     part = stored[stored["loss"] == "bce"]
     y = np.concatenate(
@@ -327,7 +338,12 @@ def test_controls_and_prototypes_are_compared_on_the_same_images(scores):
         and prototypes.loc["shuffled after training", "difference_high"] < 0
     )
     assert abs(prototypes.loc["shuffled after training", "estimate"] - 0.5) < 0.05
-    known = metric_space.shortcut_table(scores, "radiologist", "radiologist").iloc[0]
+    known, by_finding = metric_space.shortcut_tables(scores, "radiologist", "radiologist")
+    assert (
+        by_finding["finding"].tolist() == FINDINGS
+        and (by_finding["bce"] > by_finding["grey levels and sharpness"]).all()
+    )
+    known = known.iloc[0]
     assert known["bce_low"] > 0 and known["bce_p_holm"] < 0.05 and known["findings_n"] == 4
     start = metric_space.end_to_end_table(scores, "radiologist").set_index("loss")
     assert start.loc["dual_weighted", "difference_high"] < 0
@@ -350,7 +366,8 @@ def test_unseen_findings_are_scored_with_and_without_normal_images(scores):
         found.append(roc_auc_score(truth.loc[some, f"radiologist.{finding}"], score))
     assert mean.loc["left out", "estimate"] == pytest.approx(np.mean(found))
     assert set(gains["comparison"]) == {"names - shuffled names", "names - chance"}
-    assert (gains["low"] < 0).all() and (gains["high"] > 0).all(), "there is nothing to be found here"
+    chance = gains[gains["comparison"] == "names - chance"].set_index("normals")["estimate"]
+    assert chance["left out"] == pytest.approx(np.mean(found) - 0.5)
 
 
 def test_neighbours_are_compared_with_the_networks_own(scores):
@@ -362,7 +379,7 @@ def test_neighbours_are_compared_with_the_networks_own(scores):
 def test_a_finding_with_few_patients_has_a_reason_and_no_number(scores):
     images = scores.images.copy()
     images["radiologist.airspace_opacity"] = np.float32(np.arange(len(images)) < 6)
-    few = metric_study.MetricScores("quick", images, scores.findings, scores.counts, scores.resamples)
+    few = dataclasses.replace(scores, images=images, _cells={}, _arrays={})
     table = metric_study.finding_table(few, "radiologist", "radiologist").set_index("finding")
     assert (
         np.isnan(table.loc["airspace_opacity", "bce"])
@@ -374,9 +391,11 @@ def test_a_finding_with_few_patients_has_a_reason_and_no_number(scores):
 
 
 def test_scores_of_other_images_are_refused(scores):
-    other = metric_study.MetricScores("quick", scores.images.iloc[::-1], FINDINGS, scores.counts, scores.resamples)
+    other = dataclasses.replace(scores, images=scores.images.iloc[::-1], _cells={}, _arrays={})
     with pytest.raises(ValueError, match=r"losses.parquet has other images.*run notebook 18 again"):
-        other.arrays("losses", ["loss"])
+        other.arrays("losses", ["trained_on", "loss"])
+    with pytest.raises(ValueError, match=r"unseen.parquet has other images"):
+        metric_space.unseen_tables(other, "radiologist")
 
 
 def test_figures_are_drawn(scores):
@@ -431,6 +450,7 @@ def small_study(tmp_path_factory):
         "scored_against": ["drawn", "other"],
         "fit": {"epochs": 3, "batch_size": 64, "weight_decay": 0.01},
         "learning_rates": [0.01, 0.1],
+        "permutations_n": 2,
     }
     paths.split_path("tiny").parent.mkdir(parents=True)
     split.to_parquet(paths.split_path("tiny"), index=False)
@@ -451,7 +471,7 @@ def trained(small_study):
     trainings, _ = small_study
     tables = {"images": trainings.images(), "training": trainings.training()}
     tables["losses"], tables["search"], tables["scaling"] = trainings.compare()
-    for name in ("end_to_end", "prototypes", "shortcuts", "unseen", "space", "nearest"):
+    for name in ("end_to_end", "prototypes", "shortcuts", "shuffled_labels", "unseen", "space", "nearest"):
         tables[name] = getattr(trainings, name)()
     for name, table in tables.items():
         path = metric_scores.metric_table_path("tiny", name)
@@ -466,12 +486,9 @@ def test_notebook_18_stores_every_table_of_every_test_image(trained, small_study
     assert len(trained["losses"]) == n * len(FINDINGS) * len(losses.LOSSES) * 2
     assert trained["search"].groupby(["loss", "seed"])["chosen"].sum().eq(1).all()
     assert set(trained["prototypes"]["prototypes"]) == set(metric_scores.PROTOTYPES)
-    known = {
-        metric_scores.GREY_LEVELS,
-        metric_scores.METADATA,
-        "shuffled labels, bce",
-        "shuffled labels, dual_weighted",
-    }
+    known = {metric_scores.GREY_LEVELS, metric_scores.METADATA}
+    assert len(trained["shuffled_labels"]) == 2 * 2 * 2 * 2
+    assert trained["shuffled_labels"]["mean_auc"].between(0.2, 0.8).all()
     assert set(trained["shortcuts"]["known"]) == known, "simulated images have no file and no holder"
     assert set(trained["nearest"]["model"]) == {
         "metric space",
@@ -498,6 +515,18 @@ def test_heads_and_vectors_of_unseen_findings_never_saw_them(trained, small_stud
     unseen = trained["unseen"]
     assert set(unseen["finding"][~unseen["seen"]]) == {FINDINGS[0]}
     assert set(unseen["prototypes"][unseen["seen"]]) == {metric_scores.BY_NAME}
+
+
+def test_an_encoder_that_has_no_definitions_leaves_out_that_row_and_says_why(small_study, trained, monkeypatch):
+    trainings, _ = small_study
+
+    def names_alone(findings, encoder, prompt):
+        raise ValueError("the encoder is not to be had")
+
+    monkeypatch.setattr(name_vectors, "name_vectors", names_alone)
+    table = trainings.prototypes()
+    assert set(table["prototypes"]) == set(metric_scores.PROTOTYPES) - {metric_scores.DEFINED}
+    assert trainings.left_out == {metric_scores.DEFINED: "the encoder is not to be had"}
 
 
 def test_shuffling_after_training_moves_the_scores_of_the_true_names(trained):
@@ -528,7 +557,7 @@ def test_the_study_reads_what_notebook_18_stored(trained):
     start = metric_space.end_to_end_table(scores, "drawn")
     assert set(start["loss"]) == {"bce", "dual_weighted"}
     unseen, gains = metric_space.unseen_tables(scores, "drawn")
-    assert len(unseen) and len(gains) == 6
+    assert len(unseen) and len(gains) == 2 * 4
 
 
 def test_an_edition_without_unseen_findings_says_so(small_study):

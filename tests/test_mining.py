@@ -462,7 +462,9 @@ def test_what_has_nothing_to_destroy_is_said(mined, mined_tables):
 
 def test_a_verdict_is_by_the_corrected_p():
     row = {"estimate": 0.1, "low": 0.01, "high": 0.2}
-    assert displays.verdict(row) == "better" and displays.verdict({**row, "p_holm": 0.06}).startswith("indist")
+    assert displays.verdict(row) == "better" and displays.verdict({**row, "p_holm": 0.06}).startswith(
+        "not significant"
+    )
     assert displays.verdict({"estimate": -0.1, "low": -0.2, "high": -0.01, "p_holm": 0.01}) == "worse"
     assert displays.verdict({**row, "low": np.nan}) == "not estimable"
 

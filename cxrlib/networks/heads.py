@@ -76,7 +76,7 @@ def squared_distances(points, prototypes):
     return points.square().sum(1, keepdim=True) + 1 - 2 * points @ F.normalize(prototypes, dim=1).T
 
 
-def create_head(kind, features_n, findings_n, prototypes=None, tuned=False):
+def create_head(kind, features_n, findings_n, prototypes=None, tuned=False, prevalence=None):
     """Return a head by its kind, from torch's generator.
 
     Parameters
@@ -86,6 +86,8 @@ def create_head(kind, features_n, findings_n, prototypes=None, tuned=False):
     prototypes : (findings_n, k) float, optional
         Of the last three kinds.
     tuned : bool
+    prevalence : (findings_n,) float, optional
+        Where a linear head starts: without a look at the image it gives this probability, and 0.5 if not given.
 
     Raises
     ------
@@ -104,6 +106,9 @@ def create_head(kind, features_n, findings_n, prototypes=None, tuned=False):
     head = nn.Linear(features_n, findings_n)
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
+    if prevalence is not None:
+        with torch.no_grad():
+            head.bias.copy_(torch.logit(torch.as_tensor(prevalence), eps=1e-4))
     return head
 
 

@@ -2,8 +2,8 @@
 
 Every loss takes logits (b, f) of any floating type and labels (b, f) of 1, 0 and NaN, and returns a scalar in
 float32. NaN labels (not assessed, or uncertain under the policy `u_ignore`) weigh nothing; labels of -1 must have
-been given a meaning before (`label_tables.apply_policy`), which `checked_labels` makes sure of. Where a maintained
-library has a loss, it is that library's: the focal loss of torchvision, the asymmetric loss of timm.
+been given a meaning before (`label_tables.apply_policy`), as whoever trains checks (`checked_labels`). Where a
+maintained library has a loss, it is that library's: the focal loss of torchvision, the asymmetric loss of timm.
 """
 
 from dataclasses import dataclass
@@ -264,6 +264,7 @@ class DualWeighted(nn.Module):
     findings the image has. The disease weight v_ic is one over the effective number of finding c's present, or
     absent, labels (`disease_weights`).
 
+    The same weights on a linear head (`linear_dual_weighted`) tell what is due to the weights and what to distances.
     Without both weights it is binary cross-entropy of the logits. With disease weights alone and beta towards 1 it
     is, for labels that are all there, cross-entropy in which present and absent labels of every finding weigh alike.
 
@@ -339,6 +340,9 @@ LOSSES = {
     "image_weights": Recipe("prototype", lambda labels: DualWeighted(labels, disease=False)),
     "disease_weights": Recipe("prototype", lambda labels: DualWeighted(labels, image=False)),
     "dual_weighted": Recipe("prototype", DualWeighted),
+    "linear_image_weights": Recipe("linear", lambda labels: DualWeighted(labels, disease=False)),
+    "linear_disease_weights": Recipe("linear", lambda labels: DualWeighted(labels, image=False)),
+    "linear_dual_weighted": Recipe("linear", DualWeighted),
 }
 
 

@@ -5,6 +5,9 @@ every loss trains a head on the same stored vectors of the same networks, from t
 with a search of the learning rate that is as large. Each part returns a table, image by image, for notebook 25.
 """
 
+import dataclasses
+import itertools
+
 import numpy as np
 import pandas as pd
 import torch
@@ -80,6 +83,8 @@ class MetricRuns:
         In the order of the first target.
     test : pandas.DataFrame
         `image_id, patient_id` of the test images.
+    left_out : dict of str to str
+        Rows of `prototypes` that could not be made, and why: an encoder's file may have names alone.
     """
 
     def __init__(self, edition, cohort, settings):
@@ -92,6 +97,7 @@ class MetricRuns:
         of_image = self._store.index.set_index("image_id")
         self.test = of_image.loc[self._test_ids, ["patient_id"]].reset_index()
         self._fit = heads.FitSettings(**self._study["fit"])
+        self.left_out = {}
         self._vectors, self._rates, self._heads, self._images = {}, {}, {}, self._store.images
         self._true = self._named(self._study["prompt"])
 
@@ -148,10 +154,20 @@ class MetricRuns:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             shape = vectors.x["train"].shape[1], len(vectors.findings)
-            head = heads.create_head(kind or recipe.head, *shape, prototypes, tuned)
+            prevalence = np.nanmean(vectors.y["train"], axis=0)
+            head = heads.create_head(kind or recipe.head, *shape, prototypes, tuned, prevalence)
         made = recipe.make(vectors.y["train"])
-        heads.fit(head, made, vectors.x["train"], vectors.y["train"], self._fit, rate, seed)
+        epochs = self._epochs_for(len(vectors.x["train"]))
+        settings = dataclasses.replace(self._fit, epochs=epochs)
+        heads.fit(head, made, vectors.x["train"], vectors.y["train"], settings, rate, seed)
         return head
+
+    def _epochs_for(self, images_n):
+        """Return how many passes through so many images are as many steps as those through the first target's."""
+        target = self._study["targets"][0]
+        all_n = len(self.vectors(target, self.seeds[0]).x["train"])
+        passes = [max(n // min(self._fit.batch_size, n), 1) for n in (all_n, images_n)]
+        return round(self._fit.epochs * passes[0] / passes[1])
 
     def _searched(self, vectors, loss, seed, *how):
         """Return the head whose learning rate is best on validation, and the search: `learning_rate, valid_auc`."""
@@ -238,14 +254,15 @@ class MetricRuns:
         target, parts = self._study["targets"][0], []
         for seed in self.seeds:
             vectors, head = self.vectors(target, seed), self._heads[target, metric_scores.DUAL, seed]
-            for name in metric_scores.PROTOTYPES:
+            for name in self._possible_prototypes():
                 if name == metric_scores.BY_NAME:
                     score = heads.scores(head, vectors.x["test"])
                 elif name == metric_scores.AFTERWARDS:
                     score = self._in_other_places(head, vectors.x["test"], seed)
                 else:
                     sphere = "prototype sphere" if name == metric_scores.ON_SPHERE else None
-                    how = self._prototypes_of(name, seed), name == metric_scores.TUNED, sphere
+                    tuned = name in (metric_scores.TUNED, metric_scores.RANDOM_TUNED)
+                    how = self._prototypes_of(name, seed), tuned, sphere
                     other, _ = self._searched(vectors, metric_scores.DUAL, seed, *how)
                     self._heads[target, name, seed] = other
                     score = heads.scores(other, vectors.x["test"])
@@ -260,6 +277,14 @@ class MetricRuns:
             return self._named(name_vectors.PROMPTS[1])
         return self._true
 
+    def _possible_prototypes(self):
+        """Return the rows of `metric_scores.PROTOTYPES` that the encoder allows; `left_out` has the others."""
+        try:
+            self._named(name_vectors.PROMPTS[1])
+        except ValueError as error:
+            self.left_out[metric_scores.DEFINED] = str(error)
+        return [name for name in metric_scores.PROTOTYPES if name not in self.left_out]
+
     def _named(self, prompt):
         """Return the prototypes of the findings' names by the study's encoder, (f, f)."""
         return name_vectors.space(name_vectors.name_vectors(self.findings, self._study["encoder"], prompt))
@@ -270,11 +295,10 @@ class MetricRuns:
         return heads.scores(head, x)[:, order]
 
     def shortcuts(self):
-        """Return what needs no anatomy: boosted trees on grey levels, metadata, file and holder, and shuffled labels.
+        """Return what needs no anatomy: boosted trees on grey levels, metadata, file and holder.
 
         Of the first target's labels and images. The trees (scikit-learn's) have no seed that matters and stand once
-        for each seed. `shuffled labels` are heads of the dual-weighted loss and of `bce` that learned the labels of
-        other images, at the rates that were best on the true ones.
+        for each seed.
 
         Returns
         -------
@@ -288,17 +312,32 @@ class MetricRuns:
         for name, features in self._shortcut_features().items():
             score = np.stack([_boosted(features, train["image_id"], self._test_ids, label) for label in y.T], axis=1)
             parts += [self._long(score, self.findings, known=name, seed=seed) for seed in self.seeds]
-        for seed in self.seeds:
-            vectors = self.vectors(target, seed)
-            rng = np.random.default_rng((seed, 53))
-            shuffled = {part: each[rng.permutation(len(each))] for part, each in vectors.y.items()}
-            for loss in ("bce", metric_scores.DUAL):
-                other = vectors.with_labels(shuffled)
-                head = self._trained(other, loss, seed, self._rates[target, loss, seed])
-                name = f"{metric_scores.SHUFFLED_LABELS}, {loss}"
-                score = heads.scores(head, vectors.x["test"])
-                parts.append(self._long(score, vectors.findings, known=name, seed=seed))
         return pd.concat(parts, ignore_index=True)
+
+    def shuffled_labels(self):
+        """Return what heads reach that learned the labels of other images, at the rates of the true ones.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `loss, seed, permutation, scored_against, mean_auc`: the mean over findings, on test images.
+        """
+        target, rows = self._study["targets"][0], []
+        images = self.images()
+        for seed in self.seeds:
+            vectors, rng = self.vectors(target, seed), np.random.default_rng((seed, 53))
+            for permutation in range(self._study["permutations_n"]):
+                order = rng.permutation(len(vectors.y["train"]))
+                other = vectors.with_labels({**vectors.y, "train": vectors.y["train"][order]})
+                for loss in ("bce", metric_scores.DUAL):
+                    head = self._trained(other, loss, seed, self._rates[target, loss, seed])
+                    score = heads.scores(head, vectors.x["test"])
+                    for name in self._study["scored_against"]:
+                        kept = [k for k, f in enumerate(vectors.findings) if f"{name}.{f}" in images]
+                        label = images[[f"{name}.{vectors.findings[k]}" for k in kept]].to_numpy(float)
+                        where = {"loss": loss, "seed": seed, "permutation": permutation, "scored_against": name}
+                        rows.append({**where, "mean_auc": mean_auc(label, score[:, kept])})
+        return pd.DataFrame(rows)
 
     def _shortcut_features(self):
         """Return tables of features by name, indexed by image id; those that the cohort has."""
@@ -315,7 +354,9 @@ class MetricRuns:
     def unseen(self):
         """Train heads on networks that have not seen some findings, and score those by their names alone.
 
-        Images with an unseen finding are in no training part. `normals` says whether images without any of the seen
+        Images with an unseen finding are in no training part, and the learning rate is the best for the findings that
+        are learned. Every head has as many steps. `no name` is the image's distance from the origin: how far from
+        everything it lies. `normals` says whether images without any of the seen
         findings were trained on; the published 0.66 of Hayat et al. drops them in training and in test.
 
         Returns
@@ -328,24 +369,24 @@ class MetricRuns:
         for target in self._study["zero_shot"]:
             for seed in self.seeds:
                 whole = self.vectors(target, seed)
-                rate = self._rates[self._like(target), metric_scores.DUAL, seed]
                 at = [self.findings.index(finding) for finding in whole.findings]
-                for name, normals in [(n, True) for n in kinds] + [(n, False) for n in kinds]:
+                _, search = self._searched(whole, metric_scores.DUAL, seed, self._true[at])
+                rate = float(search["learning_rate"][search["chosen"]].iloc[0])
+                for name, normals in itertools.product(kinds, (True, False)):
                     some = whole if normals else _abnormal(whole)
                     all_names = self._prototypes_of(name, seed)
                     head = self._trained(some, metric_scores.DUAL, seed, rate, all_names[at])
-                    score = -_distances(head, whole.x["test"], all_names)
-                    kept = [k for k in every if k not in at or name == metric_scores.BY_NAME]
-                    table = self._long(score[:, kept], [self.findings[k] for k in kept])
-                    table = table.assign(target=target, prototypes=name, normals=normals, seed=seed)
-                    parts.append(table.assign(seen=table["finding"].isin(whole.findings)))
+                    found = {name: -_distances(head, whole.x["test"], all_names)}
+                    if name == metric_scores.BY_NAME:
+                        alone = np.square(_embedded(head, whole.x["test"])).sum(1)
+                        found[metric_scores.NO_NAME] = np.tile(-alone[:, None], len(self.findings))
+                    for kind, score in found.items():
+                        kept = [k for k in every if k not in at or kind == metric_scores.BY_NAME]
+                        table = self._long(score[:, kept], [self.findings[k] for k in kept])
+                        table = table.assign(target=target, prototypes=kind, normals=normals, seed=seed)
+                        parts.append(table.assign(seen=table["finding"].isin(whole.findings)))
         columns = ["target", "prototypes", "normals", "seed", "seen", "finding", "image_id", "score"]
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
-
-    def _like(self, target):
-        """Return the target of the comparison that was trained on the same label set."""
-        same = [t for t in self._study["targets"] if self._trained_on(t) == self._trained_on(target)]
-        return (same or self._study["targets"])[0]
 
     def space(self):
         """Return where test images and prototypes lie in the metric space, of the first target's dual-weighted heads.

@@ -179,12 +179,14 @@ def verdict(row, better="better", worse="worse"):
     Parameters
     ----------
     row : Mapping, Series or named tuple with `estimate, low, high` and, if it was tested, `p_holm`
+        The interval is not corrected: it can leave out zero where the corrected test does not.
     better, worse : str
         Above and below zero.
     """
     row = row._asdict() if hasattr(row, "_asdict") else row
     if np.isnan(row["low"]):
         return "not estimable"
-    corrected = row.get("p_holm", np.nan)
-    apart = row["low"] > 0 or row["high"] < 0 if np.isnan(corrected) else corrected < 0.05
-    return "indistinguishable from zero" if not apart else better if row["estimate"] > 0 else worse
+    corrected, apart = row.get("p_holm", np.nan), row["low"] > 0 or row["high"] < 0
+    if corrected < 0.05 or (np.isnan(corrected) and apart):
+        return better if row["estimate"] > 0 else worse
+    return "not significant after Holm's correction" if apart else "indistinguishable from zero"

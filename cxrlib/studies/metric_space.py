@@ -14,6 +14,7 @@ from cxrlib.studies import displays
 from cxrlib.studies.metric_study import Measured, estimate_of, gap_of, with_holm
 
 _VALUE = ["estimate", "low", "high"]
+_SEED = ["seed_low", "seed_high"]  # where one more seed lies
 
 
 def prototype_table(scores, scored_against):
@@ -23,29 +24,28 @@ def prototype_table(scores, scored_against):
     -------
     pandas.DataFrame
         `prototypes, estimate, low, high, reason, seed_low, seed_high, findings_n, seeds_n, difference,
-        difference_low, difference_high, p, p_holm`.
+        difference_low, difference_high, difference_seed_low, difference_seed_high, p, p_holm`.
     """
     return _against(scores, "prototypes", "prototypes", scored_against, metric_scores.BY_NAME)
 
 
-def shortcut_table(scores, trained_on, scored_against):
+def shortcut_tables(scores, trained_on, scored_against):
     """Return what needs no anatomy, and how far the dual-weighted loss and BCE lie above it.
 
     Returns
     -------
-    pandas.DataFrame
+    table : pandas.DataFrame
         `known, estimate, low, high, reason, findings_n, seeds_n`; and of both losses, less what is known, `<loss>,
         <loss>_low, <loss>_high, <loss>_p, <loss>_p_holm`.
+    by_finding : pandas.DataFrame
+        `finding`, then the AUC of everything that is known, of BCE and of the dual-weighted loss, with their ends.
     """
-    arrays = scores.arrays("shortcuts", ["known"])
-    of_losses = scores.arrays("losses", ["trained_on", "loss"])
-    sides = {
-        loss: scores.scored(of_losses, (trained_on, loss), scored_against, scores.findings)
-        for loss in ("bce", metric_scores.DUAL)
-    }
-    rows = []
-    for (known,) in dict.fromkeys(key[:1] for key in arrays):
-        mine = scores.scored(arrays, (known,), scored_against, scores.findings)
+    both = {loss: {"trained_on": trained_on, "loss": loss} for loss in ("bce", metric_scores.DUAL)}
+    sides = {loss: scores.scored("losses", at, scored_against, scores.findings) for loss, at in both.items()}
+    rows, columns = [], {}
+    for (known,) in dict.fromkeys(key[:1] for key in scores.arrays("shortcuts", ["known"])):
+        columns[known] = "shortcuts", {"known": known}
+        mine = scores.scored("shortcuts", {"known": known}, scored_against, scores.findings)
         row = {"known": known, **estimate_of(mine)}
         for loss, side in sides.items():
             gap = gap_of(side, mine)
@@ -53,20 +53,44 @@ def shortcut_table(scores, trained_on, scored_against):
             row[f"{loss}_p"] = gap["p"]
         rows.append(row)
     table = pd.DataFrame(rows).drop(columns=["seed_low", "seed_high"], errors="ignore")
-    return table.assign(**{f"{loss}_p_holm": intervals.holm(table[f"{loss}_p"].to_numpy()) for loss in sides})
+    table = table.assign(**{f"{loss}_p_holm": intervals.holm(table[f"{loss}_p"].to_numpy()) for loss in sides})
+    columns |= {loss: ("losses", at) for loss, at in both.items()}
+    found = []
+    for finding in scores.findings:
+        row = {"finding": finding}
+        for name, where in columns.items():
+            value = estimate_of(scores.scored(*where, scored_against, [finding]))
+            row |= {name: value["estimate"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
+        found.append(row)
+    return table, pd.DataFrame(found)
+
+
+def shuffled_table(scores, scored_against):
+    """Return the mean AUC of heads that learned shuffled labels: mean and spread over permutations and seeds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `loss, permutations_n, mean, least_auc, greatest_auc`: the middle 95 % of all permutations.
+    """
+    table = scores.table("shuffled_labels")
+    table = table[table["scored_against"] == scored_against]
+    grouped = table.groupby("loss", sort=False, observed=True)["mean_auc"]
+    ends = {"least_auc": lambda x: x.quantile(0.025), "greatest_auc": lambda x: x.quantile(0.975)}
+    return grouped.agg(permutations_n="size", mean="mean", **ends).reset_index()
 
 
 def _against(scores, stored, column, scored_against, first):
     """Return every row of a stored table's `column` with its difference from the row `first`."""
-    arrays = scores.arrays(stored, [column])
     found = {
-        name: scores.scored(arrays, (name,), scored_against, scores.findings)
-        for (name,) in dict.fromkeys(key[:1] for key in arrays)
+        name: scores.scored(stored, {column: name}, scored_against, scores.findings)
+        for (name,) in dict.fromkeys(key[:1] for key in scores.arrays(stored, [column]))
     }
     rows = []
     for name, mine in found.items():
-        gap = gap_of(mine, found[first]) if name != first else dict.fromkeys((*_VALUE, "p"), np.nan)
+        gap = gap_of(mine, found[first]) if name != first else dict.fromkeys((*_VALUE, *_SEED, "p"), np.nan)
         more = {"difference": gap["estimate"], "difference_low": gap["low"], "difference_high": gap["high"]}
+        more |= {f"difference_{end}": gap[end] for end in _SEED}
         rows.append({column: name, **estimate_of(mine), **more, "p": gap["p"]})
     table = pd.DataFrame(rows)
     return table.assign(p_holm=intervals.holm(table["p"].to_numpy()))
@@ -90,6 +114,8 @@ def unseen_tables(scores, scored_against):
     arrays = {}
     keys = ["prototypes", "normals", "seen", "finding", "target", "seed"]
     for where, part in stored.groupby(keys, sort=False, observed=True):
+        if not np.array_equal(part["image_id"], scores.images["image_id"]):
+            raise ValueError("unseen.parquet has other images than images.parquet: run notebook 18 again.")
         arrays.setdefault(where[:4], {})[where[4:]] = part["score"].to_numpy(float)
     rows, gaps, any_finding = [], [], _has_any(scores, scored_against)
     for normals in (True, False):

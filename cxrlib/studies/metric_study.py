@@ -89,15 +89,18 @@ class MetricScores:
     images : pandas.DataFrame
         `image_id, patient_id` and `<label set>.<finding>`.
     findings : list of str
-    counts : pandas.Series
-        Positive training labels by finding, of the first target.
+    counts : pandas.DataFrame
+        Positive training labels, a row a finding, a column for each label set that is trained on.
+    training_shares : pandas.DataFrame
+        The same as shares of the training labels.
     resamples : resampling.Resamples
     """
 
     edition: str
     images: pd.DataFrame
     findings: list
-    counts: pd.Series
+    counts: pd.DataFrame
+    training_shares: pd.DataFrame
     resamples: resampling.Resamples
     _cells: dict = field(default_factory=dict)
     _arrays: dict = field(default_factory=dict)
@@ -126,9 +129,9 @@ class MetricScores:
         """Return the label sets that the test images have, in their order."""
         return list(dict.fromkeys(c.split(".")[0] for c in self.images if "." in c))
 
-    def groups(self):
-        """Return which findings are averaged, by name: all, the rarer half in training, and the other half."""
-        order = self.counts.loc[self.findings].sort_values(kind="stable").index.tolist()
+    def groups(self, trained_on):
+        """Return which findings are averaged: all, the rarer half by the labels trained on, and the other half."""
+        order = self.counts[trained_on].loc[self.findings].sort_values(kind="stable").index.tolist()
         rare = order[: len(order) // 2]
         return {ALL: self.findings, RARE: rare, FREQUENT: [f for f in self.findings if f not in rare]}
 
@@ -153,7 +156,8 @@ class MetricScores:
         chosen : (n,) bool, optional
             Images that count.
         """
-        key = (*key, label_set, finding, measure, chosen is None)
+        mask = b"" if chosen is None else np.packbits(chosen).tobytes()
+        key = (*key, label_set, finding, measure, mask)
         if key not in self._cells:
             label = self.label(label_set, finding)
             keep = np.isin(label, (0, 1)) & (True if chosen is None else chosen)
@@ -163,12 +167,25 @@ class MetricScores:
             self._cells[key] = np.array(each), drawn
         return self._cells[key]
 
-    def scored(self, arrays, where, label_set, findings, measure=AUC, chosen=None):
-        """Return the `Measured` mean over findings of what stands at `where` in `arrays`; None if none has enough."""
+    def scored(self, name, where, label_set, findings, measure=AUC, chosen=None):
+        """Return the `Measured` mean over findings of one kind of network; None if no finding has enough patients.
+
+        Parameters
+        ----------
+        name : str
+            A stored table, with scores.
+        where : Mapping of str to str
+            Its columns' values, such as `{"trained_on": ..., "loss": ...}`.
+        label_set : str
+        findings : sequence of str
+        measure, chosen
+            See `cell`.
+        """
+        arrays, where = self.arrays(name, list(where)), tuple(where.values())
         kept = [f for f in findings if (*where, f) in arrays and self.enough(label_set, f, chosen)]
         if not kept:
             return None
-        cells = [self.cell(where, arrays[*where, f], label_set, f, measure, chosen) for f in kept]
+        cells = [self.cell((name, *where), arrays[*where, f], label_set, f, measure, chosen) for f in kept]
         each, drawn = (np.mean(part, axis=0) for part in zip(*cells, strict=True))
         return Measured(each, drawn, tuple(kept))
 
@@ -177,10 +194,15 @@ def open_metric_scores(edition, resamples_n, seed):
     """Return the `MetricScores` of an edition."""
     images = pd.read_parquet(paths.to_read(metric_scores.metric_table_path(edition, "images")))
     training = pd.read_parquet(paths.to_read(metric_scores.metric_table_path(edition, "training")))
-    first = training[training["target"] == training["target"].iloc[0]]
-    counts = first.set_index(first["finding"].astype(str))["positives_n"]
+    training = training.astype({"target": str, "trained_on": str, "finding": str})
+    first = training.drop_duplicates(["trained_on", "finding"])  # of each label set the first target
+    first = first.assign(share=first["positives_n"] / (first["positives_n"] + first["negatives_n"]))
+    order = first["finding"][first["target"] == first["target"].iloc[0]].tolist()
+    counts, shares = (
+        first.pivot(index="finding", columns="trained_on", values=of).loc[order] for of in ("positives_n", "share")
+    )
     resamples = resampling.patient_resamples(images["patient_id"], resamples_n, np.random.default_rng(seed))
-    return MetricScores(edition, images, counts.index.tolist(), counts, resamples)
+    return MetricScores(edition, images, order, counts, shares, resamples)
 
 
 def another_seed(each):
@@ -220,13 +242,25 @@ def gap_of(first, second):
     if first is None or second is None:
         return {"estimate": np.nan, "low": np.nan, "high": np.nan, "p": np.nan, "reason": "not estimable"}
     value = intervals.over_seeds(first.each - second.each, first.drawn - second.drawn)
-    return {name: value[name] for name in (*_VALUE, "p", "smallest", "reason")}
+    low, high = another_seed(first.each - second.each)
+    return {name: value[name] for name in (*_VALUE, "p", "smallest", "reason")} | {"seed_low": low, "seed_high": high}
 
 
 def with_holm(table, family):
     """Return a table with `p_holm`, corrected within each family of rows."""
     adjusted = table.groupby(family, sort=False)["p"].transform(lambda p: intervals.holm(p.to_numpy()))
     return table.assign(p_holm=adjusted)
+
+
+def of_loss(scores, trained_on, loss, scored_against, findings, measure=AUC):
+    """Return the `Measured` mean over findings of one loss trained on one label set."""
+    where = {"trained_on": trained_on, "loss": loss}
+    return scores.scored("losses", where, scored_against, findings, measure)
+
+
+def _names(scores):
+    """Return `(label set trained on, loss)` of every kind of head, in stored order."""
+    return list(dict.fromkeys(key[:2] for key in scores.arrays("losses", ["trained_on", "loss"])))
 
 
 def loss_tables(scores, compared_with="bce"):
@@ -240,22 +274,20 @@ def loss_tables(scores, compared_with="bce"):
         `trained_on, scored_against, loss, findings, measure`, then `estimate, low, high, reason, seed_low, seed_high`
         (where one more seed lies), `findings_n, seeds_n`.
     gains : pandas.DataFrame
-        `trained_on, scored_against, loss, findings, measure, estimate, low, high, p, smallest, reason, p_holm`: loss
-        less `compared_with`. Holm's family is the losses in one cell of training labels, test labels, findings and
-        measure.
+        `trained_on, scored_against, loss, findings, measure, estimate, low, high, p, smallest, reason, seed_low,
+        seed_high, p_holm`: loss less `compared_with`. Holm's family is the losses in one cell of training labels,
+        test labels, findings and measure.
     """
-    arrays, rows, gaps = scores.arrays("losses", ["trained_on", "loss"]), [], []
-    names = list(dict.fromkeys(key[:2] for key in arrays))
+    names, rows, gaps = _names(scores), [], []
     for trained_on in dict.fromkeys(name for name, _ in names):
         losses = [loss for name, loss in names if name == trained_on]
         for scored_against in scores.label_sets():
-            for group, findings in scores.groups().items():
+            for group, findings in scores.groups(trained_on).items():
                 for measure in _MEASURES if group == ALL and scored_against == scores.label_sets()[0] else (AUC,):
                     where = {"trained_on": trained_on, "scored_against": scored_against}
                     more = {"findings": group, "measure": measure}
                     found = {
-                        loss: scores.scored(arrays, (trained_on, loss), scored_against, findings, measure)
-                        for loss in losses
+                        loss: of_loss(scores, trained_on, loss, scored_against, findings, measure) for loss in losses
                     }
                     rows += [{**where, "loss": loss, **more, **estimate_of(each)} for loss, each in found.items()]
                     gaps += [
@@ -268,7 +300,7 @@ def loss_tables(scores, compared_with="bce"):
 
 
 def ablation_table(scores):
-    """Return the 2 x 2 of image and disease weights: its four cells, both effects, and whether they add up.
+    """Return the 2 x 2 of image and disease weights by head: its four cells, both effects, and whether they add up.
 
     An effect is the mean of the difference without and with the other weight; `interaction` is both, less each alone,
     plus none.
@@ -276,34 +308,37 @@ def ablation_table(scores):
     Returns
     -------
     pandas.DataFrame
-        `trained_on, scored_against, findings, what, kind` (`mean AUC`, `effect`), `estimate, low, high, p, p_holm`;
-        Holm's family is the three effects of a cell of the first three.
+        `trained_on, scored_against, head, findings, what, kind` (`mean AUC`, `effect`), `estimate, low, high, p,
+        reason, seed_low, seed_high, p_holm`; Holm's family is the three effects of a cell of the first four.
     """
-    arrays, rows = scores.arrays("losses", ["trained_on", "loss"]), []
-    for trained_on in dict.fromkeys(key[0] for key in arrays):
+    rows = []
+    for trained_on in dict.fromkeys(name for name, _ in _names(scores)):
         for scored_against in scores.label_sets():
-            for group, findings in scores.groups().items():
-                where = {"trained_on": trained_on, "scored_against": scored_against, "findings": group}
-                found = [scores.scored(arrays, (trained_on, loss), scored_against, findings) for loss in METRIC]
-                if None in found:
-                    continue
-                none, image, disease, both = found
-                cells = {"neither weight": none, "image weights": image, "disease weights": disease, "both": both}
-                rows += [{**where, "what": k, "kind": "mean AUC", **estimate_of(each)} for k, each in cells.items()]
-                effects = {
-                    "effect of image weights": ((image, 0.5), (none, -0.5), (both, 0.5), (disease, -0.5)),
-                    "effect of disease weights": ((disease, 0.5), (none, -0.5), (both, 0.5), (image, -0.5)),
-                    "interaction": ((both, 1), (image, -1), (disease, -1), (none, 1)),
-                }
-                for what, terms in effects.items():
-                    each = sum(weight * part.each for part, weight in terms)
-                    drawn = sum(weight * part.drawn for part, weight in terms)
-                    value = intervals.over_seeds(each, drawn)
-                    kept = {name: value[name] for name in (*_VALUE, "p", "reason")}
-                    rows.append({**where, "what": what, "kind": "effect", **kept})
-    table = pd.DataFrame(rows)
-    columns = [*["trained_on", "scored_against", "findings", "what", "kind"], *_VALUE, "p", "reason"]
-    return with_holm(table[columns], ["trained_on", "scored_against", "findings", "kind"])
+            for head, losses in metric_scores.TWO_BY_TWO.items():
+                for group, findings in scores.groups(trained_on).items():
+                    where = {"trained_on": trained_on, "scored_against": scored_against, "head": head}
+                    found = [of_loss(scores, trained_on, loss, scored_against, findings) for loss in losses]
+                    if None not in found:
+                        rows += [{**where, "findings": group, **row} for row in _two_by_two(*found)]
+    columns = ["trained_on", "scored_against", "head", "findings", "what", "kind"]
+    table = pd.DataFrame(rows)[[*columns, *_VALUE, "p", "reason", "seed_low", "seed_high"]]
+    return with_holm(table, ["trained_on", "scored_against", "head", "findings", "kind"])
+
+
+def _two_by_two(none, image, disease, both):
+    """Return the rows of one 2 x 2: its cells and its effects."""
+    cells = {"neither weight": none, "image weights": image, "disease weights": disease, "both": both}
+    effects = {
+        "effect of image weights": ((image, 0.5), (none, -0.5), (both, 0.5), (disease, -0.5)),
+        "effect of disease weights": ((disease, 0.5), (none, -0.5), (both, 0.5), (image, -0.5)),
+        "interaction": ((both, 1), (image, -1), (disease, -1), (none, 1)),
+    }
+    rows = [{"what": what, "kind": "mean AUC", **estimate_of(each)} for what, each in cells.items()]
+    for what, terms in effects.items():
+        each, drawn = (sum(weight * getattr(part, of) for part, weight in terms) for of in ("each", "drawn"))
+        zero = Measured(np.zeros_like(each), np.zeros_like(drawn), none.findings)
+        rows.append({"what": what, "kind": "effect", **gap_of(Measured(each, drawn, none.findings), zero)})
+    return rows
 
 
 def finding_table(scores, trained_on, scored_against, first=metric_scores.DUAL, second="bce"):
@@ -316,18 +351,18 @@ def finding_table(scores, trained_on, scored_against, first=metric_scores.DUAL, 
         <loss>_high`, `difference, difference_low, difference_high, p, p_holm, reason`. A finding with too few
         patients has the reason alone.
     """
-    arrays, rows = scores.arrays("losses", ["trained_on", "loss"]), []
+    rows = []
     for finding in scores.findings:
         label = scores.label(scored_against, finding)
         present = label == 1
         row = {
             "finding": finding,
-            "training_n": int(scores.counts[finding]),
+            "training_n": int(scores.counts[trained_on][finding]),
             "images_n": int(np.isin(label, (0, 1)).sum()),
             "positives_n": int(present.sum()),
             "patients_n": scores.images["patient_id"][present].nunique(),
         }
-        sides = [scores.scored(arrays, (trained_on, loss), scored_against, [finding]) for loss in (first, second)]
+        sides = [of_loss(scores, trained_on, loss, scored_against, [finding]) for loss in (first, second)]
         for loss, side in zip((first, second), sides, strict=True):
             value = estimate_of(side)
             row |= {loss: value["estimate"], f"{loss}_low": value["low"], f"{loss}_high": value["high"]}
@@ -342,38 +377,53 @@ def finding_table(scores, trained_on, scored_against, first=metric_scores.DUAL, 
 def calibration_table(scores, trained_on, losses=("bce", *METRIC)):
     """Return how calibrated probabilities are, as trained and scaled on validation images, by the trained labels.
 
-    Platt's scaling has two numbers a finding. The mean over findings of the Kolmogorov-Smirnov calibration error and
-    of the Brier score, and, to compare with, the Brier score of the finding's prevalence in the test.
+    Platt's scaling has two numbers a finding. Given is the mean over findings of the Kolmogorov-Smirnov calibration
+    error and of the Brier score. To compare with, `prevalence` gives every test image the finding's share of the
+    training labels, and `scaled` its share of the test.
 
     Returns
     -------
     pandas.DataFrame
-        `loss, probabilities` (`as trained`, `scaled`), `measure, estimate, low, high, reason, findings_n, seeds_n`.
+        `loss, probabilities` (`as trained`, `scaled`), `measure, estimate, low, high, reason, findings_n, seeds_n`;
+        no interval lies below 0.
     """
     arrays, rows = scores.arrays("losses", ["trained_on", "loss"]), []
     scaling = scores.table("scaling")
     scaling = scaling.astype({"finding": str}).set_index(["trained_on", "loss", "seed", "finding"])
     findings = [f for f in scores.findings if scores.enough(trained_on, f)]
     measures = {"calibration error": calibration.calibration_error, "Brier score": calibration.brier}
+    given = {}
     for loss in losses:
-        for how in ("as trained", "scaled"):
-            for measure, of in measures.items():
-                cells = []
-                for finding in findings:
-                    label = scores.label(trained_on, finding)
-                    keep = np.isin(label, (0, 1))
-                    each, drawn = [], []
-                    for seed, score in sorted(arrays[trained_on, loss, finding].items()):
-                        a, b = scaling.loc[(trained_on, loss, seed, finding), ["intercept", "slope"]]
-                        p = expit(score if how == "as trained" else a + b * score)[keep]
-                        each.append(of(label[keep], p))
-                        drawn.append(of(label[keep], p, scores.resamples.of(keep)))
-                    cells.append((np.array(each), np.mean(drawn, axis=0)))
-                mean = Measured(*(np.mean(part, axis=0) for part in zip(*cells, strict=True)), tuple(findings))
-                value = estimate_of(mean)
-                del value["seed_low"], value["seed_high"]
-                rows.append({"loss": loss, "probabilities": how, "measure": measure, **value})
+        for finding in findings:
+            for seed, score in sorted(arrays[trained_on, loss, finding].items()):
+                a, b = scaling.loc[(trained_on, loss, seed, finding), ["intercept", "slope"]]
+                given.setdefault((loss, "as trained", finding), []).append(expit(score))
+                given.setdefault((loss, "scaled", finding), []).append(expit(a + b * score))
+    for finding in findings:
+        label = scores.label(trained_on, finding)
+        shares = scores.training_shares[trained_on][finding], np.nanmean(label == 1)
+        for how, share in zip(("as trained", "scaled"), shares, strict=True):
+            given["prevalence", how, finding] = [np.full(len(label), share)]
+    for loss, how in dict.fromkeys(key[:2] for key in given):
+        for measure, of in measures.items():
+            cells = [_calibration(scores, trained_on, f, given[loss, how, f], of) for f in findings]
+            each, drawn = (np.mean(part, axis=0) for part in zip(*cells, strict=True))
+            value = estimate_of(Measured(each, drawn, tuple(findings)))
+            if len(each) == 1:  # nothing was trained: over patients alone
+                value |= intervals.interval(float(each[0]), drawn)._asdict()
+            value["low"] = max(value["low"], 0.0)
+            del value["seed_low"], value["seed_high"]
+            rows.append({"loss": loss, "probabilities": how, "measure": measure, **value})
     return pd.DataFrame(rows)
+
+
+def _calibration(scores, label_set, finding, probabilities, measure):
+    """Return a measure of probabilities by seed, (seeds_n,), and its mean over seeds in each resample, (b,)."""
+    label = scores.label(label_set, finding)
+    keep = np.isin(label, (0, 1))
+    part = scores.resamples.of(keep)
+    each = np.array([measure(label[keep], p[keep]) for p in probabilities])
+    return each, np.mean([measure(label[keep], p[keep], part) for p in probabilities], axis=0)
 
 
 def gain_figure(gains, scored_against, compared_with):
