@@ -552,12 +552,17 @@ def test_stored_vectors_give_back_what_heads_saw(small_study, trained):
 
 def test_the_study_reads_what_notebook_18_stored(trained):
     scores = metric_study.open_metric_scores("tiny", 50, 1)
-    table, _ = metric_study.loss_tables(scores)
+    table, gains = metric_study.loss_tables(scores)
     assert set(table["loss"]) == set(losses.LOSSES) and set(table["scored_against"]) == {"drawn", "other"}
     start = metric_space.end_to_end_table(scores, "drawn")
     assert set(start["loss"]) == {"bce", "dual_weighted"}
-    unseen, gains = metric_space.unseen_tables(scores, "drawn")
-    assert len(unseen) and len(gains) == 2 * 4
+    unseen, gaps = metric_space.unseen_tables(scores, "drawn")
+    assert len(unseen) and len(gaps) == 2 * 4
+    known, _ = metric_space.shortcut_tables(scores, "drawn", "drawn")
+    found = [metric_study.ablation_table(scores), metric_space.prototype_table(scores, "drawn"), known, unseen]
+    short = metric_space.short_answers(gains, *found, metric_space.nearest_table(scores), "drawn", "drawn")
+    assert short["question"].is_unique and len(short) == 2 + 4 + 3 + 2 + 2 + 1
+    assert short["answer"].str.contains(r"^-?\d\.\d{3}").all()
 
 
 def test_an_edition_without_unseen_findings_says_so(small_study):

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from cxrlib.base import figures
 from cxrlib.networks import metric_scores
 from cxrlib.statistics import accuracy, intervals, resampling
-from cxrlib.studies import displays
+from cxrlib.studies import displays, metric_study
 from cxrlib.studies.metric_study import Measured, estimate_of, gap_of, with_holm
 
 _VALUE = ["estimate", "low", "high"]
@@ -259,3 +259,57 @@ def space_figure(scores, label_set, seed):
     axis.set(xlabel="first direction of the prototypes", ylabel="second", aspect="equal")
     axis.legend(fontsize=8, loc="lower left", frameon=True)
     return fig
+
+
+def short_answers(gains, effects, prototypes, known, unseen, nearest, trained_on, scored_against):
+    """Return the table of the documentation: the study's questions, and their answers by one label set.
+
+    Parameters
+    ----------
+    gains : pandas.DataFrame
+        Second table of `metric_study.loss_tables`.
+    effects : pandas.DataFrame
+        `metric_study.ablation_table`.
+    prototypes, known, unseen, nearest : pandas.DataFrame
+        `prototype_table`, first tables of `shortcut_tables` and `unseen_tables`, `nearest_table`.
+    trained_on, scored_against : str
+
+    Returns
+    -------
+    pandas.DataFrame
+        `question, answer`: an estimate with its interval and, of differences, what it says.
+    """
+    rows = []
+
+    def add(question, row, prefix=""):
+        value = {
+            name: row[f"{prefix}_{name}" if prefix and name != "estimate" else prefix or name] for name in _VALUE
+        }
+        said = f", {displays.verdict({**value, 'p_holm': row['p_holm']})}" if "p_holm" in row else ""
+        rows.append({"question": question, "answer": f"{intervals.text(*value.values())}{said}"})
+
+    def here(table):
+        return table[table["trained_on"].eq(trained_on) & table["scored_against"].eq(scored_against)]
+
+    mine = here(gains)
+    mine = mine[mine["findings"].eq(metric_study.ALL) & mine["measure"].eq(metric_study.AUC)].set_index("loss")
+    for loss in (metric_scores.PLAIN, metric_scores.DUAL):
+        add(f"mean AUC, {loss} less bce", mine.loc[loss])
+    part = here(effects)
+    part = part[part["findings"].eq(metric_study.ALL) & part["what"].str.startswith("effect")]
+    for _, row in part.iterrows():
+        add(f"{row['what']}, {row['head']} head" if row["head"] == "linear" else f"{row['what']}, {row['head']}", row)
+    named = prototypes.set_index("prototypes")
+    for name in (metric_scores.SHUFFLED, metric_scores.RANDOM, metric_scores.AFTERWARDS):
+        add(f"mean AUC, {name} less names", named.loc[name], "difference")
+    for _, row in known.iterrows():
+        add(f"mean AUC of {row['known']} alone", row.drop(f"{metric_scores.DUAL}_p_holm").drop("bce_p_holm"))
+    if len(unseen):
+        mean = unseen[
+            unseen["finding"].eq("mean of unseen findings") & unseen["prototypes"].eq(metric_scores.BY_NAME)
+        ]
+        for _, row in mean.iterrows():
+            add(f"mean AUC of unseen findings by their names, normal images {row['normals']}", row)
+    found = nearest.set_index("model").loc[metric_scores.SPACE]
+    add("nearest images that share a finding, metric space less the network's own vectors", found, "difference")
+    return pd.DataFrame(rows)
