@@ -151,7 +151,7 @@ def test_mappings_of_chosen_names_replace_as_a_whole(checkout):
         "pneumothorax": {"comparisons": {}, "controls": {}},
         "finding": {"curated": {}, "comparisons": {}},
         "maps": {"runs": {}, "again": {}},
-        "metric": {"end_to_end": {}},
+        "metric": {"enabled": False, "end_to_end": {}},
     }
     assert {*changes, *(k for s in ("pneumothorax", "finding", "maps", "metric") for k in changes[s])} >= set(
         editions.REPLACED
@@ -216,6 +216,25 @@ def test_what_is_only_repeated_is_no_setting_and_nothing_is_left_open():
         (
             "extends: quick\nruns: {controls: {targets: [nobody], architectures: [a], seeds: [1]}}\n",
             "runs names the target 'nobody'",
+        ),
+        (
+            "extends: quick\nruns: {controls: {targets: [finding_reports], architectures: [a], seeds: [1]}}\n",
+            r"metric names 'metric_radiologist', which is none of runs.metric.targets \(none\): add it there, or",
+        ),
+        (
+            "extends: quick\nmetric: {seeds: [1, 2, 6]}\n",
+            r"metric names 6, which is none of runs.metric.seeds \(1, 2, 3, 4, 5\)",
+        ),
+        (
+            "extends: quick\nmetric: {scored_against: [mine]}\n",
+            "metric.scored_against must name label sets of simulated",
+        ),
+        ("extends: quick\nmetric: {zero_shot: [metric_nlp]}\n", "'metric_nlp', whose target leaves out no finding"),
+        (
+            "extends: base\nimages: x\nsize_px: 8\ncohorts: {a: {source: nih}}\nreference: r\nsplits: {}\nruns: {}\n"
+            "label_sets: {a: {}}\ntargets: {t: {training: {losss: bce}}}\n"
+            "pneumothorax: {scored_against: [], comparisons: {}}\n",
+            "targets.t.training.losss is no setting of a training; there are pretrained.*loss, encoder, train_px",
         ),
         ("extends: [quick\n", "mine.yaml line 2 is no YAML"),
         ("- quick\n", "mine.yaml holds no settings"),

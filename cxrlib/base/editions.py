@@ -65,7 +65,10 @@ def compose(name, root=paths.ROOT):
     settings = json.loads(json.dumps({k: v for k, v in whole.items() if k != "shared"}))  # nothing shared in YAML
     settings["runs"] = _all_groups(name, settings["runs"])
     _check_whole(name, settings)
-    return {**settings, "stages": _stages(settings)}
+    _check_targets(name, settings)
+    stages = _stages(settings)
+    _check_metric(name, settings)
+    return {**settings, "stages": stages}
 
 
 def activate(name, root=paths.ROOT):
@@ -205,6 +208,54 @@ def _check_whole(name, settings):
                 f"editions/{name}.yaml: {section} replaces as a whole, and has nothing of the cohort {missing[0]!r}: "
                 "copy what the edition that you extend has of it."
             )
+
+
+_OF_A_TARGET = ("loss", "encoder", "train_px")  # settings of a training that a target gives and `training` does not
+
+
+def _check_targets(name, settings):
+    """Raise a ValueError if a target changes what is no setting of a training."""
+    known = (*settings["training"], *_OF_A_TARGET)
+    for target, made in settings["targets"].items():
+        unknown = [key for key in made.get("training", {}) if key not in known]
+        if unknown:
+            raise ValueError(
+                f"editions/{name}.yaml: targets.{target}.training.{unknown[0]} is no setting of a training; there "
+                f"are {', '.join(known)}."
+            )
+
+
+def _check_metric(name, settings):
+    """Raise a ValueError if the study of a metric loss names networks that are not trained or labels that are not."""
+    study, trained = settings["metric"], settings["runs"]["metric"]
+    if not study["enabled"]:
+        return
+    wanted = {
+        "targets": [*study["targets"], *study["zero_shot"], *study["end_to_end"].values()],
+        "architectures": [study["architecture"]],
+        "seeds": study["seeds"],
+    }
+    for what, named in wanted.items():
+        missing = [each for each in named if each not in trained[what]]
+        if missing:
+            raise ValueError(
+                f"editions/{name}.yaml: metric names {missing[0]!r}, which is none of runs.metric.{what} "
+                f"({', '.join(map(str, trained[what])) or 'none'}): add it there, or leave the study out with "
+                "metric: {enabled: false}."
+            )
+    label_sets = settings["label_sets"][settings["train_cohort"]]
+    missing = [each for each in study["scored_against"] if each not in label_sets]
+    if missing or not study["scored_against"]:
+        raise ValueError(
+            f"editions/{name}.yaml: metric.scored_against must name label sets of {settings['train_cohort']}, "
+            f"of which there are {', '.join(label_sets)}."
+        )
+    open_ones = [each for each in study["zero_shot"] if not settings["targets"][each].get("without")]
+    if open_ones:
+        raise ValueError(
+            f"editions/{name}.yaml: metric.zero_shot names {open_ones[0]!r}, whose target leaves out no finding: "
+            "give it `without`."
+        )
 
 
 def _all_groups(name, given):
