@@ -218,11 +218,12 @@ def stored(n=240, seeds=(1, 2, 3), signal=1.2):
             ]
         ),
     }
-    near = [
-        pd.DataFrame({"model": m, "seed": s, "image_id": ids, "shared_frac": np.float32(rng.random(n) < p)})
-        for m, p in (("metric space", 0.5), ("network's own vectors", 0.5), ("any image", 0.2))
-        for s in seeds
-    ]
+    near = []
+    for model, p in (("metric space", 0.5), ("network's own vectors", 0.5), (metric_scores.ANY, 0.2)):
+        for seed in seeds:
+            drawn = {name: np.float32(rng.random(n) < p) for name in ("shared_frac", "present")}
+            near.append(pd.DataFrame({"model": model, "seed": seed, "image_id": ids, **drawn}))
+            near[-1].loc[near[-1]["model"] == "network's own vectors", "present"] = np.nan
     tables["nearest"] = pd.concat(near)
     points = {f"x{k}": np.float32(rng.normal(size=n + 4)) for k in range(4)}
     tables["space"] = pd.DataFrame(
@@ -371,9 +372,14 @@ def test_unseen_findings_are_scored_with_and_without_normal_images(scores):
 
 
 def test_neighbours_are_compared_with_the_networks_own(scores):
-    table = metric_space.nearest_table(scores).set_index("model")
-    assert table.loc["any image", "difference_high"] < 0 < table.loc["metric space", "difference_high"]
-    assert np.isnan(table.loc["network's own vectors", "p"])
+    table = metric_space.nearest_table(scores).set_index(["near", "model"])
+    images, finding = table.loc["images"], table.loc["finding"]
+    assert images.loc[metric_scores.ANY, "difference_high"] < 0 < images.loc["metric space", "difference_high"]
+    assert np.isnan(images.loc["network's own vectors", "p"]) and "network's own vectors" not in finding.index
+    assert finding.loc["metric space", "difference_low"] > 0
+    stored = scores.table("nearest")
+    part = stored[stored["model"] == "metric space"]
+    assert finding.loc["metric space", "estimate"] == pytest.approx(part["present"].mean())
 
 
 def test_a_finding_with_few_patients_has_a_reason_and_no_number(scores):
@@ -494,7 +500,7 @@ def test_notebook_18_stores_every_table_of_every_test_image(trained, small_study
         "metric space",
         "space of shuffled names",
         "network's own vectors",
-        "any image",
+        metric_scores.ANY,
     }
     for name in ("losses", "prototypes", "shortcuts", "unseen", "end_to_end"):
         assert np.isfinite(trained[name]["score"]).all(), name
@@ -561,7 +567,7 @@ def test_the_study_reads_what_notebook_18_stored(trained):
     known, _ = metric_space.shortcut_tables(scores, "drawn", "drawn")
     found = [metric_study.ablation_table(scores), metric_space.prototype_table(scores, "drawn"), known, unseen]
     short = metric_space.short_answers(gains, *found, metric_space.nearest_table(scores), "drawn", "drawn")
-    assert short["question"].is_unique and len(short) == 2 + 4 + 3 + 2 + 2 + 1
+    assert short["question"].is_unique and len(short) == 2 + 4 + 3 + 2 + 2 + 2
     assert short["answer"].str.contains(r"^-?\d\.\d{3}").all()
 
 

@@ -408,14 +408,16 @@ class MetricRuns:
         return pd.concat(parts, ignore_index=True)
 
     def nearest(self, nearest_n=5, most=2000):
-        """Return how many of an image's nearest images of other patients share a finding with it.
+        """Return whether what is near an image fits: images of other patients that share a finding, a finding it has.
 
         Of test images that have a finding, by the first label set of `scored_against`; at most so many, at random.
 
         Returns
         -------
         pandas.DataFrame
-            `model, seed, image_id, shared_frac`; of `any image` the share among all images of other patients.
+            `model, seed, image_id, shared_frac, present`: the share of the nearest images that have a finding in
+            common with it, and whether it has the finding whose prototype is nearest. `any image, commonest finding`
+            is the share among all images of other patients, and the commonest finding of the training labels.
         """
         target, parts = self._study["targets"][0], []
         name = self._study["scored_against"][0]
@@ -426,16 +428,18 @@ class MetricRuns:
             asked = np.sort(np.random.default_rng(59).choice(asked, most, replace=False))
         for seed in self.seeds:
             x = self.vectors(target, seed).x["test"]
-            points = {
-                metric_scores.SPACE: _embedded(self._heads[target, metric_scores.DUAL, seed], x),
-                metric_scores.SHUFFLED_SPACE: _embedded(self._heads[target, metric_scores.SHUFFLED, seed], x),
-                metric_scores.OWN_VECTORS: x,
-                metric_scores.ANY: None,
-            }
+            spaces = {metric_scores.SPACE: metric_scores.DUAL, metric_scores.SHUFFLED_SPACE: metric_scores.SHUFFLED}
+            spaces = {model: self._heads[target, kind, seed] for model, kind in spaces.items()}
+            points = {model: _embedded(head, x) for model, head in spaces.items()}
+            points |= {metric_scores.OWN_VECTORS: x, metric_scores.ANY: None}
+            commonest = np.nansum(self.vectors(target, seed).y["train"], axis=0).argmax()
+            first = {metric_scores.ANY: np.full(len(asked), commonest)}
+            first |= {model: _distances(head, x[asked], head.prototypes).argmin(1) for model, head in spaces.items()}
             for model, each in points.items():
                 shared = [_shared_frac(each, at, labels, patient, nearest_n) for at in asked]
+                present = labels[asked, first[model]] if model in first else np.nan
                 where = {"model": model, "seed": seed, "image_id": self._test_ids[asked]}
-                parts.append(pd.DataFrame({**where, "shared_frac": np.float32(shared)}))
+                parts.append(pd.DataFrame({**where, "shared_frac": np.float32(shared), "present": present}))
         return pd.concat(parts, ignore_index=True)
 
 
@@ -458,7 +462,7 @@ def _embedded(head, x):
 def _distances(head, x, prototypes):
     """Return the squared distances of vectors and any prototypes, those of unseen findings too, (n, f) float32."""
     device = head.prototypes.device
-    found = head.distances(torch.as_tensor(x, device=device), torch.as_tensor(prototypes, device=device))
+    found = head.distances(torch.as_tensor(x, device=device), torch.as_tensor(prototypes).to(device))
     return found.cpu().numpy()
 
 

@@ -26,7 +26,7 @@ CONTROL_OF = {
 
 # What an image's neighbours are found by.
 SPACE, SHUFFLED_SPACE, OWN_VECTORS = "metric space", "space of shuffled names", "network's own vectors"
-ANY = "any image"
+ANY = "any image, commonest finding"
 
 # What is known of an image without its anatomy (`cohorts.shortcuts`).
 GREY_LEVELS, METADATA = "grey levels and sharpness", "view, sex, age, follow-up"

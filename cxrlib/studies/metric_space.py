@@ -163,36 +163,40 @@ def _over_targets(scores, by_seed, label_set, finding, chosen):
 
 
 def nearest_table(scores):
-    """Return how many of the five nearest images share a finding, and the difference from the network's own vectors.
+    """Return whether what is near an image fits, and the difference from what needs no space of names.
+
+    `images` are the five nearest of other patients, of which a share has a finding in common with it; they are
+    compared with those by the network's own vectors. `finding` is the one whose prototype is nearest, which the image
+    has or has not; it is compared with always naming the commonest.
 
     Returns
     -------
     pandas.DataFrame
-        `model, images_n, estimate, low, high, reason, difference, difference_low, difference_high, p, p_holm`.
+        `near` (`images`, `finding`), `model, images_n, estimate, low, high, reason, difference, difference_low,
+        difference_high, p, p_holm`.
     """
-    table = scores.table("nearest")
+    table, rows = scores.table("nearest"), []
     at = pd.Index(scores.images["image_id"])
-    found, images_n = {}, 0
-    for model, part in table.groupby("model", sort=False, observed=True):
-        each, drawn = [], []
-        for _, one in part.groupby("seed", sort=True):
-            resamples = resampling.Resamples(
-                scores.resamples.counts, scores.resamples.patient[at.get_indexer(one["image_id"])]
-            )
-            values, images_n = one["shared_frac"].to_numpy(float), len(one)
-            each.append(values.mean())
-            drawn.append(resamples.totals(values) / resamples.totals(np.ones(len(values))))
-        found[model] = Measured(np.array(each), np.mean(drawn, axis=0), ())
-    rows = []
-    for model, mine in found.items():
-        gap = gap_of(mine, found[metric_scores.OWN_VECTORS]) if model != metric_scores.OWN_VECTORS else {}
-        value = estimate_of(mine)
-        row = {"model": model, "images_n": images_n} | {name: value[name] for name in (*_VALUE, "reason")}
-        low, high, p = (gap.get(name, np.nan) for name in ("low", "high", "p"))
-        more = {"difference": gap.get("estimate", np.nan), "difference_low": low, "difference_high": high, "p": p}
-        rows.append({**row, **more})
-    table = pd.DataFrame(rows)
-    return table.assign(p_holm=intervals.holm(table["p"].to_numpy()))
+    measures = {"images": ("shared_frac", metric_scores.OWN_VECTORS), "finding": ("present", metric_scores.ANY)}
+    for near, (column, less) in measures.items():
+        found = {}
+        for model, part in table[table[column].notna()].groupby("model", sort=False, observed=True):
+            each, drawn = [], []
+            for _, one in part.groupby("seed", sort=True):
+                patient = scores.resamples.patient[at.get_indexer(one["image_id"])]
+                resamples = resampling.Resamples(scores.resamples.counts, patient)
+                values = one[column].to_numpy(float)
+                each.append(values.mean())
+                drawn.append(resamples.totals(values) / resamples.totals(np.ones(len(values))))
+            found[model] = Measured(np.array(each), np.mean(drawn, axis=0), ())
+        for model, mine in found.items():
+            gap = gap_of(mine, found[less]) if model != less else dict.fromkeys((*_VALUE, "p"), np.nan)
+            value = estimate_of(mine)
+            row = {"near": near, "model": model, "images_n": table["image_id"].nunique()}
+            row |= {name: value[name] for name in (*_VALUE, "reason")}
+            more = {"difference": gap["estimate"], "difference_low": gap["low"], "difference_high": gap["high"]}
+            rows.append({**row, **more, "p": gap["p"]})
+    return with_holm(pd.DataFrame(rows), ["near"])
 
 
 def end_to_end_table(scores, scored_against, compared_with="bce"):
@@ -310,6 +314,8 @@ def short_answers(gains, effects, prototypes, known, unseen, nearest, trained_on
         ]
         for _, row in mean.iterrows():
             add(f"mean AUC of unseen findings by their names, normal images {row['normals']}", row)
-    found = nearest.set_index("model").loc[metric_scores.SPACE]
-    add("nearest images that share a finding, metric space less the network's own vectors", found, "difference")
+    found = nearest.set_index(["near", "model"])
+    images, finding = (found.loc[(near, metric_scores.SPACE)] for near in ("images", "finding"))
+    add("nearest images that share a finding, metric space less the network's own vectors", images, "difference")
+    add("nearest finding is there, metric space less always the commonest", finding, "difference")
     return pd.DataFrame(rows)
