@@ -82,7 +82,7 @@ def _interval_columns(names):
     """Return by the place of a column of lower ends the place of the column whose interval it begins, or its own."""
     places = {}
     for k, (name, after) in enumerate(pairwise(names)):
-        if isinstance(name, str) and re.search(r"\blow|_low$", name) and after == re.sub("low", "high", name):
+        if isinstance(name, str) and re.search(r"\blow|_low$", name) and after == re.sub(r"\blow|low$", "high", name):
             of = name.removesuffix("_low")
             places[k] = k - 1 if name == "low" else names.index(of) if of in names else k
     return places

@@ -385,7 +385,7 @@ def calibration_table(scores, trained_on, losses=("bce", *METRIC)):
     -------
     pandas.DataFrame
         `loss, probabilities` (`as trained`, `scaled`), `measure, estimate, low, high, reason, findings_n, seeds_n`;
-        no interval lies below 0.
+        no interval lies below 0, and `prevalence`, which nothing was trained for, has none.
     """
     arrays, rows = scores.arrays("losses", ["trained_on", "loss"]), []
     scaling = scores.table("scaling")
@@ -409,9 +409,7 @@ def calibration_table(scores, trained_on, losses=("bce", *METRIC)):
             cells = [_calibration(scores, trained_on, f, given[loss, how, f], of) for f in findings]
             each, drawn = (np.mean(part, axis=0) for part in zip(*cells, strict=True))
             value = estimate_of(Measured(each, drawn, tuple(findings)))
-            if len(each) == 1:  # nothing was trained: over patients alone
-                value |= intervals.interval(float(each[0]), drawn)._asdict()
-            value["low"] = max(value["low"], 0.0)
+            value["low"] = max(value["low"], 0.0) if len(each) > 1 else np.nan
             del value["seed_low"], value["seed_high"]
             rows.append({"loss": loss, "probabilities": how, "measure": measure, **value})
     return pd.DataFrame(rows)
