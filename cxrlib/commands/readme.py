@@ -8,8 +8,9 @@ from cxrlib.base import paths
 
 
 def markdown(table):
-    """Return a data frame of text as a Markdown table."""
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    """Return a data frame of text as a Markdown table; what is missing is an empty cell."""
+    cells = table.astype(object).where(table.notna(), "").astype(str)
+    rows = [list(table.columns), ["---"] * len(table.columns), *cells.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
