@@ -409,7 +409,8 @@ def test_figures_are_drawn(scores):
     figure = metric_study.gain_figure(gains, "radiologist", "bce")
     assert next(text.get_text() for text in figure.axes[0].get_yticklabels()) == "prototype"
     figure = metric_space.space_figure(scores, "radiologist", 1)
-    assert {text.get_text() for text in figure.axes[0].texts} == {f.replace("_", " ") for f in FINDINGS}
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named == ["no finding", *(f.replace("_", " ") for f in FINDINGS)]
 
 
 def test_permuted_prototypes_give_a_finding_the_scores_of_another():

@@ -250,18 +250,17 @@ def space_figure(scores, label_set, seed):
     _, _, turned = np.linalg.svd(prototypes - prototypes.mean(0), full_matrices=False)
     flat, named = points @ turned[:2].T, prototypes @ turned[:2].T
     labels = np.stack([scores.label(label_set, f) == 1 for f in scores.findings], axis=1)
-    fig, axis = figures.figure(width=7, height=5.6)
+    fig, axis = figures.figure(width=8.5, height=5.2)
     none = ~labels.any(1)
     axis.scatter(*flat[none].T, s=5, color="#BBBBBB", alpha=0.4, linewidth=0, label="no finding")
     palette = colormaps["tab10" if len(scores.findings) <= 10 else "tab20"]
     for k, finding in enumerate(scores.findings):
-        colour = palette(k)
         alone = labels[:, k] & (labels.sum(1) == 1)
-        axis.scatter(*flat[alone].T, s=9, color=colour, alpha=0.7, linewidth=0)
-        axis.scatter(*named[k], s=110, marker="*", color=colour, edgecolor="black", linewidth=0.6, zorder=3)
-        axis.annotate(finding.replace("_", " "), named[k], (5, 4), textcoords="offset points", fontsize=8)
+        axis.scatter(*flat[alone].T, s=9, color=palette(k), alpha=0.7, linewidth=0)
+        star = {"s": 110, "marker": "*", "edgecolor": "black", "linewidth": 0.6, "zorder": 3}
+        axis.scatter(*named[k], color=palette(k), label=finding.replace("_", " "), **star)
     axis.set(xlabel="first direction of the prototypes", ylabel="second", aspect="equal")
-    axis.legend(fontsize=8, loc="lower left", frameon=True)
+    fig.legend(loc="outside right upper", fontsize=8)
     return fig
 
 

@@ -447,6 +447,7 @@ def gain_figure(gains, scored_against, compared_with):
             axis.errorbar(rows["estimate"], y, xerr=reach, fmt="o", color=colour, label=group, ms=4, capsize=2)
         axis.axvline(0, color="#888888", linewidth=1)
         axis.set_yticks(np.arange(len(losses))[::-1], [loss.replace("_", " ") for loss in losses])
+        axis.locator_params(axis="x", nbins=5)
         axis.set_title(f"trained on {name}")
         axis.set_xlabel(f"mean AUC less that of {compared_with},\nscored by {scored_against}")
     fig.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
