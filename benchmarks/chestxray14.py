@@ -29,11 +29,13 @@ def generated_store(folder, rows_n, size_px):
     """Return a store of so many rows of noise; written once."""
     path = folder / f"images_{rows_n}_{size_px}.npy"
     if not path.exists():
-        pixels = np.lib.format.open_memmap(path, "w+", np.uint8, (rows_n, size_px, size_px))
+        part = path.with_suffix(".part")
+        pixels = np.lib.format.open_memmap(part, "w+", np.uint8, (rows_n, size_px, size_px))
         block = np.random.default_rng(0).integers(0, 256, (512, size_px, size_px), np.uint8)
         for start in range(0, rows_n, len(block)):
             pixels[start : start + len(block)] = np.roll(block, start % size_px, axis=2)[: rows_n - start]
         pixels.flush()
+        part.rename(path)
     ids = [f"{k:08d}_000.png" for k in range(rows_n)]
     index = pd.DataFrame({"image_id": ids, "patient_id": ids, "sha256": "none"})
     empty = pd.DataFrame({"image_id": []})

@@ -314,8 +314,9 @@ def test_a_linear_head_starts_at_the_prevalence():
 def test_heads_need_a_prototype_a_finding():
     with pytest.raises(ValueError, match="4 findings and 5 prototypes"):
         heads.create_head("prototype", 7, 4, PROTOTYPES)
-    with pytest.raises(ValueError, match="none of linear"):
-        heads.create_head("deep", 7, 5)
+    for kind in ("deep", "prototype shpere", ""):
+        with pytest.raises(ValueError, match="none of linear"):
+            heads.create_head(kind, 7, 5)
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)

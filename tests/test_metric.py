@@ -83,6 +83,14 @@ def test_a_target_without_a_finding_has_no_image_with_it(packed, split):
     assert (truth[["nodule", "mass"]] == 0).all(axis=None) and len(table) < len(target(packed, split))
 
 
+def test_a_finding_that_cannot_be_left_out_is_said(packed, split):
+    with pytest.raises(ValueError, match="'edema', named in without; it has"):
+        labels = {"drawn": packed.labels.set_index("image_id")[FINDINGS]}
+        targets.target_table(split, labels, FINDINGS, "drawn", "u_zeros", without=["edema"])
+    with pytest.raises(ValueError, match="stands in findings and in without"):
+        target(packed, split, without=[FINDINGS[0]])
+
+
 def test_pixel_statistics_know_grey_levels_and_sharpness():
     rng = np.random.default_rng(0)
     flat, rough = np.full((20, 20), 51, np.uint8), rng.integers(0, 256, (20, 20), np.uint8)
@@ -345,7 +353,10 @@ def test_controls_and_prototypes_are_compared_on_the_same_images(scores):
         and (by_finding["bce"] > by_finding["grey levels and sharpness"]).all()
     )
     known = known.iloc[0]
-    assert known["bce_low"] > 0 and known["bce_p_holm"] < 0.05 and known["findings_n"] == 4
+    assert known["bce less known_low"] > 0 and known["bce_p_holm"] < 0.05 and known["findings_n"] == 4
+    assert metric_space.shortcut_sentence(known.to_frame().T).startswith("bce lies above everything")
+    blind = known.to_frame().T.assign(bce_p_holm=0.3)
+    assert "does not lie above grey levels and sharpness" in metric_space.shortcut_sentence(blind)
     start = metric_space.end_to_end_table(scores, "radiologist").set_index("loss")
     assert start.loc["dual_weighted", "difference_high"] < 0
     said = metric_space.sentences_of_differences(start.reset_index(), "bce")

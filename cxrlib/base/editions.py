@@ -243,6 +243,15 @@ def _check_metric(name, settings):
                 f"({', '.join(map(str, trained[what])) or 'none'}): add it there, or leave the study out with "
                 "metric: {enabled: false}."
             )
+    for loss, target in study["end_to_end"].items():
+        learned = settings["targets"][target].get("training", {}).get("loss", "bce")
+        if learned != loss:
+            raise ValueError(
+                f"editions/{name}.yaml: metric.end_to_end calls the networks of {target!r} {loss!r}, and their loss "
+                f"is {learned!r} (targets.{target}.training.loss): name one as the other."
+            )
+    if not study["learning_rates"]:
+        raise ValueError(f"editions/{name}.yaml: metric.learning_rates is empty: name the rates to choose from.")
     label_sets = settings["label_sets"][settings["train_cohort"]]
     missing = [each for each in study["scored_against"] if each not in label_sets]
     if missing or not study["scored_against"]:
@@ -274,7 +283,10 @@ def _stages(settings):
     targets = list(dict.fromkeys(target for target, _, _ in runs.planned(settings)))
     unknown = [target for target in targets if target not in settings["targets"]]
     if unknown:
-        raise ValueError(f"runs names the target {unknown[0]!r}, which is none of {', '.join(settings['targets'])}.")
+        raise ValueError(
+            f"runs names the target {unknown[0]!r}, which is none of {', '.join(settings['targets'])}: targets "
+            "replaces as a whole, so copy those that shall stay."
+        )
     by_bert = {cohort: label_sets_by_bert(sets) for cohort, sets in settings["label_sets"].items()}
     later = [target for target in targets if target not in visual and hangs_on_bert(settings, target)]
     finding, mining, metric, compared = (

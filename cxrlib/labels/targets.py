@@ -49,6 +49,11 @@ def target_table(split, label_sets, findings, label_set, policy, same_images_as=
     if thinned:
         rows = rows[_kept(rows, label_sets, thinned)]
     for finding in without:
+        if finding in findings:
+            raise ValueError(f"{finding!r} stands in findings and in without: a target learns it or has none of it.")
+        if finding not in label_sets[label_set]:
+            have = ", ".join(label_sets[label_set].columns)
+            raise ValueError(f"label set {label_set!r} does not assess {finding!r}, named in without; it has {have}.")
         rows = rows[(label_sets[label_set][finding].reindex(rows["image_id"]) == 0).to_numpy()]
     rows = rows[["image_id", "split"]].reset_index(drop=True)
     for finding in findings:

@@ -76,6 +76,9 @@ def squared_distances(points, prototypes):
     return points.square().sum(1, keepdim=True) + 1 - 2 * points @ F.normalize(prototypes, dim=1).T
 
 
+HEADS = ("linear", "cosine", "prototype", "prototype sphere", "prototype cosine")
+
+
 def create_head(kind, features_n, findings_n, prototypes=None, tuned=False, prevalence=None):
     """Return a head by its kind, from torch's generator.
 
@@ -94,15 +97,15 @@ def create_head(kind, features_n, findings_n, prototypes=None, tuned=False, prev
     ValueError
         If the kind is unknown, or prototypes are missing or not one a finding.
     """
-    if kind.split()[0] == "prototype":
+    if kind not in HEADS:
+        raise ValueError(f"head {kind!r} is none of {', '.join(HEADS)}.")
+    if kind.startswith("prototype"):
         if prototypes is None or len(prototypes) != findings_n:
             have = "none" if prototypes is None else str(len(prototypes))
             raise ValueError(f"{findings_n} findings and {have} prototypes: give one a finding.")
         return PrototypeHead(features_n, prototypes, tuned, **{kind.split()[1]: True} if " " in kind else {})
     if kind == "cosine":
         return CosineHead(features_n, findings_n)
-    if kind != "linear":
-        raise ValueError(f"head {kind!r} is none of linear, cosine, prototype, prototype sphere, prototype cosine.")
     head = nn.Linear(features_n, findings_n)
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)

@@ -35,8 +35,8 @@ def shortcut_tables(scores, trained_on, scored_against):
     Returns
     -------
     table : pandas.DataFrame
-        `known, estimate, low, high, reason, findings_n, seeds_n`; and of both losses, less what is known, `<loss>,
-        <loss>_low, <loss>_high, <loss>_p, <loss>_p_holm`.
+        `known, estimate, low, high, reason, findings_n, seeds_n`; and of both losses `<loss> less known, <loss> less
+        known_low, <loss> less known_high, <loss>_p, <loss>_p_holm`.
     by_finding : pandas.DataFrame
         `finding`, then the AUC of everything that is known, of BCE and of the dual-weighted loss, with their ends.
     """
@@ -49,7 +49,8 @@ def shortcut_tables(scores, trained_on, scored_against):
         row = {"known": known, **estimate_of(mine)}
         for loss, side in sides.items():
             gap = gap_of(side, mine)
-            row |= {loss: gap["estimate"], f"{loss}_low": gap["low"], f"{loss}_high": gap["high"]}
+            less = f"{loss} less known"
+            row |= {less: gap["estimate"], f"{less}_low": gap["low"], f"{less}_high": gap["high"]}
             row[f"{loss}_p"] = gap["p"]
         rows.append(row)
     table = pd.DataFrame(rows).drop(columns=["seed_low", "seed_high"], errors="ignore")
@@ -63,6 +64,25 @@ def shortcut_tables(scores, trained_on, scored_against):
             row |= {name: value["estimate"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
         found.append(row)
     return table, pd.DataFrame(found)
+
+
+def shortcut_sentence(known, loss="bce"):
+    """Return whether a loss exceeds everything that needs no anatomy, as a sentence.
+
+    Parameters
+    ----------
+    known : pandas.DataFrame
+        First table of `shortcut_tables`.
+    loss : str
+    """
+    above = (known[f"{loss} less known_low"] > 0) & (known[f"{loss}_p_holm"] < 0.05)
+    if above.all():
+        return f"{loss} lies above everything that needs no anatomy: its networks have learned more than that."
+    names = ", ".join(known["known"][~above])
+    return (
+        f"{loss} does not lie above {names}: its networks have not been shown to see findings, and differences "
+        "between losses are of networks that have learned little or nothing."
+    )
 
 
 def shuffled_table(scores, scored_against):
@@ -316,5 +336,5 @@ def short_answers(gains, effects, prototypes, known, unseen, nearest, trained_on
     found = nearest.set_index(["near", "model"])
     images, finding = (found.loc[(near, metric_scores.SPACE)] for near in ("images", "finding"))
     add("nearest images that share a finding, metric space less the network's own vectors", images, "difference")
-    add("nearest finding is there, metric space less always the commonest", finding, "difference")
+    add("nearest prototype is a finding of the image, less always naming the commonest", finding, "difference")
     return pd.DataFrame(rows)

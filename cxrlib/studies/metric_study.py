@@ -436,7 +436,7 @@ def gain_figure(gains, scored_against, compared_with):
     """
     part = gains[(gains["scored_against"] == scored_against) & (gains["measure"] == AUC)]
     trained = list(part["trained_on"].unique())
-    fig, axes = figures.figure(1, len(trained), width=9.5, height=5.2, sharey=True, squeeze=False)
+    fig, axes = figures.figure(1, len(trained), width=9.5, height=5.2, sharey=True, sharex=True, squeeze=False)
     colours = {ALL: "#222222", RARE: "#D55E00", FREQUENT: "#0072B2"}
     for axis, name in zip(axes.flat, trained, strict=True):
         losses = list(part["loss"].unique())
