@@ -187,9 +187,10 @@ def test_edition_nih_runs_on_a_tiny_folder_of_the_releases_layout(checkout, firs
     settings["training"] |= {"epochs": 1, "batch_size": 16, "pretrained": "none"}
     settings["pneumothorax"] |= {"resamples_n": 50}
     settings["bert"] = tiny()["bert"]
-    for group in ("finding", "finding_others"):
+    for group in ("finding", "finding_others", "metric"):
         settings["runs"][group]["targets"] = []
     settings["finding"] |= {"enabled": False, "splits": []}
+    settings["metric"] |= {"enabled": False}
     made = settings["label_sets"]["nih"]
     for name in [n for n in made if "google" in n and n != "google"]:  # tables that are fetched by hand
         del made[name]

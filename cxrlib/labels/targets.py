@@ -45,7 +45,7 @@ def target_table(split, label_sets, findings, label_set, policy, same_images_as=
         if missing:
             have = ", ".join(label_sets[name].columns)
             raise ValueError(f"label set {name!r} does not assess {missing[0]!r}; it has {have}.")
-    rows = split[split["split"].isin(["train", "valid"])][["image_id", "patient_id", "split"]]
+    rows = split[split["split"].isin(["train", "valid"])]
     if thinned:
         rows = rows[_kept(rows, label_sets, thinned)]
     for finding in without:
