@@ -5,7 +5,7 @@
 The reports are Open-i's 3,955 as they are, then a stream of REPORTS (200,000 if not given) made of their sentences in
 random order, of which only the labeler's own speed and memory are taken. The others are a keyword and negation
 labeler of two regular expressions, and spaCy's blank English with its sentencizer and PhraseMatcher, with negspacy
-(https://pypi.org/project/negspacy) where that is installed: neither is a dependency of this project.
+where that is installed: neither is a dependency of this project.
 """
 
 import random
