@@ -72,7 +72,7 @@ def test_the_best_epoch_is_what_is_returned(trained, store):
     targets = make_targets(store)
     valid = targets[targets["split"] == "valid"]
     p = training.predict(trained.network, store, store.rows(valid["image_id"]))
-    again = training._mean_auc(torch.from_numpy(p), torch.from_numpy(valid[FINDINGS].to_numpy(np.float32)))
+    again = training._valid_auc(torch.from_numpy(p), torch.from_numpy(valid[FINDINGS].to_numpy(np.float32)))
     assert again == pytest.approx(trained.history["valid_auc"].max(), abs=1e-6)
 
 

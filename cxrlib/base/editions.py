@@ -18,8 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from cxrlib.base import paths, runs
 
 BASE = "base"  # what editions extend, and no edition itself
-REPLACED = ("cohorts", "label_sets", "splits", "targets", "runs", "comparisons", "controls", "curated", "again")
-REPLACED += ("end_to_end",)
+REPLACED = ("cohorts", "label_sets", "splits", "targets", "runs")
+REPLACED += ("comparisons", "controls", "curated", "again", "end_to_end")
 RUN_GROUPS = ("pneumothorax", "controls", "labelers", "visual", "finding", "finding_others", "metric")
 NOT_EVALUATED = ("metric",)  # groups whose study reads the networks themselves, so that no case table has them
 _CASES = "data/cases/{edition}"
@@ -295,7 +295,7 @@ def _stages(settings):
     folders = {t: "visual_labels" if t in visual else "targets_bert" if t in later else "targets" for t in targets}
     splits = list(settings["finding"]["splits"]) if finding else []
     mined = settings["mining"]["archive"]
-    scored = list(runs.planned(settings, evaluated_groups(settings)))
+    scored = runs.planned(settings, evaluated_groups(settings))
     kept = {"cases": scored, "map_scores": finding, "visual_labels": visual, "mining_scores": mining}
     kept |= {"metric_scores": metric}
     tests = [(cohort, "main") for cohort in settings["test_cohorts"]] + [(train_cohort, split) for split in splits]

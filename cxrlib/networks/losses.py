@@ -119,11 +119,10 @@ class MaskedBCE(nn.Module):
 
     def forward(self, logit, label):
         """Return the mean loss of the labels that are not NaN."""
-        there = ~torch.isnan(label)
-        loss = nn.functional.binary_cross_entropy_with_logits(
-            logit.float(), label.nan_to_num(), pos_weight=self.positive_weight.to(logit.device), reduction="none"
-        )
-        return (loss * there).sum() / there.sum().clamp(min=1)
+        known, label = _known(label)
+        weight = self.positive_weight.to(logit.device)
+        each = binary_cross_entropy_with_logits(logit.float(), label, pos_weight=weight, reduction="none")
+        return _mean(each, known)
 
 
 class BatchWeightedBCE(nn.Module):

@@ -13,59 +13,40 @@ import pandas as pd
 import torch
 from scipy.special import expit, logit
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.metrics import roc_auc_score
 
 from cxrlib.base import label_tables, paths, runs
 from cxrlib.cohorts import shortcuts
 from cxrlib.cohorts.store import open_store
-from cxrlib.networks import architectures, heads, losses, metric_scores, name_vectors
+from cxrlib.networks import architectures, heads, losses, metric_scores, name_vectors, training
 from cxrlib.statistics import calibration
 
 _PARTS = ("train", "valid", "test")
 _CLASSES = {"positives": 1, "negatives": 0}
 
 
-def mean_auc(labels, scores):
-    """Return the mean AUC over the findings that have both classes, each over its labelled images; NaN without any.
-
-    Parameters
-    ----------
-    labels : (n, f) of 1, 0, NaN
-    scores : (n, f) float
-    """
-    areas = []
-    for label, score in zip(labels.T, scores.T, strict=True):
-        known = ~np.isnan(label)
-        if len(np.unique(label[known])) == 2:
-            areas.append(roc_auc_score(label[known], score[known]))
-    return float(np.mean(areas)) if areas else np.nan
-
-
+@dataclasses.dataclass(frozen=True)
 class Vectors:
     """The vectors of one fine-tuned network, and the labels that heads on them learn.
 
     Attributes
     ----------
-    target : str
-        What the network was trained on.
     findings : list of str
-        That it learned, and heads learn.
+        That the network learned, and heads learn.
     x : dict of str to (n, d) float32
-        By part; standardised by the training part.
+        By part; standardised by the training part (`standardised`).
     y : dict of str to (n, f) float32
         Of the training and validation parts: 1, 0, NaN.
     """
 
-    def __init__(self, target, findings, x, y):
-        mean, spread = x["train"].mean(0), x["train"].std(0)
-        self.target, self.findings, self.y = target, list(findings), y
-        self.x = {part: np.float32((each - mean) / np.where(spread > 0, spread, 1)) for part, each in x.items()}
+    findings: list
+    x: dict
+    y: dict
 
-    def with_labels(self, y):
-        """Return the same vectors with other labels."""
-        other = object.__new__(Vectors)
-        other.target, other.findings, other.x, other.y = self.target, self.findings, self.x, y
-        return other
+
+def standardised(x):
+    """Return vectors by part, (n, d) float32, less the training part's mean and divided by its spread."""
+    mean, spread = x["train"].mean(0), x["train"].std(0)
+    return {part: np.float32((each - mean) / np.where(spread > 0, spread, 1)) for part, each in x.items()}
 
 
 class MetricRuns:
@@ -144,7 +125,7 @@ class MetricRuns:
             path = metric_scores.vectors_path(self.edition, runs.key(target, architecture, seed))
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savez(path, **{part: np.float16(each) for part, each in x.items()})
-            self._vectors[target, seed] = Vectors(target, findings, x, y)
+            self._vectors[target, seed] = Vectors(findings, standardised(x), y)
         return self._vectors[target, seed]
 
     def _trained(self, vectors, loss, seed, rate, prototypes=None, tuned=False, kind=None):
@@ -170,16 +151,20 @@ class MetricRuns:
         return round(self._fit.epochs * passes[0] / passes[1])
 
     def _searched(self, vectors, loss, seed, *how):
-        """Return the head whose learning rate is best on validation, and the search: `learning_rate, valid_auc`."""
+        """Return the head whose learning rate is best on validation, that rate, and the search.
+
+        The search has the columns `learning_rate, valid_auc, chosen`.
+        """
         rows, best = [], None
         for rate in self._study["learning_rates"]:
             head = self._trained(vectors, loss, seed, rate, *how)
-            area = mean_auc(vectors.y["valid"], heads.scores(head, vectors.x["valid"]))
+            area = training.mean_auc(vectors.y["valid"], heads.scores(head, vectors.x["valid"]))
             rows.append({"learning_rate": rate, "valid_auc": area})
             if best is None or area > best[1]:
                 best = head, area, rate
+        head, _, rate = best
         table = pd.DataFrame(rows)
-        return best[0], table.assign(chosen=table["learning_rate"] == best[2])
+        return head, rate, table.assign(chosen=table["learning_rate"] == rate)
 
     def _long(self, score, findings, **where):
         """Return scores as a long table: `**where`, `finding, image_id, score`, rounded as far as ranks need."""
@@ -209,9 +194,8 @@ class MetricRuns:
                 vectors = self.vectors(target, seed)
                 for loss in losses.LOSSES:
                     where = {"trained_on": self._trained_on(target), "loss": loss, "seed": seed}
-                    head, search = self._searched(vectors, loss, seed)
-                    self._heads[target, loss, seed] = head
-                    self._rates[target, loss, seed] = float(search["learning_rate"][search["chosen"]].iloc[0])
+                    head, rate, search = self._searched(vectors, loss, seed)
+                    self._heads[target, loss, seed], self._rates[target, loss, seed] = head, rate
                     score = heads.scores(head, vectors.x["test"])
                     found["scores"].append(self._long(score, vectors.findings, **where))
                     found["search"].append(search.assign(**where))
@@ -251,10 +235,10 @@ class MetricRuns:
         pandas.DataFrame
             `prototypes, seed, finding, image_id, score`.
         """
-        target, parts = self._study["targets"][0], []
+        target, parts, defined = self._study["targets"][0], [], self._defined()
         for seed in self.seeds:
             vectors, head = self.vectors(target, seed), self._heads[target, metric_scores.DUAL, seed]
-            for name in self._possible_prototypes():
+            for name in [name for name in metric_scores.PROTOTYPES if name not in self.left_out]:
                 if name == metric_scores.BY_NAME:
                     score = heads.scores(head, vectors.x["test"])
                 elif name == metric_scores.AFTERWARDS:
@@ -262,28 +246,27 @@ class MetricRuns:
                 else:
                     sphere = "prototype sphere" if name == metric_scores.ON_SPHERE else None
                     tuned = name in (metric_scores.TUNED, metric_scores.RANDOM_TUNED)
-                    how = self._prototypes_of(name, seed), tuned, sphere
-                    other, _ = self._searched(vectors, metric_scores.DUAL, seed, *how)
+                    made = defined if name == metric_scores.DEFINED else self._prototypes_of(name, seed)
+                    how = made, tuned, sphere
+                    other, _, _ = self._searched(vectors, metric_scores.DUAL, seed, *how)
                     self._heads[target, name, seed] = other
                     score = heads.scores(other, vectors.x["test"])
                 parts.append(self._long(score, vectors.findings, prototypes=name, seed=seed))
         return pd.concat(parts, ignore_index=True)
 
     def _prototypes_of(self, name, seed):
-        """Return the prototypes (f, f) of a row of `metric_scores.PROTOTYPES`."""
+        """Return the prototypes (f, f) of a control, or the true ones."""
         if name in metric_scores.CONTROL_OF:
             return name_vectors.control(metric_scores.CONTROL_OF[name], self._true, seed)
-        if name == metric_scores.DEFINED:
-            return self._named(name_vectors.PROMPTS[1])
         return self._true
 
-    def _possible_prototypes(self):
-        """Return the rows of `metric_scores.PROTOTYPES` that the encoder allows; `left_out` has the others."""
+    def _defined(self):
+        """Return the prototypes of names and definitions, (f, f); None, and why in `left_out`, without an encoder."""
         try:
-            self._named(name_vectors.PROMPTS[1])
+            return self._named(name_vectors.PROMPTS[1])
         except ValueError as error:
             self.left_out[metric_scores.DEFINED] = str(error)
-        return [name for name in metric_scores.PROTOTYPES if name not in self.left_out]
+            return None
 
     def _named(self, prompt):
         """Return the prototypes of the findings' names by the study's encoder, (f, f)."""
@@ -328,7 +311,7 @@ class MetricRuns:
             vectors, rng = self.vectors(target, seed), np.random.default_rng((seed, 53))
             for permutation in range(self._study["permutations_n"]):
                 order = rng.permutation(len(vectors.y["train"]))
-                other = vectors.with_labels({**vectors.y, "train": vectors.y["train"][order]})
+                other = dataclasses.replace(vectors, y={**vectors.y, "train": vectors.y["train"][order]})
                 for loss in ("bce", metric_scores.DUAL):
                     head = self._trained(other, loss, seed, self._rates[target, loss, seed])
                     score = heads.scores(head, vectors.x["test"])
@@ -336,7 +319,7 @@ class MetricRuns:
                         kept = [k for k, f in enumerate(vectors.findings) if f"{name}.{f}" in images]
                         label = images[[f"{name}.{vectors.findings[k]}" for k in kept]].to_numpy(float)
                         where = {"loss": loss, "seed": seed, "permutation": permutation, "scored_against": name}
-                        rows.append({**where, "mean_auc": mean_auc(label, score[:, kept])})
+                        rows.append({**where, "mean_auc": training.mean_auc(label, score[:, kept])})
         return pd.DataFrame(rows)
 
     def _shortcut_features(self):
@@ -370,8 +353,7 @@ class MetricRuns:
             for seed in self.seeds:
                 whole = self.vectors(target, seed)
                 at = [self.findings.index(finding) for finding in whole.findings]
-                _, search = self._searched(whole, metric_scores.DUAL, seed, self._true[at])
-                rate = float(search["learning_rate"][search["chosen"]].iloc[0])
+                _, rate, _ = self._searched(whole, metric_scores.DUAL, seed, self._true[at])
                 for name, normals in itertools.product(kinds, (True, False)):
                     some = whole if normals else _abnormal(whole)
                     all_names = self._prototypes_of(name, seed)
@@ -469,9 +451,8 @@ def _distances(head, x, prototypes):
 def _abnormal(vectors):
     """Return vectors without the training images that have none of the findings."""
     keep = (vectors.y["train"] == 1).any(1)
-    other = vectors.with_labels({**vectors.y, "train": vectors.y["train"][keep]})
-    other.x = {**vectors.x, "train": vectors.x["train"][keep]}
-    return other
+    some = ({**by_part, "train": by_part["train"][keep]} for by_part in (vectors.x, vectors.y))
+    return Vectors(vectors.findings, *some)
 
 
 def _boosted(features, train_ids, test_ids, label):

@@ -191,15 +191,25 @@ def loss_of(settings, labels):
     return loss
 
 
-def _mean_auc(probability, label):
-    """Return the mean AUC over findings, each over its labelled images; NaN where none has both classes."""
-    probability, label = probability.numpy(), label.numpy()
+def mean_auc(labels, scores):
+    """Return the mean AUC over the findings that have both classes, each over its labelled images; NaN without any.
+
+    Parameters
+    ----------
+    labels : (n, f) of 1, 0, NaN
+    scores : (n, f) float
+    """
     areas = []
-    for k in range(label.shape[1]):
-        there = ~np.isnan(label[:, k])
-        if len(np.unique(label[there, k])) == 2:
-            areas.append(roc_auc_score(label[there, k], probability[there, k]))
+    for label, score in zip(labels.T, scores.T, strict=True):
+        known = ~np.isnan(label)
+        if len(np.unique(label[known])) == 2:
+            areas.append(roc_auc_score(label[known], score[known]))
     return float(np.mean(areas)) if areas else np.nan
+
+
+def _valid_auc(probability, label):
+    """Return `mean_auc` of a fastai metric's tensors."""
+    return mean_auc(label.numpy(), probability.numpy())
 
 
 @dataclass
@@ -265,7 +275,7 @@ def train(store, targets, findings, settings, work):
         loss_func=loss.to(batches.device()),
         opt_func=Adam,
         wd=settings.weight_decay,
-        metrics=AccumMetric(_mean_auc, activation="sigmoid", flatten=False, to_np=False),
+        metrics=AccumMetric(_valid_auc, activation="sigmoid", flatten=False, to_np=False),
         cbs=callbacks,
     )
     learner.remove_cbs([cb for cb in learner.cbs if type(cb).__name__ == "ProgressCallback"])

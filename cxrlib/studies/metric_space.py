@@ -11,7 +11,7 @@ from cxrlib.base import figures
 from cxrlib.networks import metric_scores
 from cxrlib.statistics import accuracy, intervals, resampling
 from cxrlib.studies import displays, metric_study
-from cxrlib.studies.metric_study import Measured, estimate_of, gap_of, with_holm
+from cxrlib.studies.metric_study import Measured, as_difference, estimate_of, gap_of, with_holm
 
 _VALUE = ["estimate", "low", "high"]
 _SEED = ["seed_low", "seed_high"]  # where one more seed lies
@@ -109,8 +109,7 @@ def _against(scores, stored, column, scored_against, first):
     rows = []
     for name, mine in found.items():
         gap = gap_of(mine, found[first]) if name != first else dict.fromkeys((*_VALUE, *_SEED, "p"), np.nan)
-        more = {"difference": gap["estimate"], "difference_low": gap["low"], "difference_high": gap["high"]}
-        more |= {f"difference_{end}": gap[end] for end in _SEED}
+        more = as_difference(gap) | {f"difference_{end}": gap[end] for end in _SEED}
         rows.append({column: name, **estimate_of(mine), **more, "p": gap["p"]})
     table = pd.DataFrame(rows)
     return table.assign(p_holm=intervals.holm(table["p"].to_numpy()))
@@ -128,15 +127,11 @@ def unseen_tables(scores, scored_against):
     gains : pandas.DataFrame
         `normals, comparison, estimate, low, high, p, reason, p_holm`: names less each control and less chance.
     """
-    stored = scores.table("unseen")
-    if stored.empty:
+    if scores.table("unseen").empty:
         return pd.DataFrame(), pd.DataFrame()
     arrays = {}
-    keys = ["prototypes", "normals", "seen", "finding", "target", "seed"]
-    for where, part in stored.groupby(keys, sort=False, observed=True):
-        if not np.array_equal(part["image_id"], scores.images["image_id"]):
-            raise ValueError("unseen.parquet has other images than images.parquet: run notebook 18 again.")
-        arrays.setdefault(where[:4], {})[where[4:]] = part["score"].to_numpy(float)
+    for (*where, _, finding), by_seed in scores.arrays("unseen", ["prototypes", "normals", "seen", "target"]).items():
+        arrays.setdefault((*where, finding), []).append(by_seed)
     rows, gaps, any_finding = [], [], _has_any(scores, scored_against)
     for normals in (True, False):
         chosen, means = None if normals else any_finding, {}
@@ -145,9 +140,9 @@ def unseen_tables(scores, scored_against):
             for name in dict.fromkeys(key[0] for key in arrays if key[1:3] == (normals, seen)):
                 part = {}
                 for finding in scores.findings:
-                    by_seed = arrays.get((name, normals, seen, finding))
-                    if by_seed and scores.enough(scored_against, finding, chosen):
-                        part[finding] = _over_targets(scores, by_seed, scored_against, finding, chosen)
+                    by_target = arrays.get((name, normals, seen, finding))
+                    if by_target and scores.enough(scored_against, finding, chosen):
+                        part[finding] = _over_targets(scores, by_target, scored_against, finding, chosen)
                 if not part:
                     continue
                 each, drawn = (np.mean([getattr(p, a) for p in part.values()], axis=0) for a in ("each", "drawn"))
@@ -169,14 +164,13 @@ def _has_any(scores, label_set):
     return np.any([scores.label(label_set, finding) == 1 for finding in scores.findings], axis=0)
 
 
-def _over_targets(scores, by_seed, label_set, finding, chosen):
+def _over_targets(scores, by_target, label_set, finding, chosen):
     """Return the `Measured` of one finding, by seed the mean over the targets that have it."""
-    seeds = sorted({seed for _, seed in by_seed})
     label = scores.label(label_set, finding)
     keep = np.isin(label, (0, 1)) & (True if chosen is None else chosen)
     part, each, drawn = scores.resamples.of(keep), [], []
-    for seed in seeds:
-        some = [score[keep] for (_, s), score in by_seed.items() if s == seed]
+    for seed in sorted(by_target[0]):
+        some = [by_seed[seed][keep] for by_seed in by_target]
         each.append(np.mean([accuracy.auc(label[keep], score) for score in some]))
         drawn.append(np.mean([accuracy.auc(label[keep], score, part) for score in some], axis=0))
     return Measured(np.array(each), np.mean(drawn, axis=0), (finding,))
@@ -214,8 +208,7 @@ def nearest_table(scores):
             value = estimate_of(mine)
             row = {"near": near, "model": model, "images_n": table["image_id"].nunique()}
             row |= {name: value[name] for name in (*_VALUE, "reason")}
-            more = {"difference": gap["estimate"], "difference_low": gap["low"], "difference_high": gap["high"]}
-            rows.append({**row, **more, "p": gap["p"]})
+            rows.append({**row, **as_difference(gap), "p": gap["p"]})
     return with_holm(pd.DataFrame(rows), ["near"])
 
 

@@ -111,14 +111,15 @@ class MetricScores:
 
     def arrays(self, name, keys):
         """Return the scores of a stored table by `(*keys, finding)`, a dict of {seed: (n,) float64}; read once."""
-        if name in self._arrays:
-            return self._arrays[name]
+        key = (name, *keys)
+        if key in self._arrays:
+            return self._arrays[key]
         out, n = {}, len(self.images)
         for where, part in self.table(name).groupby([*keys, "finding", "seed"], sort=False, observed=True):
             if len(part) != n or not np.array_equal(part["image_id"], self.images["image_id"]):
                 raise ValueError(f"{name}.parquet has other images than images.parquet: run notebook 18 again.")
             out.setdefault(where[:-1], {})[where[-1]] = part["score"].to_numpy(float)
-        return self._arrays.setdefault(name, out)
+        return self._arrays.setdefault(key, out)
 
     def label(self, label_set, finding):
         """Return a label of the test images, (n,) float64; NaN where the label set does not have it."""
@@ -246,6 +247,11 @@ def gap_of(first, second):
     return {name: value[name] for name in (*_VALUE, "p", "smallest", "reason")} | {"seed_low": low, "seed_high": high}
 
 
+def as_difference(gap):
+    """Return `gap_of` as `difference, difference_low, difference_high`, to stand beside an estimate of its own."""
+    return {"difference": gap["estimate"], "difference_low": gap["low"], "difference_high": gap["high"]}
+
+
 def with_holm(table, family):
     """Return a table with `p_holm`, corrected within each family of rows."""
     adjusted = table.groupby(family, sort=False)["p"].transform(lambda p: intervals.holm(p.to_numpy()))
@@ -367,7 +373,7 @@ def finding_table(scores, trained_on, scored_against, first=metric_scores.DUAL, 
             value = estimate_of(side)
             row |= {loss: value["estimate"], f"{loss}_low": value["low"], f"{loss}_high": value["high"]}
         gap = gap_of(*sides)
-        row |= {"difference": gap["estimate"], "difference_low": gap["low"], "difference_high": gap["high"]}
+        row |= as_difference(gap)
         few = "" if None not in sides else f"fewer than {intervals.FEW_PATIENTS} patients with or without it"
         rows.append({**row, "p": gap["p"], "reason": few})
     table = pd.DataFrame(rows)
