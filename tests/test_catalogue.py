@@ -15,7 +15,19 @@ from cxrlib.base import paths, vocabulary
 from cxrlib.base.label_tables import CARD_FIELDS, check
 from cxrlib.cohorts import splits
 from cxrlib.labels import shipped_files
-from cxrlib.releases import cards, catalogue, challenges, chexpert, google, nih, openi, owner_tables, padchest, pixels
+from cxrlib.releases import (
+    cards,
+    catalogue,
+    challenges,
+    chexpert,
+    google,
+    nih,
+    nih_readers,
+    openi,
+    owner_tables,
+    padchest,
+    pixels,
+)
 from cxrlib.releases.nih import read_nih_boxes, read_nih_entries
 from cxrlib.statistics import accuracy, noise
 
@@ -102,8 +114,9 @@ def check_contract(found):
 
 
 @pytest.mark.parametrize("name", IN_PACKAGE)
-def test_entries_in_the_package_keep_the_contract(read, name):
-    assert catalogue.available(name) and "in the torchxrayvision package" in catalogue.where(name)
+def test_entries_in_packages_or_here_keep_the_contract(read, name):
+    places = ("in the torchxrayvision package", "in third_party/ of this repository")
+    assert catalogue.available(name) and any(place in catalogue.where(name) for place in places)
     check_contract(read(name))
 
 
@@ -147,7 +160,7 @@ def releases_file(folder, entry, family=None):
 
 
 def test_every_release_has_a_loading_function_and_an_address_that_is_no_part_of_its_card():
-    modules = (nih, google, challenges, padchest, chexpert, openi)
+    modules = (nih, nih_readers, google, challenges, padchest, chexpert, openi)
     assert sorted(name for module in modules for name in module.LOADERS) == sorted(catalogue.names())
     for name, entry in catalogue.ENTRIES.items():
         assert set(entry.card) == set(CARD_FIELDS), name
@@ -198,7 +211,7 @@ def test_an_entry_that_is_wrong(tmp_path, change, message):
 def test_an_entry_that_lacks_something(tmp_path):
     with pytest.raises(ValueError, match="entry 'mine' lacks 'pixels'; it needs pixels, card"):
         cards.read_releases(releases_file(tmp_path, {"labels": ["a.csv"], "card": CARD}))
-    with pytest.raises(ValueError, match="entry 'mine' names no file; give it 'package' or 'labels'"):
+    with pytest.raises(ValueError, match="entry 'mine' names no file; give it 'package', 'third_party' or 'labels'"):
         cards.read_releases(releases_file(tmp_path, {"pixels": "nih", "card": CARD}))
     with pytest.raises(ValueError, match="family 'nih' lacks 'datasets'"):
         cards.read_releases(releases_file(tmp_path, RELEASE, family={"tables": []}))
@@ -819,3 +832,55 @@ def test_openi_gold_takes_the_owners_file_too(labels):
     labels(*catalogue.ENTRIES["openi_gold"].instead, header + "CXR1" + ",0" * 14 + ",1\n")
     assert catalogue.available("openi_gold")
     assert rows(catalogue.read_release("openi_gold"), "no_finding", "hernia") == {"CXR1": (1, 0)}
+
+
+# --- other readers of NIH's images, tubes, CheXbert ---------------------------------------------------------
+
+
+def test_rsna_opacity_is_that_of_the_challenge_and_of_its_classes(label_tables, read):
+    """The committed matches and the package's boxes say what the table of classes says, image by image."""
+    boxes, classes = (read(name).table.set_index("image_id") for name in ("rsna_opacity_on_nih", "rsna_on_nih"))
+    assert len(boxes) == 26_584 and boxes["airspace_opacity"].sum() == 5_997
+    assert boxes["airspace_opacity"].equals(classes["airspace_opacity"].reindex(boxes.index))
+
+
+@pytest.mark.parametrize("name", ["tang_attending", "tang_radiologists"])
+def test_tang_reads_ids_and_yes_or_no(labels, name):
+    file = catalogue.ENTRIES[name].labels[0]
+    labels(file, "00000001_000.png 1\n00000002_000.png 0\n")
+    found = catalogue.read_release(name)
+    assert rows(found, "abnormal", "no_finding") == {"00000001_000.png": (1, 0), "00000002_000.png": (0, 1)}
+    labels(file, "00000001_000.png 1\n00000002_000.png abnormal\n")
+    with pytest.raises(ValueError, match=f"{file} line 2: .* is not an image id and 0 or 1"):
+        catalogue.read_release(name)
+
+
+def test_tang_as_released(label_tables, read):
+    attending, radiologists = (
+        read(name).table.set_index("image_id")["abnormal"] for name in ("tang_attending", "tang_radiologists")
+    )
+    assert noise.confusion(radiologists, attending.reindex(radiologists.index)) == {
+        "tp": 649,
+        "fp": 18,
+        "fn": 4,
+        "tn": 673,
+    }
+
+
+def test_mgh_platinum_holds_images_of_nih_alone(read):
+    table = read("mgh_platinum").table
+    assert table["image_id"].str.fullmatch(r"\d{8}_\d{3}\.png").all()
+    assert table.drop(columns="image_id").notna().sum().sum() == 201
+
+
+def test_tubes_go_with_drained_pneumothoraces(read):
+    """333 of 453 images with a pneumothorax have a tube, 192 of 1,498 without."""
+    both = read("siim_chest_tubes").table.merge(read("siim").table, on="image_id")
+    assert noise.confusion(both["pneumothorax"], both["chest_tube"]) == {"tp": 333, "fp": 192, "fn": 120, "tn": 1306}
+
+
+def test_chexbert_on_openi_keeps_uncertain(labels):
+    header = ",".join(["report_id", *vocabulary.CHEXPERT_FINDINGS])
+    labels("openi_chexbert.csv", f"{header}\nCXR1," + ",".join(["0.0"] * 3 + ["-1.0"] + ["1.0"] * 10) + "\n")
+    found = catalogue.read_release("openi_chexbert")
+    assert rows(found, "no_finding", "lung_opacity", "support_devices") == {"CXR1": (0, -1, 1)}

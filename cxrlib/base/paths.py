@@ -152,6 +152,20 @@ def source_path(path):
     raise FileNotFoundError(f"{path} was not found at {where}{hint}: see docs/data.md for who has it.")
 
 
+def third_party(name):
+    """Return a table of others that this repository holds, by its place in `third_party/`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    """
+    path = ROOT / "third_party" / name
+    if not path.exists():
+        raise FileNotFoundError(f"third_party/{name} is not here: restore it with `git checkout third_party`.")
+    return path
+
+
 def link_sources(tables, root=ROOT):
     """Make links through which DVC watches files outside the checkout without naming this machine.
 

@@ -199,6 +199,7 @@ VOCABULARY = tuple(
             *VINDR_FINDINGS.values(),
             *PADCHEST_TERMS,
             *OPENI_CODES,
+            "chest_tube",
         ]
     )
 )

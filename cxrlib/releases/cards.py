@@ -82,7 +82,8 @@ def read_releases(path=_CARDS):
     families : dict
         Name to `datasets` and, for some, `tables`.
     releases : dict
-        Name to `pixels`, `card` and, for some, `package`, `labels`, `instead`, `readers`, `doi`, `url`.
+        Name to `pixels`, `card` and, for some, `package`, `third_party`, `labels`, `instead`, `readers`, `doi`,
+        `url`.
 
     Raises
     ------
@@ -100,7 +101,7 @@ def read_releases(path=_CARDS):
         _check_lists(family, ("datasets", "tables"), where)
     for name, entry in whole["releases"].items():
         where = f"{path}, entry {name!r}"
-        files = ("package", "labels", "instead")
+        files = ("package", "third_party", "labels", "instead")
         check_fields(entry, ("pixels", "card"), (*files, "readers", "doi", "url"), where)
         check_card(entry["card"], f"{where}: the card")
         check_texts(entry, ("pixels", "doi", "url"), where)
@@ -110,8 +111,8 @@ def read_releases(path=_CARDS):
             raise ValueError(f"{where}: 'pixels' is {entry['pixels']!r}, no family; the families are {known}.")
         if not isinstance(entry.get("readers", False), bool):
             raise ValueError(f"{where}: 'readers' is {entry['readers']!r}; write true or false.")
-        if not ("package" in entry or "labels" in entry):
-            raise ValueError(f"{where} names no file; give it 'package' or 'labels'.")
+        if not {"package", "third_party", "labels"} & set(entry):
+            raise ValueError(f"{where} names no file; give it 'package', 'third_party' or 'labels'.")
     return whole["families"], whole["releases"]
 
 

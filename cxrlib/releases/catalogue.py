@@ -1,9 +1,10 @@
 """Published label sets of chest radiographs: each read from its owner's table, on the shared vocabulary, with a card.
 
 `read_release(name)` returns a `LabelSet`; `names()` lists the entries of `ENTRIES`, which are made of `cards.yaml`
-and of the loading functions of the owners' modules. Most tables are in the torchxrayvision package; the others lie
-in `$CXR_DATA/labels` or `data/sources/labels`, where `cxr fetch` puts them. Sets on the same pixels belong to one
-family, and none of a family is external to another of it (`cxrlib.releases.pixels`).
+and of the loading functions of the owners' modules. Most tables are in the torchxrayvision package, some in
+`third_party/` of this repository; the others lie in `$CXR_DATA/labels` or `data/sources/labels`, where `cxr fetch`
+puts them. Sets on the same pixels belong to one family, and none of a family is external to another of it
+(`cxrlib.releases.pixels`).
 """
 
 from collections.abc import Callable
@@ -12,7 +13,18 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cxrlib.base import label_tables
-from cxrlib.releases import cards, challenges, chexpert, google, nih, openi, owner_tables, padchest, pixels
+from cxrlib.releases import (
+    cards,
+    challenges,
+    chexpert,
+    google,
+    nih,
+    nih_readers,
+    openi,
+    owner_tables,
+    padchest,
+    pixels,
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,8 @@ class Entry:
         `label_tables.CARD_FIELDS`.
     package : tuple of str
         Files of torchxrayvision's data folder that it needs.
+    third_party : tuple of str
+        Files below `third_party/` of this repository that it needs.
     labels : tuple of str
         Files below `labels/` of `$CXR_DATA` or `data/sources` that it needs.
     instead : tuple of str
@@ -66,6 +80,7 @@ class Entry:
     load: Callable
     card: dict
     package: tuple = ()
+    third_party: tuple = ()
     labels: tuple = ()
     instead: tuple = ()
     readers: bool = False
@@ -98,6 +113,8 @@ def where(name):
     said = []
     if entry.package:
         said.append(f"{', '.join(entry.package)} in the torchxrayvision package")
+    if entry.third_party:
+        said.append(f"{', '.join(entry.third_party)} in third_party/ of this repository")
     if entry.labels:
         said.append(
             f"{', '.join(entry.labels)} in $CXR_DATA/labels or data/sources/labels "
@@ -149,6 +166,7 @@ _LOADERS = {
     **padchest.LOADERS,
     **chexpert.LOADERS,
     **openi.LOADERS,
+    **nih_readers.LOADERS,
 }
 
 
@@ -162,7 +180,7 @@ def _read_entries():
         name: Entry(
             _LOADERS[name],
             release["card"],
-            *(tuple(release.get(files, ())) for files in ("package", "labels", "instead")),
+            *(tuple(release.get(files, ())) for files in ("package", "third_party", "labels", "instead")),
             release.get("readers", False),
             release.get("doi"),
             release.get("url"),

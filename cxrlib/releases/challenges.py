@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from cxrlib.base import vocabulary
+from cxrlib.base import paths, vocabulary
 from cxrlib.releases import nih, owner_tables
 
 _RSNA_MAX_MSE = 5  # pairs of an RSNA and an NIH image that match worse are not the same image
@@ -55,6 +55,37 @@ def _rsna_on_nih():
         f"after that; {differ_n} of these disagree and are not assessed.",
     ]
     return table, images, notes
+
+
+def _rsna_opacity_on_nih():
+    """Return labels, images and notes of the release `rsna_opacity_on_nih`."""
+    file = "rsna_matches/rsna_to_nih.csv.gz"
+    raw = pd.read_csv(paths.third_party(file), dtype={"rsna": "string", "nih": "string"})
+    boxes = owner_tables.package_table("kaggle_stage_2_train_labels.csv.zip", ("patientId", "Target"))
+    target = boxes.groupby("patientId")["Target"].max()
+    good = raw[raw["mse"] <= _RSNA_MAX_MSE]
+    rows = pd.DataFrame({"image_id": good["nih"], "airspace_opacity": good["rsna"].map(target)})
+    if rows["airspace_opacity"].isna().any():
+        lost = good["rsna"][rows["airspace_opacity"].isna()].iloc[0]
+        raise ValueError(f"{file}: {lost} is not in kaggle_stage_2_train_labels.csv.zip.")
+    table, twice_n, differ_n = owner_tables.agreed(rows, "image_id")
+    images, notes = nih.nih_images(table["image_id"])
+    notes += [
+        f"{len(raw) - len(good)} of {len(raw):,} matches are dropped: their match error is above {_RSNA_MAX_MSE:g}.",
+        f"{twice_n} NIH images still occur twice; {differ_n} of these disagree and are not assessed.",
+        "Which images without an opacity are normal is told by a table that is not in a package (see rsna_on_nih).",
+    ]
+    return table, images, notes
+
+
+def _siim_chest_tubes():
+    """Return labels, images and notes of the release `siim_chest_tubes`."""
+    file = "siim_chest_tubes/tube_labels.csv.gz"
+    raw = pd.read_csv(paths.third_party(file), dtype={"ImageId": "string"})
+    owner_tables.check_words(raw["tube"], (0, 1), file, "tube")
+    table = owner_tables.release_table(raw["ImageId"], raw[["tube"]].set_axis(["chest_tube"], axis=1))
+    notes = [f"{len(table):,} of the images of `siim`, {int(raw['tube'].sum())} of them with a chest tube."]
+    return table, owner_tables.release_images(image_id=table["image_id"]), notes
 
 
 def _siim():
@@ -109,7 +140,9 @@ def _vindr_readers():
 # Release to the function that returns its labels, images and notes.
 LOADERS = {
     "rsna": _rsna,
+    "rsna_opacity_on_nih": _rsna_opacity_on_nih,
     "rsna_on_nih": _rsna_on_nih,
     "siim": _siim,
+    "siim_chest_tubes": _siim_chest_tubes,
     "vindr_readers": _vindr_readers,
 }

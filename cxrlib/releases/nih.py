@@ -74,6 +74,13 @@ def read_nih_boxes(folder=None):
     )
 
 
+def read_nih_sizes():
+    """Return the size of each radiograph before the release scaled it: `width_px, height_px` by `image_id`."""
+    columns = {"Image Index": "image_id", "OriginalImage[Width": "width_px", "Height]": "height_px"}
+    raw = owner_tables.package_table("Data_Entry_2017_v2020.csv.gz", tuple(columns)).rename(columns=columns)
+    return raw.drop_duplicates("image_id").set_index("image_id")
+
+
 def nih_images(image_ids, **columns):
     """Return attributes of NIH images from NIH's own list, and a note if it lacks some of them."""
     entries = _nih_attributes()

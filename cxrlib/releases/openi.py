@@ -1,4 +1,4 @@
-"""Open-i's human codes of reports."""
+"""Open-i's reports: their human codes, and what CheXbert read in them."""
 
 import numpy as np
 import pandas as pd
@@ -93,8 +93,23 @@ def _openi_gold():
     return table, owner_tables.release_images(image_id=table["image_id"]), notes
 
 
+def _openi_chexbert():
+    """Return labels, images and notes of the release `openi_chexbert`."""
+    file = "openi_chexbert.csv"
+    raw = owner_tables.labels_csv(file, ("report_id", *vocabulary.CHEXPERT_FINDINGS))
+    raw = raw.rename(columns={"report_id": "image_id", **vocabulary.CHEXPERT_FINDINGS})
+    findings = list(vocabulary.CHEXPERT_FINDINGS.values())
+    table = owner_tables.release_table(raw["image_id"], label_tables.check_label_columns(raw, findings, file))
+    notes = [
+        f"Labels are per report, read in the impression alone: {len(table):,} reports; no row is dropped.",
+        "Blank and negative are both 0 in this table.",
+    ]
+    return table, owner_tables.release_images(image_id=table["image_id"]), notes
+
+
 # Release to the function that returns its labels, images and notes.
 LOADERS = {
     "openi_codes": _openi_codes,
     "openi_gold": _openi_gold,
+    "openi_chexbert": _openi_chexbert,
 }
