@@ -11,7 +11,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup edition repro replay status verify test lint lab site readme lock clean
+.PHONY: help setup edition repro beyond replay status verify test lint lab site readme lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,6 +36,9 @@ edition: setup ## put editions/EDITION.yaml in force as params.yaml
 repro: setup ## run the pipeline, stages side by side (EDITION=nih_mini; STAGES="train results"; WORKERS=N)
 	@if [ -n "$(EDITION)" ]; then $(BIN)/cxr edition $(EDITION); fi
 	@$(BIN)/python -m cxrlib.commands.repro $(if $(WORKERS),--workers $(WORKERS)) $(STAGES)
+
+beyond: setup ## train the dose-response study of label noise (an hour on 2 cores; interrupted, it goes on) and write its page
+	@$(BIN)/python -m cxrlib.commands.beyond
 
 status: setup ## say which stages are out of date
 	@$(BIN)/python -m cxrlib.commands.repro --dry

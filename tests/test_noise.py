@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import multivariate_normal, norm
 
 from cxrlib.releases import nih
 from cxrlib.releases.google import read_google_four
@@ -111,6 +112,57 @@ def test_errors_grow_with_the_scale_and_none_goes_away(cohort, tilt):
     ]
     for less, more in itertools.pairwise(wrong):
         assert not (less & ~more).any() and less.sum() < more.sum()
+
+
+def test_errors_that_repeat_within_a_patient_are_as_often_as_before(cohort):
+    """The rates stay, and how often two images of a patient err together is that of a bivariate normal."""
+    reference, conspicuity, patient = cohort
+    rho, found = 0.8, {}
+    for correlation in (0.0, rho):
+        labels = noise.corrupt(
+            reference,
+            patient,
+            CALIBRATION,
+            np.random.default_rng(4),
+            miss_log_odds=-3 * conspicuity,
+            correlation=correlation,
+        )
+        wanted = CALIBRATION.set_index("stratum")
+        for (stratum, kind), (errors, trials) in rates(reference, labels, patient).items():
+            wrong, right = ("fn", "tp") if kind == "missed" else ("fp", "tn")
+            rate = wanted.loc[stratum, wrong] / (wanted.loc[stratum, wrong] + wanted.loc[stratum, right])
+            tolerance = 5 * np.sqrt(rate * (1 - rate) / trials * (1 + 4 * correlation))  # five images a patient
+            assert abs(errors / trials - rate) < tolerance, (correlation, stratum, kind)
+        whole = (reference == 0).reshape(-1, 5).all(1)  # patients of five negatives: one stratum, no tilt
+        alarms = labels.reshape(-1, 5)[whole] == 1
+        found[correlation] = (alarms[:, 0] & alarms[:, 1]).mean(), whole.sum()
+    rate = 64 / (64 + 1427)
+    at = norm.ppf(rate)
+    for correlation, (together, n) in found.items():
+        expected = multivariate_normal([0, 0], [[1, correlation], [correlation, 1]]).cdf([at, at])
+        assert abs(together - expected) < 4 * np.sqrt(expected / n), correlation
+    assert found[rho][0] > 8 * found[0.0][0]
+
+
+def test_no_correlation_draws_as_ever_and_errors_of_a_patient_grow_with_the_scale(cohort):
+    reference, _, patient = cohort
+    plain, named = (
+        noise.corrupt(reference, patient, CALIBRATION, np.random.default_rng(5), **how)
+        for how in ({}, {"correlation": 0.0})
+    )
+    assert (plain == named).all()
+    wrong = [
+        reference
+        != noise.corrupt(reference, patient, CALIBRATION, np.random.default_rng(5), scale=s, correlation=0.8)
+        for s in (0, 0.5, 1)
+    ]
+    assert not wrong[0].any() and not (wrong[1] & ~wrong[2]).any() and wrong[1].sum() < wrong[2].sum()
+
+
+@pytest.mark.parametrize("correlation", [-0.1, 1.0, NAN])
+def test_correlation_out_of_range(correlation):
+    with pytest.raises(ValueError, match=r"correlation .* is outside"):
+        noise.corrupt([0, 1], [1, 2], CALIBRATION, np.random.default_rng(0), correlation=correlation)
 
 
 def test_what_is_not_assessed_stays_so():

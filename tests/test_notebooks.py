@@ -13,7 +13,7 @@ import yaml
 
 from cxrlib.base import notebooks, paths
 from cxrlib.base.editions import STUDIES
-from cxrlib.commands import computes, replay, site
+from cxrlib.commands import beyond, computes, replay, site
 
 TEMPLATES = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
 PIPELINE = yaml.safe_load((paths.ROOT / "dvc.yaml").read_text())
@@ -26,6 +26,7 @@ STRICT = [
     "paper/05_catalogue.ipynb",
     "paper/06_audit.ipynb",
     "paper/08_statistics.ipynb",
+    "paper/35_dose_response.ipynb",
     "paper/quick/20_pneumothorax.ipynb",
     "paper/quick/21_labelers.ipynb",
     "paper/quick/22_finding.ipynb",
@@ -81,8 +82,15 @@ def test_every_parameter_is_declared(stage, name, given):
     assert set(given) <= parameters(paths.ROOT / "notebooks" / name), f"stage {stage} sets unknown parameters"
 
 
-def test_every_template_has_a_stage():
-    assert {name for _, name, _ in commands()} == {p.name for p in TEMPLATES}
+def test_every_template_has_a_stage_or_is_of_make_beyond():
+    staged, apart = {name for _, name, _ in commands()}, {f"{name}.ipynb" for name in beyond.NOTEBOOKS}
+    assert staged | apart == {p.name for p in TEMPLATES} and not staged & apart
+
+
+def test_parameters_of_what_make_beyond_runs_are_declared():
+    for name, section in beyond.NOTEBOOKS.items():
+        settings = yaml.safe_load((paths.ROOT / "params.yaml").read_text())[section]
+        assert parameters(paths.ROOT / "notebooks" / f"{name}.ipynb") <= set(settings)
 
 
 def test_every_stage_depends_on_what_its_notebooks_compute():

@@ -99,11 +99,18 @@ def meaning(text):
 def computes(notebook, root):
     """Return what a notebook computes, a line each for its own code and for every file that it hangs on."""
     code = notebook_code(notebook)
-    lines = [f"{_digest(meaning(code).encode())}  notebooks/{notebook.name}"]
     without = [root / name for name in _ONLY_SHOW] if notebook.stem in _DEAR else []
-    for path in closure(ast.parse(code), root, without):
-        lines.append(f"{_digest_of(path)}  {path.relative_to(root).as_posix()}")
-    return "\n".join(lines) + "\n"
+    return f"{_digest(meaning(code).encode())}  notebooks/{notebook.name}\n" + _hangs_on(code, root, without)
+
+
+def module_computes(module, root):
+    """Return what a module of `cxrlib` computes, named with dots, a line for every file that it hangs on."""
+    return _hangs_on(f"import {module}", root, [root / name for name in _ONLY_SHOW])
+
+
+def _hangs_on(code, root, without):
+    files = closure(ast.parse(code), root, without)
+    return "".join(f"{_digest_of(path)}  {path.relative_to(root).as_posix()}\n" for path in files)
 
 
 def _digest(content):

@@ -7,7 +7,7 @@ the reference says present, since that is where report labels claim findings tha
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
-from scipy.special import expit
+from scipy.special import expit, ndtr, ndtri
 
 STRATA = ("other_positive", "no_other_positive")
 
@@ -70,10 +70,28 @@ def _tilt(log_odds, rate):
     return expit(intercept + log_odds)
 
 
-def corrupt(reference, patient_id, calibration, rng, *, scale=1.0, miss_log_odds=0.0, false_alarm_log_odds=0.0):
+def _repeated(draws, patient_id, correlation, rng):
+    """Return uniform draws, (n,), whose normal scores correlate among the images of a patient: a Gaussian copula."""
+    patient = pd.factorize(np.asarray(patient_id))[0]
+    shared = rng.standard_normal(patient.max(initial=-1) + 1)[patient]
+    return ndtr(np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * ndtri(draws))
+
+
+def corrupt(
+    reference,
+    patient_id,
+    calibration,
+    rng,
+    *,
+    scale=1.0,
+    miss_log_odds=0.0,
+    false_alarm_log_odds=0.0,
+    correlation=0.0,
+):
     """Return labels that err against the reference as often as the calibration did, stratum by stratum.
 
-    How often is measured; which images, within a stratum, is tilted by log-odds that are assumptions.
+    How often is measured; which images, within a stratum, is tilted by log-odds that are assumptions, and so is
+    whether the images of a patient err together.
 
     Parameters
     ----------
@@ -86,15 +104,27 @@ def corrupt(reference, patient_id, calibration, rng, *, scale=1.0, miss_log_odds
         Multiplies every error rate: 0 returns the reference.
     miss_log_odds, false_alarm_log_odds : (n,) array or float
         Which positives are rather missed, which negatives rather called.
+    correlation : float in [0, 1)
+        Of the normal scores of a patient's draws (a Gaussian copula; Nelsen, An Introduction to Copulas, 2006):
+        0 lets images err one by one, more lets a patient's images err together, each as often as before.
 
     Returns
     -------
     (n,) float32 of 0/1
+
+    Raises
+    ------
+    ValueError
+        If the scale or the correlation is out of range, or the calibration has no image of a kind that is needed.
     """
     if not 0 <= scale <= 1:
         raise ValueError(f"noise scale {scale} is outside [0, 1].")
+    if not 0 <= correlation < 1:
+        raise ValueError(f"correlation {correlation} of a patient's errors is outside [0, 1).")
     reference = np.asarray(reference, float)
     draws = rng.random(len(reference))  # one per image, so that the scale changes rates, not luck
+    if correlation:
+        draws = _repeated(draws, patient_id, correlation, rng)
     miss, alarm = (
         np.broadcast_to(np.asarray(a, float), reference.shape) for a in (miss_log_odds, false_alarm_log_odds)
     )

@@ -1,0 +1,60 @@
+"""Run what is too long for `make repro`: `python -m cxrlib.commands.beyond`, which `make beyond` calls.
+
+It trains the networks of the dose-response study (notebook 35), as many side by side as there are cores, one thread
+each, keeps their scores in `results/dose_response/` and writes the page. Interrupted and called again, it goes on
+with the trainings that are missing; those of other code or settings are made again.
+"""
+
+import os
+import subprocess
+import sys
+
+from cxrlib.base import paths, runs
+from cxrlib.commands import computes
+from cxrlib.networks import batches, dose_runs
+
+NOTEBOOKS = {"35_dose_response": "dose_response"}  # template: section of params.yaml and folder of results
+
+
+def _workers():
+    """Return how many trainings run at a time: one where a GPU trains, else one a core."""
+    return 1 if batches.device().type == "cuda" else len(os.sched_getaffinity(0))
+
+
+def _say(text):
+    print(text, flush=True)
+
+
+def train():
+    """Train what is missing, and write the scores of all trainings to `results/dose_response/`."""
+    if not paths.label_noise_path().exists():
+        subprocess.run([sys.executable, "-m", "cxrlib.commands.repro", "label_noise"], cwd=paths.ROOT, check=True)
+    code = computes.module_computes(dose_runs.__name__, paths.ROOT)
+    trainings = dose_runs.DoseRuns(runs.params("dose_response"), code)
+    others = [folder.name for folder in trainings.folder.parent.glob("*") if folder != trainings.folder]
+    if others:
+        _say(f"Not used, since code or settings were others: data/dose/{', data/dose/'.join(sorted(others))}.")
+    trainings.train_all(_workers(), _say)
+    folder = paths.results_dir("dose_response")
+    trainings.collected().save(folder)
+    took = trainings.seconds()["seconds"]
+    _say(f"{len(took)} trainings, {took.sum() / 60:.0f} minutes of one process, a median of {took.median():.1f} s.")
+
+
+def main():
+    """Run the command line."""
+    try:
+        train()
+        for name, section in NOTEBOOKS.items():
+            words = [f"notebooks/{name}.ipynb", f"paper/{name}.ipynb", f"section={section}"]
+            subprocess.run([sys.executable, "-m", "cxrlib.commands.notebook", *words], cwd=paths.ROOT, check=True)
+    except KeyboardInterrupt:
+        sys.exit("Interrupted: `make beyond` goes on with the trainings that are missing.")
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)  # which has said why
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,508 @@
+"""Statistics of the dose-response study: slopes, their differences, and what a report label is worth.
+
+All networks are scored on the same simulated test images, and every number is a combination of their AUCs. A *line*
+is what doses lie on: a size, a mechanism, a correlation and a sensitivity. Test labels are
+
+- `drawn`: what was drawn,
+- `radiologist`: the simulated radiologist of the line, who also labelled the training images of scale 0,
+- `reports`: the line's simulated reports at the greatest scale, drawn anew for each seed.
+
+Intervals are over test patients and training seeds (`intervals.over_seeds`). A seed redraws the training patients,
+the first weights, the order of batches and the noise of training and report labels; the test images are fixed.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+
+from cxrlib.networks import dose_scores
+from cxrlib.statistics import accuracy, intervals, resampling
+
+_DECIMALS = 12  # AUCs that agree so far are the same: beyond, sums differ by rounding alone
+DRAWN, RADIOLOGIST, REPORTS = SCORERS = ("drawn", "radiologist", "reports")
+
+
+def level_areas(levels, label, resamples):
+    """Return the AUC of scores that are few levels, over all images and in each resample; ties count half.
+
+    The same numbers as `accuracy.auc`, in a tenth of the time.
+
+    Parameters
+    ----------
+    levels : (n,) uint8
+    label : (n,) array of 0/1
+    resamples : Resamples
+
+    Returns
+    -------
+    area : float
+    replicates : (b,) float64
+        NaN where a class is absent.
+    """
+    label = np.asarray(label) == 1
+    patients_n = resamples.counts.shape[1]
+    weights = np.vstack([np.ones(patients_n, np.float32), resamples.counts]).T
+    above, below = (
+        csr_array(
+            (np.ones(chosen.sum(), np.float32), (levels[chosen], resamples.patient[chosen])),
+            shape=(dose_scores.LEVELS_N, patients_n),
+        )
+        @ weights
+        for chosen in (label, ~label)
+    )
+    beaten = np.cumsum(below, axis=0, dtype=np.float64)
+    beaten -= below / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        areas = np.einsum("lb,lb->b", above, beaten) / (above.sum(0, dtype=float) * below.sum(0, dtype=float))
+    return float(areas[0]), areas[1:]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What doses lie on: everything about a training but its seed and the scale of its noise."""
+
+    size: int
+    mechanism: str
+    correlation: float
+    sensitivity: float
+
+
+class DoseResponse:
+    """The AUCs of all trainings, on resamples of test patients made once.
+
+    A combination is a mapping of (line, scale) to its weight: its estimate is the weighted sum of AUCs, for each seed
+    and in each resample for the mean over seeds.
+
+    Parameters
+    ----------
+    scores : dose_scores.DoseScores
+    resamples_n : int
+    rng : numpy.random.Generator
+
+    Attributes
+    ----------
+    seeds : list of int
+    scales, sizes : list
+        In ascending order.
+    base : Line
+        That on which the factors cross.
+    """
+
+    def __init__(self, scores, resamples_n, rng):
+        self.scores = scores
+        self.resamples = resampling.patient_resamples(scores.test["patient_id"], resamples_n, rng)
+        grid = scores.runs[scores.runs["role"] == dose_scores.GRID]
+        self.seeds, self.scales, self.sizes = (
+            sorted(grid[name].unique().tolist()) for name in ("seed", "scale", "size")
+        )
+        self._at = {
+            (Line(r.size, r.mechanism, r.correlation, r.sensitivity), r.scale, r.seed): r.Index
+            for r in grid.itertuples()
+        }
+        self._areas = {}
+        self._noiseless = grid.loc[grid["scale"] == 0, ["mechanism", "correlation"]].iloc[0].to_dict()
+        most = grid[grid["scale"] == self.scales[-1]].groupby("size").size().idxmax()
+        readers = grid.groupby("sensitivity").size()
+        self.base = Line(int(most), sensitivity=float(readers.idxmax()), **self._noiseless)
+
+    def lines(self):
+        """Return the lines at the size of `base`, on which every scale was trained, in the order of the trainings."""
+        found = dict.fromkeys(line for line, scale, _ in self._at if line.size == self.base.size and scale > 0)
+        return sorted(found, key=lambda line: -line.sensitivity)
+
+    def size_lines(self, sensitivity=None):
+        """Return the line of every size, of the mechanism and correlation of `base`."""
+        changed = {} if sensitivity is None else {"sensitivity": sensitivity}
+        return [replace(self.base, size=size, **changed) for size in self.sizes]
+
+    def readers(self):
+        """Return the sensitivities of the radiologists, the one of `base` first."""
+        return list(dict.fromkeys(line.sensitivity for line in (self.base, *self.lines())))
+
+    def row(self, line, scale, seed):
+        """Return which training is of a line, scale and seed; without noise all mechanisms share one.
+
+        Raises
+        ------
+        KeyError
+            If it was not trained.
+        """
+        line = replace(line, **self._noiseless) if scale == 0 else line
+        return self._at[line, scale, seed]
+
+    def label(self, line, scorer, seed):
+        """Return the test labels (n,) of 0/1 of a scorer."""
+        if scorer == DRAWN:
+            return self.scores.test["drawn"].to_numpy()
+        if scorer == RADIOLOGIST:
+            return self.scores.test[dose_scores.of_reader(line.sensitivity)].to_numpy()
+        at_base = replace(line, size=self.base.size)
+        return self.scores.reports[self.row(at_base, self.scales[-1], seed)].astype(int)
+
+    def areas(self, line, scale, scorer):
+        """Return the AUCs of one dose, each seed's (seeds,) and each seed's in each resample (seeds, b)."""
+        each = [self._area(self.row(line, scale, seed), line, scorer, seed) for seed in self.seeds]
+        return np.array([area for area, _ in each]), np.stack([replicates for _, replicates in each])
+
+    def _area(self, row, line, scorer, seed):
+        key = row, *({DRAWN: (), RADIOLOGIST: (line.sensitivity,)}.get(scorer, (replace(line, size=0), seed)))
+        if (key, scorer) not in self._areas:
+            label = self.label(line, scorer, seed)
+            self._areas[key, scorer] = level_areas(self.scores.levels[row], label, self.resamples)
+        return self._areas[key, scorer]
+
+    def of_role(self, role, scale):
+        """Return the AUCs of a control, scored by the radiologist of `base`, as `areas` does."""
+        runs = self.scores.runs
+        rows = runs.index[(runs["role"] == role) & (runs["scale"] == scale)]
+        by_seed = {runs.at[row, "seed"]: row for row in rows}
+        each = [self._area(by_seed[seed], self.base, RADIOLOGIST, seed) for seed in self.seeds]
+        return np.array([area for area, _ in each]), np.stack([replicates for _, replicates in each])
+
+    def combined(self, weights, scorer):
+        """Return a combination of AUCs: of each seed (seeds,), and of their mean in each resample (b,)."""
+        each, replicates = 0.0, 0.0
+        for (line, scale), weight in weights.items():
+            areas, resampled = self.areas(line, scale, scorer)
+            each, replicates = each + weight * areas, replicates + weight * resampled.mean(0)
+        return each, replicates
+
+    def estimate(self, weights, scorer):
+        """Return a combination of AUCs with its interval over patients and seeds, as `intervals.over_seeds`."""
+        return intervals.over_seeds(*self.combined(weights, scorer))
+
+    def slope(self, line):
+        """Return the combination that is the least-squares slope of the AUC over the scale of the noise."""
+        from_mean = np.array(self.scales) - np.mean(self.scales)
+        return {(line, s): float(w) for s, w in zip(self.scales, from_mean / np.sum(from_mean**2), strict=True)}
+
+    def bend(self, line):
+        """Return the combination that is the AUC at half the noise less the mean of none and all; 0 if straight."""
+        low, high = self.scales[0], self.scales[-1]
+        middle = min(self.scales, key=lambda s: abs(s - (low + high) / 2))
+        share = (middle - low) / (high - low)
+        return {(line, middle): 1.0, (line, low): share - 1, (line, high): -share}
+
+
+def total(*parts):
+    """Return the weighted sum of combinations, given as (weight, combination)."""
+    out = {}
+    for weight, combination in parts:
+        for key, value in combination.items():
+            out[key] = out.get(key, 0.0) + weight * value
+    return out
+
+
+def _row(line, names=("size", "mechanism", "correlation", "sensitivity")):
+    return {name: getattr(line, name) for name in names}
+
+
+def curves(study):
+    """Return the AUC of every dose by every scorer; without noise all mechanisms have one network in common.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `size, mechanism, correlation, sensitivity, scale, scored_against`, the columns of `intervals.over_seeds`
+        without a test, `seed_sd`.
+    """
+    wanted = [
+        (line, scale) for line in dict.fromkeys((*study.size_lines(), *study.lines())) for scale in study.scales
+    ]
+    ends = study.scales[0], study.scales[-1]
+    wanted += [(line, scale) for r in study.readers()[1:] for line in study.size_lines(r) for scale in ends]
+    rows = []
+    for line, scale in dict.fromkeys(wanted):
+        for scorer in SCORERS:
+            each, replicates = study.combined({(line, scale): 1.0}, scorer)
+            found = intervals.over_seeds(each, replicates)
+            spread = float(np.std(each, ddof=1)) if len(each) > 1 else np.nan
+            rows.append({**_row(line), "scale": scale, "scored_against": scorer, **found, "seed_sd": spread})
+    return pd.DataFrame(rows).drop(columns=["p", "smallest"])
+
+
+def slopes(study):
+    """Return how much AUC a unit of noise costs on every line, and how far the response is from a straight line.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `measure` (`slope` per unit of noise, `bend`), the line, `scored_against`, the columns of
+        `intervals.over_seeds`, `p_holm` over the rows of one measure and scorer.
+    """
+    rows = []
+    for measure, combination in (("slope", study.slope), ("bend", study.bend)):
+        for scorer in SCORERS:
+            for line in dict.fromkeys((*study.lines(), *study.size_lines())):
+                found = study.estimate(combination(line), scorer)
+                rows.append({"measure": measure, **_row(line), "scored_against": scorer, **found})
+    return _with_holm(pd.DataFrame(rows), ["measure", "scored_against"])
+
+
+def differences(study):
+    """Return what each factor does to the slope, on the average of the other factors and on every line.
+
+    Seed by seed, so that what the seeds share is gone. A factor's effect on average is tested with the others' in one
+    family for each scorer, the effects on single lines in another.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `factor, comparison, at, scored_against`, the columns of `intervals.over_seeds`, `p_holm`.
+    """
+    rows = []
+    for factor, comparison, pairs in _pairs(study):
+        change = [(at, total((1, study.slope(a)), (-1, study.slope(b)))) for at, a, b in pairs]
+        mean = total(*((1 / len(change), one) for _, one in change))
+        for at, one in [("mean", mean), *(change if len(change) > 1 else [])]:
+            for scorer in SCORERS:
+                where = {"factor": factor, "comparison": comparison, "at": at, "scored_against": scorer}
+                rows.append({**where, **study.estimate(one, scorer)})
+    table = pd.DataFrame(rows)
+    family = table["at"].eq("mean").map({True: "on average", False: "on a line"}).rename("family")
+    return _with_holm(table.assign(family=family), ["family", "scored_against"])
+
+
+def _pairs(study):
+    """Yield each factor, what is compared, and the pairs of lines: (where, first, second)."""
+    lines, base = study.lines(), study.base
+
+    def some(factor, value, less, text):
+        pairs = [
+            (_text(line, factor), line, replace(line, **{factor: less}))
+            for line in lines
+            if getattr(line, factor) == value and replace(line, **{factor: less}) in lines
+        ]
+        return factor, text, pairs
+
+    for mechanism in dict.fromkeys(line.mechanism for line in lines if line.mechanism != base.mechanism):
+        yield some("mechanism", mechanism, base.mechanism, f"{mechanism} - {base.mechanism}")
+    for name in ("correlation", "sensitivity"):
+        for value in sorted({getattr(line, name) for line in lines} - {getattr(base, name)}):
+            yield some(name, value, getattr(base, name), f"{value:g} - {getattr(base, name):g}")
+    least, *_, most = study.size_lines()
+    yield "size", f"{most.size} - {least.size}", [(_text(base, "size"), most, least)]
+
+
+def _text(line, without):
+    parts = {name: value for name, value in _row(line).items() if name not in (without, "size")}
+    words = {"mechanism": "{}", "correlation": "correlation {:g}", "sensitivity": "radiologist {:g}"}
+    return ", ".join(words[name].format(value) for name, value in parts.items())
+
+
+def _with_holm(table, family):
+    adjusted = table.groupby(family, sort=False)["p"].transform(lambda p: intervals.holm(p))
+    return table.assign(p_holm=adjusted)
+
+
+def attenuation(study):
+    """Return what is left of the radiologist's lead where report labels score the test.
+
+    The lead is the AUC without noise less that with all of it. If the errors of the test labels are independent of
+    the networks' scores given the radiologist's label, scoring by them multiplies every AUC's distance from 0.5, and
+    so every lead, by PPV + NPV - 1 of the report labels against the radiologist's (Menon et al., ICML 2015).
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a line at the size of `base`: `test_sensitivity, test_ppv` of the reports, means over seeds; `lead`
+        (scored by the radiologist), `lead_reports`, `expected`, `excess` (of the last two), each but the rates with
+        `_low` and `_high`.
+    """
+    rows = []
+    for line in study.lines():
+        lead = {(line, study.scales[0]): 1.0, (line, study.scales[-1]): -1.0}
+        by_radiologist, by_reports = (study.combined(lead, scorer) for scorer in (RADIOLOGIST, REPORTS))
+        rates = [_kept(study, line, seed) for seed in study.seeds]
+        each = [study.areas(line, scale, RADIOLOGIST) for scale in (study.scales[0], study.scales[-1])]
+        gap, gaps = each[0][0] - each[1][0], each[0][1] - each[1][1]
+        kept, resampled = (np.stack([told[k] for told in rates]) for k in (0, 1))
+        expected = gap * kept, np.mean(gaps * resampled, axis=0)
+        row = _row(line)
+        row |= {f"test_{name}": np.mean([told[name] for _, _, told in rates]) for name in ("sensitivity", "ppv")}
+        for name, (values, replicates) in {
+            "lead": by_radiologist,
+            "lead_reports": by_reports,
+            "expected": expected,
+            "excess": (by_reports[0] - expected[0], by_reports[1] - expected[1]),
+        }.items():
+            found = intervals.over_seeds(values, replicates)
+            row |= {name: found["estimate"], f"{name}_low": found["low"], f"{name}_high": found["high"]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _kept(study, line, seed):
+    """Return PPV + NPV - 1 of a seed's reports against the radiologist, over all and in each resample; and rates."""
+    read, said = (study.label(line, scorer, seed) for scorer in (RADIOLOGIST, REPORTS))
+    told, replicates = accuracy.rates(read, said), accuracy.rates(read, said, study.resamples)
+    return told["ppv"] + told["npv"] - 1, replicates["ppv"] + replicates["npv"] - 1, told
+
+
+def rising(areas):
+    """Return curves made to rise: isotonic regression by its max-min formula, as pooling adjacent violators gives it.
+
+    Robertson, Wright and Dykstra, Order Restricted Statistical Inference, 1988, theorem 1.4.4.
+
+    Parameters
+    ----------
+    areas : (..., k) array
+    """
+    k = np.shape(areas)[-1]
+    sums = np.concatenate([np.zeros((*np.shape(areas)[:-1], 1)), np.cumsum(areas, axis=-1)], axis=-1)
+    mean = {(a, b): (sums[..., b + 1] - sums[..., a]) / (b + 1 - a) for a in range(k) for b in range(a, k)}
+    each = [
+        np.max([np.min([mean[a, b] for b in range(i, k)], axis=0) for a in range(i + 1)], axis=0) for i in range(k)
+    ]
+    return np.stack(each, axis=-1)
+
+
+def images_needed(sizes, areas, target):
+    """Return how many images give a network this AUC: where its rising curve over the log of the size reaches it.
+
+    The curve is made monotone (`rising`) and is straight between sizes.
+
+    Parameters
+    ----------
+    sizes : (k,) array of int
+        Ascending.
+    areas : (n, k) array of float
+        A curve a row.
+    target : (n,) array of float
+
+    Returns
+    -------
+    (n,) float64
+        -inf below the curve's first AUC, inf above its last: beyond the sizes that were trained nothing is known.
+    """
+    curve, target = (np.round(values, _DECIMALS) for values in (rising(areas), np.asarray(target, float)))
+    log = np.log(sizes)
+    k = np.clip((curve < target[:, None]).sum(1), 1, len(sizes) - 1)
+    row = np.arange(len(curve))
+    below, above = curve[row, k - 1], curve[row, k]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(above > below, (target - below) / (above - below), 0.0)
+    between = np.exp(log[k - 1] + share * (log[k] - log[k - 1]))
+    return np.where(target < curve[:, 0], -np.inf, np.where(target > curve[:, -1], np.inf, between))
+
+
+def exchanged(sizes, better, other, n, rng):
+    """Return how many images with the better labels are worth `n` with the other ones.
+
+    Patients and seeds are resampled together: a replicate takes one resample of the test patients and draws the seeds
+    with replacement, one fewer than there are, so that the variance over seeds is not too small (Rao and Wu, JASA
+    1988;83:231). Ends are order statistics, so that they can lie beyond the sizes.
+
+    Parameters
+    ----------
+    sizes : (k,) array of int
+    better, other : pairs of (k, seeds) and (k, seeds, b) arrays
+        AUCs of each size and seed, over all test images and in each resample.
+    n : int
+        One of the sizes.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    dict
+        `needed, needed_low, needed_high` in images, NaN where they lie beyond the sizes, `ratio` (n / needed) with
+        its ends, and `reason`.
+    """
+    at, seeds_n = list(sizes).index(n), better[0].shape[1]
+    needed = images_needed(sizes, better[0].mean(1)[None], [other[0][at].mean()])[0]
+    low = high = np.nan
+    if seeds_n > 1:
+        replicates_n = better[1].shape[2]
+        drawn = rng.multinomial(seeds_n - 1, np.full(seeds_n, 1 / seeds_n), size=replicates_n) / (seeds_n - 1)
+        curve = np.einsum("ksb,bs->bk", better[1], drawn)
+        target = np.einsum("sb,bs->b", other[1][at], drawn)
+        low, high = np.quantile(images_needed(sizes, curve, target), (0.025, 0.975), method="inverted_cdf")
+    out = {}
+    for name, value in (("needed", needed), ("needed_low", low), ("needed_high", high)):
+        out[name] = value if np.isfinite(value) else np.nan
+    out |= {"ratio": n / out["needed"], "ratio_low": n / out["needed_high"], "ratio_high": n / out["needed_low"]}
+    return {**out, "reason": "" if seeds_n > 1 else intervals.ONE_SEED} | _beyond(sizes, needed, low, high)
+
+
+def _beyond(sizes, needed, low, high):
+    """Return as `reason` which of an estimate and its ends lie beyond the sizes, if any does."""
+    parts = []
+    for name, value in (("the estimate", needed), ("the lower end", low), ("the upper end", high)):
+        if np.isinf(value):
+            parts.append(f"{name} lies {'below' if value < 0 else 'above'} {sizes[0 if value < 0 else -1]} images")
+    return {"reason": "; ".join(parts)} if parts else {}
+
+
+def exchange(study, rng):
+    """Return how many images labelled by a radiologist are worth as many labelled by reports (all of the noise).
+
+    Returns
+    -------
+    pandas.DataFrame
+        `sensitivity, scored_against, reports_n, auc` (of the network trained on reports), the entries of `exchanged`.
+    """
+    rows = []
+    for sensitivity in study.readers():
+        lines = study.size_lines(sensitivity)
+        for scorer in SCORERS:
+            better, other = (
+                tuple(
+                    np.stack(parts) for parts in zip(*(study.areas(line, s, scorer) for line in lines), strict=True)
+                )
+                for s in (study.scales[0], study.scales[-1])
+            )
+            for k, n in enumerate(study.sizes):
+                row = {
+                    "sensitivity": sensitivity,
+                    "scored_against": scorer,
+                    "reports_n": n,
+                    "auc": other[0][k].mean(),
+                }
+                rows.append({**row, **exchanged(study.sizes, better, other, n, rng)})
+    return pd.DataFrame(rows)
+
+
+def controls(study):
+    """Return what must come out as known: nothing changed without noise, nothing learned from shuffled labels.
+
+    Scored by the radiologist of `base`. How much twice the patience changes says whether trainings had converged.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `control`, `expected` (NaN of what is only measured), the columns of `intervals.over_seeds`; `p` is of the
+        difference from what is expected, or from 0.
+    """
+    low, high = study.scales[0], study.scales[-1]
+    shuffled = study.of_role(dose_scores.SHUFFLED, low)
+    rows = [_control("AUC, trained on shuffled labels", shuffled, 0.5)]
+    for role, scale, name, expected in (
+        (dose_scores.AGAIN, low, "noise of scale 0 by another mechanism, less the radiologist's labels: AUC", 0.0),
+        (dose_scores.PATIENT, low, "no noise, twice the patience, less once: AUC", np.nan),
+        (dose_scores.PATIENT, high, "all noise, twice the patience, less once: AUC", np.nan),
+    ):
+        with_it, without = study.of_role(role, scale), study.areas(study.base, scale, RADIOLOGIST)
+        rows.append(_control(name, tuple(a - b for a, b in zip(with_it, without, strict=True)), expected))
+    return pd.DataFrame(rows)
+
+
+def _control(name, areas, expected):
+    about = 0.0 if np.isnan(expected) else expected
+    found = intervals.over_seeds(areas[0] - about, areas[1].mean(0) - about)
+    found |= {end: found[end] + about for end in ("estimate", "low", "high", "low_patients", "high_patients")}
+    return {"control": name, "expected": expected, **found}
+
+
+def same_without_noise(study):
+    """Return for how many seeds noise 0 by another mechanism gives the scores of the radiologist's labels to the bit.
+
+    Returns
+    -------
+    same_n, seeds_n : int
+    """
+    runs = study.scores.runs
+    again = runs[runs["role"] == dose_scores.AGAIN].set_index("seed")["logits_sha256"]
+    plain = [runs.at[study.row(study.base, study.scales[0], seed), "logits_sha256"] for seed in study.seeds]
+    return int((again.loc[study.seeds].to_numpy() == np.array(plain)).sum()), len(study.seeds)
