@@ -78,10 +78,11 @@ def test_level_areas_are_those_of_the_reference():
     patient = rng.integers(0, 60, 200)
     label, levels = (rng.random(200) < 0.2).astype(int), rng.integers(0, 12, 200).astype(np.uint8)
     resamples = resampling.patient_resamples(patient, 50, rng)
-    area, replicates = dose_response.level_areas(levels, label, resamples)
+    how = resamples.patient, dose_response.patient_weights(resamples)
+    area, replicates = dose_response.level_areas(levels, label, *how)
     assert area == pytest.approx(accuracy.auc(label, levels), abs=1e-12)
     np.testing.assert_allclose(replicates, accuracy.auc(label, levels, resamples), atol=1e-12)
-    assert np.isnan(dose_response.level_areas(levels, np.zeros(200), resamples)[0])
+    assert np.isnan(dose_response.level_areas(levels, np.zeros(200), *how)[0])
 
 
 # The exchange rate

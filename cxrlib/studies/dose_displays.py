@@ -170,7 +170,8 @@ def headline(study, slopes, differences, exchange, attenuation, controls):
         rows[f"change in AUC per unit of noise: {told}"] = intervals.text(found.estimate, found.low, found.high)
     average = differences[(differences["at"] == "mean") & (differences["scored_against"] == RADIOLOGIST)]
     for row in average.itertuples():
-        rows[f"change of that slope, {row.factor}, {row.comparison}"] = _effect_text(row)
+        by = ", each scored by its own radiologist" if row.factor == "sensitivity" else ""
+        rows[f"change of that slope, {row.factor}, {row.comparison}{by}"] = _effect_text(row)
     for row in exchange[exchange["scored_against"] == RADIOLOGIST].itertuples():
         if row.reports_n >= base.size:
             name = f"images with the radiologist's labels (sensitivity {row.sensitivity:g}) worth {row.reports_n:,}"

@@ -24,16 +24,19 @@ _DECIMALS = 12  # AUCs that agree so far are the same: beyond, sums differ by ro
 DRAWN, RADIOLOGIST, REPORTS = SCORERS = ("drawn", "radiologist", "reports")
 
 
-def level_areas(levels, label, resamples):
+def level_areas(levels, label, patient, weights):
     """Return the AUC of scores that are few levels, over all images and in each resample; ties count half.
 
-    The same numbers as `accuracy.auc`, in a tenth of the time.
+    The same numbers as `accuracy.auc`, in a fraction of the time: images of a patient and level are counted once.
 
     Parameters
     ----------
     levels : (n,) uint8
     label : (n,) array of 0/1
-    resamples : Resamples
+    patient : (n,) int
+        Which patient each image is of.
+    weights : (patients_n, 1 + b) float32
+        How often each patient counts: once, and in each resample (`patient_weights`).
 
     Returns
     -------
@@ -42,14 +45,9 @@ def level_areas(levels, label, resamples):
         NaN where a class is absent.
     """
     label = np.asarray(label) == 1
-    patients_n = resamples.counts.shape[1]
-    weights = np.vstack([np.ones(patients_n, np.float32), resamples.counts]).T
+    shape = dose_scores.LEVELS_N, len(weights)
     above, below = (
-        csr_array(
-            (np.ones(chosen.sum(), np.float32), (levels[chosen], resamples.patient[chosen])),
-            shape=(dose_scores.LEVELS_N, patients_n),
-        )
-        @ weights
+        csr_array((np.ones(chosen.sum(), np.float32), (levels[chosen], patient[chosen])), shape=shape) @ weights
         for chosen in (label, ~label)
     )
     beaten = np.cumsum(below, axis=0, dtype=np.float64)
@@ -57,6 +55,12 @@ def level_areas(levels, label, resamples):
     with np.errstate(invalid="ignore", divide="ignore"):
         areas = np.einsum("lb,lb->b", above, beaten) / (above.sum(0, dtype=float) * below.sum(0, dtype=float))
     return float(areas[0]), areas[1:]
+
+
+def patient_weights(resamples):
+    """Return how often each patient counts in the whole sample and in each resample, (patients_n, 1 + b) float32."""
+    once = np.ones((1, resamples.counts.shape[1]), np.float32)
+    return np.ascontiguousarray(np.concatenate([once, resamples.counts]).T)
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class DoseResponse:
     def __init__(self, scores, resamples_n, rng):
         self.scores = scores
         self.resamples = resampling.patient_resamples(scores.test["patient_id"], resamples_n, rng)
+        self._weights = patient_weights(self.resamples)
         grid = scores.runs[scores.runs["role"] == dose_scores.GRID]
         self.seeds, self.scales, self.sizes = (
             sorted(grid[name].unique().tolist()) for name in ("seed", "scale", "size")
@@ -150,7 +155,8 @@ class DoseResponse:
         key = row, *({DRAWN: (), RADIOLOGIST: (line.sensitivity,)}.get(scorer, (replace(line, size=0), seed)))
         if (key, scorer) not in self._areas:
             label = self.label(line, scorer, seed)
-            self._areas[key, scorer] = level_areas(self.scores.levels[row], label, self.resamples)
+            found = level_areas(self.scores.levels[row], label, self.resamples.patient, self._weights)
+            self._areas[key, scorer] = found
         return self._areas[key, scorer]
 
     def of_role(self, role, scale):
