@@ -240,6 +240,7 @@ def compared(estimate, replicates, few=""):
 
 
 ONE_SEED = "one training seed: what training moves is not known"
+ONE_SEED_PATIENTS = "one training seed: the interval is over patients alone"
 
 
 def over_seeds(each, replicates, few=""):
@@ -272,6 +273,18 @@ def over_seeds(each, replicates, few=""):
     if not few:
         value, smallest = _over_seeds(each, replicates)
     return {**value._asdict(), "smallest": smallest, "low_patients": alone.low, "high_patients": alone.high}
+
+
+def area_over_seeds(each, replicates, few=""):
+    """Return the mean of an AUC (or a rate) over seeds as an `Interval` over patients and seeds, within [0, 1].
+
+    Parameters are those of `over_seeds`. Of one seed the interval is over patients alone, and `reason` says so.
+    """
+    value = over_seeds(each, replicates, few)
+    low, high, reason = value["low"], value["high"], value["reason"]
+    if reason == ONE_SEED:
+        low, high, reason = value["low_patients"], value["high_patients"], ONE_SEED_PATIENTS
+    return Interval(value["estimate"], float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1)), reason)
 
 
 def _over_seeds(each, replicates):
