@@ -29,6 +29,9 @@ ESTIMANDS = {
     "excess": "excess over noise",
     "among_positives": "AUC for reported among radiologists' positives",
     "among_negatives": "AUC for reported among radiologists' negatives",
+    "sensitivity_reports": "sensitivity of reports",
+    "sensitivity_network": "sensitivity of networks at the reports' specificity",
+    "ahead": "networks less reports",
 }
 
 
@@ -110,10 +113,14 @@ def estimands(question, resamples, classes=None):
     Returns
     -------
     dict of str to (networks, b) float64
+        Of `ESTIMANDS`; the specificity of the reports, at which a network's sensitivity is taken, is held at its
+        estimate.
     """
     truth = question.images["radiologists"].to_numpy(float)
     reports = question.images["reports"].to_numpy(float)
     share = attenuation.markedness(truth, reports, resamples)
+    reported = accuracy.sensitivity(truth, reports, resamples)
+    specificity = accuracy.rates(truth, reports)["specificity"]
     out = {}
     for name in question.scores:
         score = question.scores[name].to_numpy(float)
@@ -126,7 +133,10 @@ def estimands(question, resamples, classes=None):
             "gap": by_reports - by_radiologists,
             "expected": expected,
             "excess": by_reports - expected,
+            "sensitivity_reports": reported,
+            "sensitivity_network": accuracy.sensitivity_at_specificity(truth, score, specificity, resamples),
         }
+        found["ahead"] = found["sensitivity_network"] - reported
         for side, value in (("among_positives", 1), ("among_negatives", 0)):
             inside = truth == value
             found[side] = accuracy.auc(reports[inside], score[inside], resamples.of(inside))
@@ -149,7 +159,7 @@ def _few(question, resamples, name):
 
 
 def _is_auc(name):
-    return name.startswith(("auc", "among", "expected"))
+    return name.startswith(("auc", "among", "expected", "sensitivity"))
 
 
 def table(question, resamples, classes=None):
