@@ -16,7 +16,7 @@ import pandas as pd
 
 from cxrlib.base import tables
 from cxrlib.statistics import intervals
-from cxrlib.studies import auditing, scoring
+from cxrlib.studies import auditing, displays, scoring
 
 _COUNTS = ["images_n", "patients_n", "positives_n"]
 
@@ -103,11 +103,16 @@ def _show(found, specificity, by):
     print(wide[list(scoring.PROBABILITIES)].rename_axis(columns=None).to_string())
     if by:
         hidden = ["measure", "reason", "se", "delong_low", "delong_high", "specificity"]
-        print(found[found["by"] != "all"].drop(columns=hidden).round(3).to_string(index=False))
+        print(_rounded(found[found["by"] != "all"].drop(columns=hidden), 3).to_string(index=False))
 
 
 def _p(value):
-    return "" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "" if np.isnan(value) else displays.p_text(value)
+
+
+def _rounded(table, digits):
+    """Return a table to print, p-values as text."""
+    return table.round(digits).assign(**{name: table[name].map(_p) for name in displays.p_columns(table)})
 
 
 def _show_label_differences(differences, names, specificity):
@@ -162,7 +167,7 @@ def _score(chosen):
             _show_label_differences(side_tables["label_differences.csv"], chosen.labels, chosen.specificity)
         if "differences.csv" in side_tables:
             print(f"AUC of {chosen.predictions} minus AUC of {chosen.compare}:")
-            print(side_tables["differences.csv"].drop(columns="reason").round(4).to_string(index=False))
+            print(_rounded(side_tables["differences.csv"].drop(columns="reason"), 4).to_string(index=False))
     if chosen.out:
         for name, one in {"scores.csv": found, **side_tables}.items():
             tables.write_csv(one, chosen.out / name)
