@@ -40,7 +40,7 @@ def make_pool(rng, patients_n=160, knows=1.5, missed=0.5, overcalled=0.05):
 def make_case(rng, resamples_n=60, shuffles_n=3, **settings):
     pool, truth = make_pool(rng, **settings)
     scores = cleaning.scorers(pool, FINDING, rng, shuffles_n)
-    return cleaning.case(pool, FINDING, "judge", truth, scores, resamples_n, rng)
+    return cleaning.judged_images(pool, FINDING, "judge", truth, scores, resamples_n, rng)
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +142,8 @@ def test_shuffled_scores_are_the_same_numbers_and_know_nothing():
 
 
 def test_metadata_are_no_more_than_metadata(one):
-    assert one.scores[cleaning.METADATA].shape == (1, 1, len(one.labels))
-    truth_known = accuracy.auc(one.labels, one.scores[cleaning.METADATA][0, 0])
+    assert one.scores[cleaning.METADATA_ALONE].shape == (1, 1, len(one.labels))
+    truth_known = accuracy.auc(one.labels, one.scores[cleaning.METADATA_ALONE][0, 0])
     assert abs(truth_known - 0.5) < 0.1, "view, sex, age and follow-up are random here"
 
 
@@ -152,7 +152,7 @@ def test_metadata_are_no_more_than_metadata(one):
 
 def test_random_review_finds_the_disagreement_rate_and_the_ceiling_all(one, reviews):
     rate = (one.given != one.truth).mean()
-    assert reviews[cleaning.RANDOM].estimates["precision"] == pytest.approx(rate)
+    assert reviews[cleaning.RANDOM_REVIEW].estimates["precision"] == pytest.approx(rate)
     spent = np.array(list(cleaning.budgets(len(one.given)).values()))
     assert reviews[cleaning.CEILING].estimates["precision"][0] == pytest.approx(np.minimum(1, rate / spent))
 
@@ -167,7 +167,7 @@ def test_a_review_by_quality_is_what_sorting_gives(one, reviews):
 
 
 def test_a_network_that_knows_beats_the_controls_and_one_that_does_not_does_not():
-    controls = [cleaning.SAME_LABELS, cleaning.SHUFFLED]
+    controls = [cleaning.SAME_LABELS, cleaning.SHUFFLED_SCORES]
     rng = np.random.default_rng(5)
     gains = {}
     for knows in (2.5, 0.0):
@@ -195,7 +195,7 @@ def test_labels_that_were_cleaned_in_the_networks_order_flatter_it():
     rng = np.random.default_rng(6)
     gaps = []
     for _ in range(6):
-        table = cleaning_tables.auc_table(make_case(rng, knows=2.0), [60], rng).set_index("labels")
+        table = cleaning_tables.auc_after_table(make_case(rng, knows=2.0), [60], rng).set_index("labels")
         gaps.append(table["less_judge"])
         assert np.isnan(table.loc["judge", "less_judge"])
     mean = pd.concat(gaps, axis=1).mean(axis=1)
@@ -204,7 +204,7 @@ def test_labels_that_were_cleaned_in_the_networks_order_flatter_it():
 
 
 def test_mending_every_label_gives_the_judges(one):
-    table = cleaning_tables.auc_table(one, [len(one.given)], np.random.default_rng(0)).set_index("labels")
+    table = cleaning_tables.auc_after_table(one, [len(one.given)], np.random.default_rng(0)).set_index("labels")
     assert table.loc["cleaned at random", "less_judge"] == pytest.approx(0)
     assert (cleaning_tables.cleaned(one, np.zeros(len(one.given)), 0) == one.given).all()
 
@@ -237,13 +237,13 @@ def test_a_part_of_the_pool_is_judged_and_thresholds_are_those_of_all():
     scores = cleaning.scorers(pool, FINDING, rng, 1)
     some = truth.iloc[::2].copy()
     some.iloc[0] = np.nan
-    case = cleaning.case(pool, FINDING, "judge", some, scores, 20, rng)
+    case = cleaning.judged_images(pool, FINDING, "judge", some, scores, 20, rng)
     assert len(case.given) == len(some) - 1 and case.images.index.equals(some.index[1:])
-    whole = cleaning.case(pool, FINDING, "judge", truth, scores, 20, rng)
+    whole = cleaning.judged_images(pool, FINDING, "judge", truth, scores, 20, rng)
     adjusted = cleaning.by_quality(whole, cleaning.NETWORK, adjusted=True)[..., case.index]
     assert cleaning.by_quality(case, cleaning.NETWORK, adjusted=True) == pytest.approx(adjusted)
     with pytest.raises(ValueError, match=r"judge has read none of the \d+ images for pneumothorax"):
-        cleaning.case(pool, FINDING, "judge", some[:0], scores, 20, rng)
+        cleaning.judged_images(pool, FINDING, "judge", some[:0], scores, 20, rng)
 
 
 def test_few_patients_get_no_interval():
@@ -259,7 +259,7 @@ def test_tables_of_several_cases_become_a_headline_and_a_figure(one, reviews):
     precision = cleaning_tables.precision_table(one, reviews)
     assert precision.loc[precision["budget"] == "100 images", "reads_n"].eq(100).all()
     assert precision[["low", "high"]].stack().dropna().between(0, 1).all()
-    compared = cleaning_tables.compared_table(one, reviews, [cleaning.RANDOM, cleaning.SHUFFLED])
+    compared = cleaning_tables.compared_table(one, reviews, [cleaning.RANDOM_REVIEW, cleaning.SHUFFLED_SCORES])
     headline = cleaning_tables.headline_table(precision, compared, {"judge": "Judge"})
     rate = 100 * (one.given != one.truth).mean()
     assert headline.loc[0, "random review"].startswith(f"{rate:.0f} (") and headline.loc[0, "judge"] == "Judge"

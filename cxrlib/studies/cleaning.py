@@ -1,8 +1,8 @@
 """Label cleaning judged by people: which report labels a network would have read again, and whether those are wrong.
 
 A `Pool` holds images that published networks scored out of fold, with their report labels. Scores are calibrated
-against those labels, cross-fitted by patient. A `Case` is the part of a pool that people have read for a finding: the
-report label is given, their label is the truth. `strategies` says in which order each way of choosing would have
+against those labels, cross-fitted by patient. `JudgedImages` are those of a pool that people have read for a finding:
+the report label is given, their label is the truth. `strategies` says in which order each way of choosing would have
 images read again, and `reviewed` what it would have found.
 
 With two classes there is less to choose than cleanlab's options suggest. Its three label-quality scores (Northcutt,
@@ -37,10 +37,10 @@ SHARES = (0.05, 0.1)  # budgets as fractions of the images
 CURVE = np.arange(1, 31) / 100  # budgets of the curve
 AREA = CURVE <= 0.2  # the part of the curve whose mean is reported
 
-NETWORK, METADATA = "network", "metadata alone"
+NETWORK, METADATA_ALONE = "network", "metadata alone"
 QUALITY = "label quality"
 ABSENT, PRESENT = "highest scores reported absent", "lowest scores reported present"
-SHUFFLED, RANDOM, SAME_LABELS = "scores shuffled", "random review", "same labels at random"
+SHUFFLED_SCORES, RANDOM_REVIEW, SAME_LABELS = "scores shuffled", "random review", "same labels at random"
 CEILING = "all errors known"
 
 
@@ -197,7 +197,7 @@ def scorers(pool, finding, rng, shuffles_n):
     -------
     dict of str to (m, s, n) float64
         `NETWORK` (calibrated by Platt's scaling), `uncalibrated`, `isotonic`: a row per network, s is 1.
-        `SHUFFLED`: `NETWORK`'s, shuffled across patients s times. `METADATA`: one row.
+        `SHUFFLED_SCORES`: `NETWORK`'s, shuffled across patients s times. `METADATA_ALONE`: one row.
     """
     label, patient = pool.given[finding].to_numpy(float), pool.images["patient_id"]
     raw = [predictions.of_finding(scores, finding) for scores in pool.scores.values()]
@@ -206,15 +206,15 @@ def scorers(pool, finding, rng, shuffles_n):
         NETWORK: np.stack(calibrated)[:, None],
         "uncalibrated": np.stack(raw)[:, None],
         "isotonic": np.stack([isotonic(label, one, pool.fold) for one in raw])[:, None],
-        SHUFFLED: np.stack(
+        SHUFFLED_SCORES: np.stack(
             [[shuffled_across_patients(one, patient, rng) for _ in range(shuffles_n)] for one in calibrated]
         ),
-        METADATA: of_metadata(label, pool.images, pool.fold)[None, None],
+        METADATA_ALONE: of_metadata(label, pool.images, pool.fold)[None, None],
     }
 
 
 @dataclass(frozen=True)
-class Case:
+class JudgedImages:
     """Images of a pool that a judge has read for a finding.
 
     Attributes
@@ -267,7 +267,7 @@ class Case:
         }
 
 
-def case(pool, finding, judge, truth, scores, resamples_n, rng):
+def judged_images(pool, finding, judge, truth, scores, resamples_n, rng):
     """Return the images of a pool that a judge has read for a finding.
 
     Parameters
@@ -296,7 +296,7 @@ def case(pool, finding, judge, truth, scores, resamples_n, rng):
     images, labels = pool.images.iloc[index], pool.given[finding].to_numpy(float)
     resamples = resampling.patient_resamples(images["patient_id"], resamples_n, rng)
     judged = truth.iloc[index].to_numpy(float)
-    return Case(finding, judge, index, labels[index], judged, images, scores, labels, resamples)
+    return JudgedImages(finding, judge, index, labels[index], judged, images, scores, labels, resamples)
 
 
 def by_quality(one, scorer, adjusted=False):
@@ -304,7 +304,7 @@ def by_quality(one, scorer, adjusted=False):
 
     Parameters
     ----------
-    one : Case
+    one : JudgedImages
     scorer : str
         Of `one.scores`.
     adjusted : bool
@@ -330,11 +330,11 @@ def strategies(one):
         f"{QUALITY}, uncalibrated": by_quality(one, "uncalibrated"),
         f"{QUALITY}, isotonic": by_quality(one, "isotonic"),
         f"{QUALITY}, thresholds subtracted": by_quality(one, NETWORK, adjusted=True),
-        SHUFFLED: by_quality(one, SHUFFLED),
-        METADATA: by_quality(one, METADATA),
-        RANDOM: np.zeros((1, 1, len(present))),
+        SHUFFLED_SCORES: by_quality(one, SHUFFLED_SCORES),
+        METADATA_ALONE: by_quality(one, METADATA_ALONE),
+        RANDOM_REVIEW: np.zeros((1, 1, len(present))),
     }
-    for scorer, prefix in ((NETWORK, ""), (METADATA, f"{METADATA}, ")):
+    for scorer, prefix in ((NETWORK, ""), (METADATA_ALONE, f"{METADATA_ALONE}, ")):
         orders[prefix + ABSENT] = np.where(present, -1, one.of(scorer))
         orders[prefix + PRESENT] = np.where(present, -one.of(scorer), -2)
     return orders

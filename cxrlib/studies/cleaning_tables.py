@@ -1,7 +1,7 @@
 """Tables and figures of label cleaning: what every strategy finds, what the labels are worth afterwards, controls.
 
-All take a `cleaning.Case` and what `cleaning.reviewed` returns of it. Intervals resample patients; where there are
-several networks they are a second source of chance (`intervals.over_seeds`).
+All take `cleaning.JudgedImages` and what `cleaning.reviewed` returns of them. Intervals resample patients; several
+networks are a second source of chance (`intervals.over_seeds`).
 """
 
 import numpy as np
@@ -18,8 +18,23 @@ def _named(one):
     return {"finding": one.finding, "judge": one.judge}
 
 
-def _over(each, replicates, few):
-    """Return a fraction with its interval, cut at 0 and 1, over patients and, where there are several, networks."""
+def over_networks(each, replicates, few):
+    """Return a fraction with its interval, cut at 0 and 1, over patients and, where there are several, networks.
+
+    Parameters
+    ----------
+    each : (m,) array
+        Of each network, or of the one source of labels that needs none.
+    replicates : (b,) array
+        The mean over them in each bootstrap resample of patients.
+    few : str
+        Why there is no interval, or an empty text.
+
+    Returns
+    -------
+    dict
+        `estimate, low, high, reason`.
+    """
     estimate = float(np.mean(each))
     if not few and np.isfinite(estimate) and np.ptp(replicates[np.isfinite(replicates)]) < 1e-12:
         few = "no interval: every resample gives the same"
@@ -40,7 +55,7 @@ def precision_table(one, reviews):
 
     Parameters
     ----------
-    one : cleaning.Case
+    one : cleaning.JudgedImages
     reviews : dict
         As `cleaning.reviewed` returns it.
 
@@ -56,7 +71,7 @@ def precision_table(one, reviews):
         for k, name in _places(one, of_curve=False):
             reads_n = round(cleaning.budgets(len(one.given))[name] * len(one.given))
             row = {**one.counts(), "strategy": strategy, "budget": name, "reads_n": reads_n}
-            row |= _over(estimates["precision"][:, k], replicates["precision"][:, k], one.few)
+            row |= over_networks(estimates["precision"][:, k], replicates["precision"][:, k], one.few)
             parts = [m for m in ("missed", "overcalls", "called") if m in estimates]
             rows.append(row | {m: 100 * estimates[m][:, k].mean() for m in parts})
     return pd.DataFrame(rows)
@@ -75,14 +90,25 @@ def curve_table(one, reviews):
         each, each_b = estimates["precision"], replicates["precision"]
         for k, share in places:
             row = {**_named(one), "strategy": strategy, "budget_frac": share}
-            rows.append(row | _over(each[:, k], each_b[:, k], one.few))
+            rows.append(row | over_networks(each[:, k], each_b[:, k], one.few))
         row = {**_named(one), "strategy": strategy, "budget_frac": np.nan}
-        rows.append(row | _over(each[:, area].mean(axis=1), each_b[:, area].mean(axis=1), one.few))
+        rows.append(row | over_networks(each[:, area].mean(axis=1), each_b[:, area].mean(axis=1), one.few))
     return pd.DataFrame(rows)
 
 
-def compared_table(one, reviews, against, strategy=cleaning.QUALITY):
+def compared_table(one, reviews, against, strategy=cleaning.QUALITY, budget=ONE_HUNDRED):
     """Return how many more errors a strategy finds in 100 reads than others do, paired over resamples.
+
+    Parameters
+    ----------
+    one : cleaning.JudgedImages
+    reviews : dict
+        As `cleaning.reviewed` returns it.
+    against : sequence of str
+        Strategies.
+    strategy : str
+    budget : str
+        Of `cleaning.budgets`.
 
     Returns
     -------
@@ -90,7 +116,7 @@ def compared_table(one, reviews, against, strategy=cleaning.QUALITY):
         `finding, judge, strategy, less`, and as `intervals.over_seeds` in errors of 100 reads. Holm's correction is
         the caller's, over all that belongs to one family.
     """
-    at = list(cleaning.budgets(len(one.given))).index(ONE_HUNDRED)
+    at = list(cleaning.budgets(len(one.given))).index(budget)
     rows = []
     for other in against:
         (first, first_b), (second, second_b) = (
@@ -101,7 +127,7 @@ def compared_table(one, reviews, against, strategy=cleaning.QUALITY):
     return pd.DataFrame(rows)
 
 
-def labels_after(one, reviews, strategies=(cleaning.QUALITY, cleaning.ABSENT, cleaning.RANDOM)):
+def labels_after(one, reviews, strategies=(cleaning.QUALITY, cleaning.ABSENT, cleaning.RANDOM_REVIEW)):
     """Return sensitivity and PPV of the labels, by the judge, before a review and after it, with intervals.
 
     Returns
@@ -113,12 +139,12 @@ def labels_after(one, reviews, strategies=(cleaning.QUALITY, cleaning.ABSENT, cl
     rows = []
     for measure in ("sensitivity", "ppv"):
         row = {**_named(one), "strategy": "no review", "budget": "0 images", "measure": measure}
-        rows.append(row | _over(np.array([before[measure]]), before_b[measure], one.few))
+        rows.append(row | over_networks(np.array([before[measure]]), before_b[measure], one.few))
         for strategy in strategies:
             estimates, replicates = reviews[strategy]
             for k, name in _places(one, of_curve=False):
                 row = {**_named(one), "strategy": strategy, "budget": name, "measure": measure}
-                rows.append(row | _over(estimates[measure][:, k], replicates[measure][:, k], one.few))
+                rows.append(row | over_networks(estimates[measure][:, k], replicates[measure][:, k], one.few))
     return pd.DataFrame(rows)
 
 
@@ -130,7 +156,7 @@ def known_table(one, views=("all", "AP", "PA")):
 
     Parameters
     ----------
-    one : cleaning.Case
+    one : cleaning.JudgedImages
     views : sequence of str
         `all`, and views that are looked at by themselves.
 
@@ -149,16 +175,16 @@ def known_table(one, views=("all", "AP", "PA")):
             counts = {"images_n": int(chosen.sum()), "judged_present_n": int(truth.sum())}
             few = intervals.too_few_of_either(truth, resamples)
             found = {}
-            for scorer in (cleaning.NETWORK, cleaning.METADATA):
+            for scorer in (cleaning.NETWORK, cleaning.METADATA_ALONE):
                 scores = one.of(scorer)[:, 0, chosen]
                 each = np.array([accuracy.auc(truth, s) for s in scores])
                 each_b = np.mean([accuracy.auc(truth, s, resamples) for s in scores], axis=0)
                 found[scorer] = each, each_b
                 row = {**_named(one), "view": name, "reported": reported, **counts, "scores": scorer}
-                rows.append(row | _over(each, each_b, few))
+                rows.append(row | over_networks(each, each_b, few))
             (network, network_b), (other, other_b) = found.values()
             test = intervals.over_seeds(network - other, network_b - other_b, few)
-            row |= {"scores": f"{cleaning.NETWORK} less {cleaning.METADATA}"}
+            row |= {"scores": f"{cleaning.NETWORK} less {cleaning.METADATA_ALONE}"}
             rows.append(row | {k: test[k] for k in ("estimate", "low", "high", "p", "reason")})
     return pd.DataFrame(rows)
 
@@ -207,7 +233,7 @@ def flag_table(one):
                     "flagged_n": np.mean([mask.sum() for mask in some]),
                     "flagged_present_n": np.mean([one.given[mask].sum() for mask in some]),
                     "found_frac": np.mean([(mask & wrong).sum() / wrong.sum() for mask in some]),
-                    **_over(each, each_b, one.few or few),
+                    **over_networks(each, each_b, one.few or few),
                     "quality_as_many": np.mean([found.precision[0] for found in alike]) if alike else np.nan,
                     "same_labels": np.mean(mixed),
                 }
@@ -232,7 +258,7 @@ def cleaned(one, order, reads_n):
     return labels
 
 
-def auc_table(one, reads, rng, random_n=5):
+def auc_after_table(one, reads, rng, random_n=5):
     """Return the AUC of the networks by the report labels, by labels that were cleaned, and by the judge's.
 
     A network whose own scores chose what is read again is scored by labels that were mended where they contradicted
@@ -241,7 +267,7 @@ def auc_table(one, reads, rng, random_n=5):
 
     Parameters
     ----------
-    one : cleaning.Case
+    one : cleaning.JudgedImages
     reads : sequence of int
         How many images are read again.
     rng : numpy.random.Generator
@@ -278,7 +304,7 @@ def auc_table(one, reads, rng, random_n=5):
         found[reads_n, "cleaned at random"] = by(lambda k, sets=at_random: sets)
     rows = []
     for (reads_n, labels), (each, each_b) in found.items():
-        row = {**_named(one), "reads_n": reads_n, "labels": labels, **_over(each, each_b, one.few)}
+        row = {**_named(one), "reads_n": reads_n, "labels": labels, **over_networks(each, each_b, one.few)}
         if labels != "judge":
             gap = intervals.over_seeds(each - judged, each_b - judged_b, one.few)
             row |= {"less_judge": gap["estimate"], "less_judge_low": gap["low"], "less_judge_high": gap["high"]}
@@ -287,11 +313,11 @@ def auc_table(one, reads, rng, random_n=5):
 
 
 _HEADLINE = {  # strategy -> what its column is called
-    cleaning.RANDOM: "random review",
+    cleaning.RANDOM_REVIEW: "random review",
     cleaning.QUALITY: "label quality",
     cleaning.SAME_LABELS: "same labels at random",
-    cleaning.SHUFFLED: "scores shuffled",
-    cleaning.METADATA: "metadata alone",
+    cleaning.SHUFFLED_SCORES: "scores shuffled",
+    cleaning.METADATA_ALONE: "metadata alone",
     cleaning.ABSENT: "highest scores reported absent",
 }
 
@@ -325,7 +351,7 @@ def headline_table(precisions, compared, judges):
             ends = {k: 100 * by.loc[strategy, k] for k in ("estimate", "low", "high")}
             row[name] = _per_100(ends)
         chosen = (compared["finding"] == finding) & (compared["judge"] == judge)
-        gap = compared[chosen & (compared["less"] == cleaning.SHUFFLED)].iloc[0]
+        gap = compared[chosen & (compared["less"] == cleaning.SHUFFLED_SCORES)].iloc[0]
         row["label quality less scores shuffled"] = _per_100(gap)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -335,9 +361,9 @@ _LINES = {  # strategy -> colour, line style
     cleaning.CEILING: ("#bbbbbb", ":"),
     cleaning.QUALITY: (figures.colour("radiologist"), "-"),
     cleaning.ABSENT: ("#56B4E9", "-"),
-    cleaning.METADATA: (figures.colour("nlp"), "-"),
-    cleaning.SHUFFLED: ("#000000", "--"),
-    cleaning.RANDOM: ("#000000", ":"),
+    cleaning.METADATA_ALONE: (figures.colour("nlp"), "-"),
+    cleaning.SHUFFLED_SCORES: ("#000000", "--"),
+    cleaning.RANDOM_REVIEW: ("#000000", ":"),
 }
 
 
