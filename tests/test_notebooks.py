@@ -27,6 +27,7 @@ STRICT = [
     "paper/06_audit.ipynb",
     "paper/08_statistics.ipynb",
     "paper/30_two_references.ipynb",
+    "paper/32_cleaning.ipynb",
     "paper/quick/20_pneumothorax.ipynb",
     "paper/quick/21_labelers.ipynb",
     "paper/quick/22_finding.ipynb",
@@ -39,6 +40,7 @@ ARCHIVES = ("15_archive", "15_release")  # whichever of them an edition's archiv
 FETCHED = [
     "paper/07_readers.ipynb",
     "paper/09_rankings.ipynb",
+    "paper/33_reader_models.ipynb",
     "paper/35_chexbert.ipynb",
     "paper/36_references.ipynb",
 ]
