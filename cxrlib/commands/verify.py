@@ -24,7 +24,9 @@ from cxrlib.base import paths
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 _EXACT = 1e-6  # relative, of tables that no network has a part in
 # Tables that come of label tables alone.
-_UNTRAINED = tuple(f"results/{name}/" for name in ("catalogue", "audit", "readers", "rankings", "statistics"))
+_UNTRAINED = tuple(
+    f"results/{name}/" for name in ("catalogue", "audit", "readers", "rankings", "statistics", "adjudication")
+)
 _SPREAD = "pneumothorax/table.csv"  # of an edition: AUCs with `seed_range`
 _LEAST_TOLERANCE = 0.02  # where an edition has no spread over seeds to go by
 
