@@ -55,7 +55,7 @@ def few():
 
 def test_everything_adjudicated_gives_the_plain_measures(few):
     score, report, truth, patient = few
-    images = adjudicated.Archive(score, report, patient, cut=CUT)
+    images = adjudicated.ScoredArchive(score, report, patient, cut=CUT)
     every = adjudicated.estimates(images, truth, np.ones(len(score), bool), np.ones(len(score)), measures=ALL)
     rates = accuracy.rates(truth, score >= CUT)
     plain = {"auc": accuracy.auc(truth, score), "prevalence": truth.mean(), **rates}
@@ -75,7 +75,7 @@ def test_everything_adjudicated_gives_the_plain_measures(few):
 
 def test_the_standard_error_of_a_whole_archive_is_the_bootstraps():
     score, report, truth, patient = population(np.random.default_rng(4), 400, True, False)
-    images = adjudicated.Archive(score, report, patient)
+    images = adjudicated.ScoredArchive(score, report, patient)
     value = adjudicated.estimates(images, truth, np.ones(len(score), bool), np.ones(len(score)))["auc", "adjudicated"]
     resamples = resampling.patient_resamples(patient, 2000, np.random.default_rng(5))
     assert value.se == pytest.approx(accuracy.auc(truth, score, resamples).std(), rel=0.05)
@@ -91,7 +91,7 @@ def test_pair_sums_are_unbiased_over_all_draws(monkeypatch, method, whole_patien
     truth, score = np.array([1, 0, 1, 1, 0, 0, 1, 0, 0.0]), np.round(rng.normal(size=9), 1)
     chance = rng.random((1, 9))
     monkeypatch.setattr(adjudicated, "chances", lambda images, truth, mask: np.repeat(chance, len(mask), 0))
-    images = adjudicated.Archive(score, rng.integers(0, 2, 9), patient, whole_patients)
+    images = adjudicated.ScoredArchive(score, rng.integers(0, 2, 9), patient, whole_patients)
     each = rng.uniform(0.2, 0.9, unit.max() + 1)
     mask = np.array(list(itertools.product([False, True], repeat=len(each))))
     weight = np.where(mask, each, 1 - each).prod(1)
@@ -105,7 +105,7 @@ def test_pair_sums_are_unbiased_over_all_draws(monkeypatch, method, whole_patien
 
 def test_what_an_image_adds_is_the_derivative(few):
     score, report, _, patient = few
-    images = adjudicated.Archive(score, report, patient)
+    images = adjudicated.ScoredArchive(score, report, patient)
     rng = np.random.default_rng(7)
     none = np.zeros((1, len(score)))
     positive, negative = rng.random((2, 1, len(score)))
@@ -122,7 +122,7 @@ def test_what_an_image_adds_is_the_derivative(few):
 
 def test_many_draws_at_once_are_each_what_one_alone_is(monkeypatch):
     score, report, truth, patient = population(np.random.default_rng(8), 200, True, True)
-    images = adjudicated.Archive(score, report, patient, cut=CUT)
+    images = adjudicated.ScoredArchive(score, report, patient, cut=CUT)
     rng = np.random.default_rng(9)
     masks = np.stack([drawn(rng, patient, report, 80, "patients")[0] for _ in range(5)])
     probability = np.full(len(score), 0.4)
@@ -140,7 +140,7 @@ def test_many_draws_at_once_are_each_what_one_alone_is(monkeypatch):
 
 def test_a_patients_labels_do_not_move_its_own_chance(few):
     score, report, truth, patient = few
-    images = adjudicated.Archive(score, report, patient)
+    images = adjudicated.ScoredArchive(score, report, patient)
     mask = np.ones((1, len(score)), bool)
     before = adjudicated.chances(images, truth[images.order], mask)[0]
     flipped = np.where(patient == 7, 1 - truth, truth)
@@ -152,7 +152,7 @@ def test_a_patients_labels_do_not_move_its_own_chance(few):
 
 def test_chances_are_those_of_a_logistic_regression():
     score, report, truth, patient = population(np.random.default_rng(10), 4000, False, False)
-    images = adjudicated.Archive(score, report, patient)
+    images = adjudicated.ScoredArchive(score, report, patient)
     mask = np.ones((1, len(score)), bool)
     ours = adjudicated.chances(images, truth[images.order], mask)[0]
     features = np.c_[
@@ -185,7 +185,7 @@ def simulated():
         rng, rows = np.random.default_rng(20), []
         for _ in range(400):
             score, report, truth, patient = population(rng, 600, clustered, independent)
-            images = adjudicated.Archive(score, report, patient, cut=CUT)
+            images = adjudicated.ScoredArchive(score, report, patient, cut=CUT)
             mask, probability = drawn(rng, patient, report, 200, how)
             methods = ("adjudicated", "independence", "augmented")
             row, whole = {}, accuracy.auc(truth, score)
@@ -226,7 +226,7 @@ def test_independence_holds_where_errors_ignore_the_score_and_fails_where_they_f
 @pytest.mark.parametrize("how", ["patients", "strata", "images"])
 def test_the_standard_error_for_an_archive_is_the_spread_over_its_draws(how):
     score, report, truth, patient = population(np.random.default_rng(13), 600, True, False)
-    images = adjudicated.Archive(score, report, patient, how != "images")
+    images = adjudicated.ScoredArchive(score, report, patient, how != "images")
     rng = np.random.default_rng(14)
     masks, (probability, *_) = zip(*(drawn(rng, patient, report, 250, how) for _ in range(600)), strict=True)
     every = adjudicated.estimates(images, truth, np.stack(masks), probability, ("adjudicated", "augmented"))
@@ -239,7 +239,7 @@ def test_labels_that_tell_nothing_gain_nothing_and_cost_little():
     """The negative control: scores and report labels are shuffled together, away from the truth."""
     score, report, truth, patient = population(np.random.default_rng(15), 1500, False, False)
     moved = np.random.default_rng(16).permutation(len(score))
-    images = adjudicated.Archive(score[moved], report[moved], patient)
+    images = adjudicated.ScoredArchive(score[moved], report[moved], patient)
     rng = np.random.default_rng(17)
     masks = np.stack([drawn(rng, patient, report, 150, "patients")[0] for _ in range(800)])
     every = adjudicated.estimates(images, truth, masks, np.full(len(score), 0.1), ("adjudicated", "augmented"))
@@ -252,7 +252,7 @@ def test_labels_that_tell_nothing_gain_nothing_and_cost_little():
 
 def test_what_makes_no_sense_is_refused(few):
     score, report, truth, patient = few
-    images = adjudicated.Archive(score, report, patient)
+    images = adjudicated.ScoredArchive(score, report, patient)
     mask, probability = patient < 20, np.full(len(score), 0.5)
     with pytest.raises(ValueError, match="No image is adjudicated"):
         adjudicated.estimates(images, truth, np.zeros(len(score), bool), probability)
@@ -267,7 +267,7 @@ def test_what_makes_no_sense_is_refused(few):
         adjudicated.estimates(images, truth, partly, probability)
     with pytest.raises(ValueError, match="need a decision threshold"):
         adjudicated.estimates(images, truth, mask, probability, measures=("ppv",))
-    single = adjudicated.Archive(score, report, patient, whole_patients=False)
+    single = adjudicated.ScoredArchive(score, report, patient, whole_patients=False)
     assert np.isfinite(adjudicated.estimates(single, truth, partly, probability)["auc", "augmented"].estimate)
 
 
@@ -275,11 +275,11 @@ def test_few_patients_of_a_class_give_no_interval_and_none_no_estimate():
     rng = np.random.default_rng(18)
     truth = np.repeat([1.0, 0.0], [40, 160])
     score, report, patient = truth + rng.normal(size=200), rng.integers(0, 2, 200), np.arange(200)
-    images, probability = adjudicated.Archive(score, report, patient), np.full(200, 0.5)
+    images, probability = adjudicated.ScoredArchive(score, report, patient), np.full(200, 0.5)
 
     def shown(positives_n, method="augmented", p=probability):
         mask = np.r_[np.arange(40) < positives_n, np.arange(160) < 80]
-        return adjudicated.interval(adjudicated.estimates(images, truth, mask, p)["auc", method])
+        return adjudicated.as_interval(adjudicated.estimates(images, truth, mask, p)["auc", method])
 
     assert shown(0).reason == "undefined: all adjudicated images are of one class" and np.isnan(shown(0).estimate)
     assert shown(9).reason == "no interval: it rests on 9 adjudicated patients, fewer than 10"

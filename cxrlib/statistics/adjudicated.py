@@ -95,7 +95,7 @@ class _Ranks:
         return twice
 
 
-class Archive:
+class ScoredArchive:
     """Scores and report labels of all images, and what is computed from them once.
 
     Parameters
@@ -141,7 +141,7 @@ def chances(images, truth, adjudicated):
 
     Parameters
     ----------
-    images : Archive
+    images : ScoredArchive
     truth : (n,) array of 0/1
         Only those of adjudicated images are read.
     adjudicated : (b, n) bool
@@ -343,7 +343,7 @@ def estimates(images, truth, adjudicated, probability, methods=METHODS, measures
 
     Parameters
     ----------
-    images : Archive
+    images : ScoredArchive
     truth : (n,) array of 0/1
         Adjudicated labels; of images that no draw holds they may be anything, such as NaN.
     adjudicated : (b, n) or (n,) bool
@@ -457,7 +457,7 @@ def ends(values, se):
     return low, high
 
 
-def interval(values):
+def as_interval(values):
     """Return the one estimate of `Estimates` with its 95 % interval for patients like these.
 
     Fewer than `intervals.FEW_PATIENTS` adjudicated patients with the finding, or without it, give no interval.
@@ -493,7 +493,7 @@ def contributions(images, truth):
 
     Parameters
     ----------
-    images : Archive
+    images : ScoredArchive
     truth : (n,) array of 0/1
     """
     truth, everything = np.asarray(truth, float)[images.order], np.ones((1, len(images)), bool)

@@ -81,10 +81,10 @@ class Case:
         return np.ones(len(self.patient), int), self.report == 1
 
     def archive(self, network, whole_patients=True):
-        """Return the `adjudicated.Archive` of one network, its threshold at 0.9 specificity by report labels."""
+        """Return the `ScoredArchive` of one network, with its threshold at 0.9 specificity by report labels."""
         score = self.scores[network]
         cut = accuracy.threshold_at_specificity(self.report, score, _SPECIFICITY)
-        return adjudicated.Archive(score, self.report, self.patient_id, whole_patients, cut)
+        return adjudicated.ScoredArchive(score, self.report, self.patient_id, whole_patients, cut)
 
 
 def read_case(question, networks=predictions.FIVE):
@@ -355,7 +355,7 @@ def gained(simulated, rng, resamples_n=200):
     return {"estimate": estimate, "low": low, "high": high}
 
 
-def planned(case, resamples, target):
+def needed(case, resamples, target):
     """Return how many patients and images give a standard error of the AUC in an archive much larger than the set.
 
     To first order, from what each patient (or image) of the set adds to the AUC, with the mean over the networks. In

@@ -6,13 +6,15 @@ from cxrlib.base import figures
 from cxrlib.statistics import intervals
 
 
-def headline(answers):
+def headline(answers, target):
     """Return the short table: what the AUC is by whose labels, and how many images must be read for a standard error.
 
     Parameters
     ----------
     answers : Mapping of str to (Case, pandas.DataFrame, pandas.DataFrame)
-        Question -> the images, `by_whose_labels` and `planned`.
+        Question -> the images, `by_whose_labels` and `needed`.
+    target : float
+        The standard error that is asked for.
     """
     asked = {
         "patients, adjudicated alone": ("patients", "adjudicated"),
@@ -26,8 +28,11 @@ def headline(answers):
         row["images (patients)"] = f"{len(case.truth):,} ({len(case.units(True)[0]):,})"
         for truth, heading in (("reports", "AUC by reports"), ("radiologists", "AUC by radiologists")):
             row[heading] = intervals.text(*labels.loc[truth, ["estimate", "low", "high"]])
-        row["AUC by reports, corrected"] = intervals.text(*labels.loc["corrected", ["estimate", "low", "high"]])
-        row |= {heading: _images(*plan.loc[key, ["images_n", "low", "high"]]) for heading, key in asked.items()}
+        row["AUC by reports, corrected as if errors ignored the score"] = intervals.text(
+            *labels.loc["corrected", ["estimate", "low", "high"]]
+        )
+        for heading, key in asked.items():
+            row[f"images for SE {target:g}: {heading}"] = _images(*plan.loc[key, ["images_n", "low", "high"]])
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -38,7 +43,7 @@ def _images(*numbers):
     return f"{estimate} ({low} to {high})"
 
 
-def picture(questions, target):
+def error_panels(questions, target):
     """Return a figure of standard error and bias against images read, a column for each question.
 
     Parameters
