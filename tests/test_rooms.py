@@ -50,6 +50,7 @@ SAME_NAME_TWICE = {
     "wide": "of an audit, of two references, and of any table of estimates",
     "merged": "of attributes of images, and of addenda with their reports",
     "calibration_table": "of finding or none, and of what a report says",
+    "Question": "of two references, and of how many images to adjudicate",
     "MEAN": "the row of the mean over findings, of rankings and of mining",
     "write": "of editions, of tables, and of what notebooks compute",
 }
