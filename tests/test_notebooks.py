@@ -28,6 +28,7 @@ STRICT = [
     "paper/08_statistics.ipynb",
     "paper/30_two_references.ipynb",
     "paper/32_cleaning.ipynb",
+    "paper/31_adjudication.ipynb",
     "paper/quick/20_pneumothorax.ipynb",
     "paper/quick/21_labelers.ipynb",
     "paper/quick/22_finding.ipynb",
