@@ -16,7 +16,8 @@ ANYWHERE = [
     "paper/32_cleaning.ipynb",
     "paper/31_adjudication.ipynb",
 ]
-# From tables that are fetched.
+# From tables that are fetched. Notebook 37 is not among them: it needs images, and its nested cross-validation takes
+# minutes; test_matched.py has its parts.
 FETCHED = [
     "paper/07_readers.ipynb",
     "paper/09_rankings.ipynb",
