@@ -248,7 +248,8 @@ def crossing(found):
         gains["both"] = Cell((one.each + two.each) / 2, (one.replicates + two.replicates) / 2, one.few or two.few)
         where = {"finding": finding, "predictor": predictor, "training": training, "pairs": pairs}
         rows += [{**where, "scored_by": side, **cell.row()} for side, cell in gains.items()]
-    return _corrected(pd.DataFrame(rows), ["finding", "training", "pairs"])
+    found = pd.DataFrame(rows).sort_values("finding", kind="stable", ignore_index=True)
+    return _corrected(found, ["finding", "training", "pairs"])
 
 
 def over_controls(found):
@@ -266,7 +267,8 @@ def over_controls(found):
             own = found[finding, NETWORK, training, trained, scored, pairs]
             where = {"finding": finding, "training": training, "pairs": pairs, "side": scored, "predictor": predictor}
             rows.append({**where, **own.less(cell).row()})
-    return _corrected(pd.DataFrame(rows), ["finding", "training", "pairs"])
+    found = pd.DataFrame(rows).sort_values("finding", kind="stable", ignore_index=True)
+    return _corrected(found, ["finding", "training", "pairs"])
 
 
 def _corrected(rows, family):
@@ -358,24 +360,22 @@ def conclusion(finding, aucs, exceeding, gains):
         passed = (rows["estimate"] > 0) & (rows["p_holm"] < 0.05)
         if not passed.all():
             names = ", ".join(rows["predictor"][~passed])
-            failed.append(f"by {side} the network does not exceed {names}")
+            failed.append(f"by {side} the network does not significantly exceed {names}")
     if (aucs["p_null_holm"] < 0.05).any():
         failed.append("heads of shuffled labels do not score 0.5")
     own = gains[gains["predictor"] == NETWORK].iloc[0]
     others = gains[~gains["predictor"].isin([NETWORK, SHUFFLED_LABELS])]
-    gained = f"{intervals.text(own['estimate'], own['low'], own['high'])}"
-    if not (own["p_holm"] < 0.05 and own["estimate"] > others["estimate"].max()):
-        largest = others.loc[others["estimate"].idxmax()]
-        failed.append(
-            f"the network's gain from learning the label that scores it, {gained}, is not above 0 and above that of "
-            f"{largest['predictor']}, {largest['estimate']:.3f}"
-        )
-    name = finding.replace("_", " ")
+    gained = intervals.text(own["estimate"], own["low"], own["high"])
+    if not own["p_holm"] < 0.05:
+        p = f"p = {displays.p_text(own['p_holm'])} after Holm's correction"
+        failed.append(f"the network's gain from learning the label that scores it, {gained}, has {p}")
+    largest = others.loc[others["estimate"].idxmax()]
+    if not own["estimate"] > largest["estimate"]:
+        failed.append(f"the gain of {largest['predictor']}, {largest['estimate']:.3f}, is not smaller")
+    name = f"For the finding {finding.replace('_', ' ')}"
     if failed:
-        return f"Of {name} these images can show nothing about labels, because {'; and '.join(failed)}."
-    return (
-        f"Of {name} the network exceeds every control, and it gains {gained} from learning the label that scores it."
-    )
+        return f"{name} these images can show nothing about labels: {'; and '.join(failed)}."
+    return f"{name} the network exceeds every control, and gains {gained} by learning the label that scores it."
 
 
 def headline(aucs, training="weighted", pairs="same source"):
@@ -392,6 +392,7 @@ def headline(aucs, training="weighted", pairs="same source"):
     """
     rows = aucs[(aucs["training"] == training) & (aucs["pairs"] == pairs)]
     rows = rows.assign(column="trained on " + rows["trained_on"] + ", scored by " + rows["scored_by"])
-    order = rows.drop_duplicates(["finding", "predictor"]).set_index(["finding", "predictor"]).index
+    keys = rows.drop_duplicates(["finding", "predictor"]).sort_values("finding", kind="stable")
+    order = keys.set_index(["finding", "predictor"]).index
     wide = displays.wide(rows, ["finding", "predictor"], "column")
     return wide.loc[order, list(dict.fromkeys(rows["column"]))].rename_axis(columns=None)
