@@ -26,6 +26,7 @@ STRICT = [
     "paper/05_catalogue.ipynb",
     "paper/06_audit.ipynb",
     "paper/08_statistics.ipynb",
+    "paper/34_transport.ipynb",
     "paper/quick/20_pneumothorax.ipynb",
     "paper/quick/21_labelers.ipynb",
     "paper/quick/22_finding.ipynb",
