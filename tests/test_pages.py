@@ -13,8 +13,9 @@ ANYWHERE = [
     "paper/06_audit.ipynb",
     "paper/08_statistics.ipynb",
     "paper/30_two_references.ipynb",
-    "paper/32_cleaning.ipynb",
     "paper/31_adjudication.ipynb",
+    "paper/32_cleaning.ipynb",
+    "paper/34_transport.ipynb",
 ]
 # From tables that are fetched. Notebook 37 is not among them: it needs images, and its nested cross-validation takes
 # minutes; test_matched.py has its parts.
