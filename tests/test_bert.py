@@ -313,3 +313,15 @@ def test_corrected_loss_lies_between_present_alone_and_four_classes(monkeypatch)
     probability = torch.softmax(logits.view(6, 5, 4), -1)[..., 1]
     alone = torch.nn.functional.binary_cross_entropy(probability, (target == 1).float())
     assert torch.isclose(bert.corrected_loss(logits, target), alone)
+
+
+def test_words_follow_a_teacher_as_far_as_they_say_it():
+    """A teacher that is a function of one word is followed exactly in order; one that is not, is not."""
+    rng = np.random.default_rng(2)
+    said = rng.random(120) < 0.4
+    texts = [f"the lung {'shows edema' if s else 'is clear'} case {k % 7}" for k, s in enumerate(said)]
+    aims = pd.DataFrame({"edema": np.where(said, 2.0, -2.0), "mass": rng.normal(size=120)})
+    got = visual.from_words(texts[:80], aims[:80], texts[80:])
+    assert list(got) == ["edema", "mass"] and len(got) == 40
+    assert got["edema"][said[80:]].min() > got["edema"][~said[80:]].max()
+    assert abs(np.corrcoef(got["mass"], aims["mass"][80:])[0, 1]) < 0.4

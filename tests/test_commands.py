@@ -224,6 +224,9 @@ def prepare(words, folder, monkeypatch):
                 make(folder / word, release)
         for word in options.get("--compare", []):
             predictions_csv(folder / word, release)
+        for word in options.get("--adjudicated", []):
+            rows, finding = release_rows(release)
+            rows.iloc[::2][["image_id", finding]].to_csv(folder / word, index=False)
     if name == "explain":
         for word in plain:
             picture(folder / word)
@@ -269,6 +272,13 @@ FILES = {
     "semicolons.csv": GOOD.replace(",", ";"),
     "tabs.csv": GOOD.replace(",", "\t"),
     "other_ids.csv": GOOD.replace("\ni", "\nx"),
+    "read.csv": "".join(GOOD.splitlines(keepends=True)[:41]),
+    "read_few.csv": "".join(GOOD.splitlines(keepends=True)[:13]),
+    "read_fracture.csv": GOOD.replace("pneumothorax", "fracture"),
+    "read_of_percent.csv": "image_id,pneumothorax,sampling_probability\ni0,0,50\ni1,1,50\n",
+    "read_more.csv": GOOD + "z7,1\n",
+    "scores_of_some.csv": "image_id,pneumothorax\n" + "".join(f"i{k},{0.3 + 0.5 * (k % 2)}\n" for k in range(45, 60)),
+    "half.csv": GOOD.replace("i3,1", "i3,"),
     "empty.csv": "",
     "reports.csv": "report_id,report\na,Edema.\n",
     "no_reports.csv": "report_id,report\n",
@@ -295,6 +305,31 @@ WRONG = [
     ("audit good.csv good.csv --by view", "Nothing is known of view of these images: give the column, or"),
     ("audit good.csv other_ids.csv", "No image id is on both sides: 'x0' here, 'i0' there."),
     ("audit nonsense good.csv", "'nonsense' is neither a CSV (a file named *.csv) nor in the catalogue"),
+    (
+        "score scores_of_some.csv --labels good.csv --adjudicated read.csv",
+        "No adjudicated image is in the predictions",
+    ),
+    (
+        "score scores.csv --labels good.csv --adjudicated read_fracture.csv",
+        "read_fracture.csv has labels of fracture, which",
+    ),
+    (
+        "score scores.csv --labels good.csv --adjudicated read_of_percent.csv",
+        "sampling_probability of image i0 is 50: it must",
+    ),
+    (
+        "score scores.csv --labels good.csv --adjudicated read_more.csv",
+        "1 images have no report labels in good.csv, such as 'z7'",
+    ),
+    (
+        "score scores.csv --labels half.csv --adjudicated read.csv",
+        "pneumothorax of image i3 is adjudicated and has no report",
+    ),
+    (
+        "score scores.csv --labels good.csv --adjudicated read_few.csv",
+        "it rests on 6 adjudicated patients, fewer than 10",
+    ),
+    ("score scores.csv --labels good.csv --adjudicated none.csv", "There is no file none.csv."),
     ("explain a.png --run run --out table.txt", "table.txt is a file: name a folder by --out."),
     ("explain a.png --run folder.csv --out out", "folder.csv has no run.json and no model.safetensors: give one of"),
     ("label none.csv --out out.csv", "none.csv does not exist: check its name."),
@@ -307,6 +342,10 @@ MISUSED = [
     ("audit good.csv good.csv --seed -1", "'-1' is not a whole number of 0 or more"),
     ("audit good.csv good.csv --resamples 5", "5 is too few: give 20 resamples or more"),
     ("score scores.csv --labels good.csv --specificity high", "high is no fraction between 0 and 1"),
+    (
+        "score scores.csv --labels good.csv --adjudicated a.csv --by sex",
+        "--adjudicated takes one label set, that of the",
+    ),
     ("score scores.csv --labels good.csv good.csv", "--labels takes one label set, or two different ones"),
     ("fetch nonsense", "there is no label set 'nonsense'; there are"),
 ]

@@ -118,6 +118,41 @@ def test_difference_is_paired(cells, held_out):
     assert got["high"] - got["low"] < 0.9 * apart  # the same images on both sides: narrower than unpaired
 
 
+def test_intervals_hold_other_seeds_too(cells):
+    """Wider than over patients alone; with one seed they are over patients, and the reason says so."""
+    got = cells.difference(ARMS["rad"], ARMS["nlp"], "home", "reader")
+    assert got["low"] < got["low_patients"] < got["high_patients"] < got["high"] and got["seeds_n"] == 3
+    one = cells.auc(replace(ARMS["rad"], seeds=(1,)), "home", "reader")
+    assert one["reason"] == intervals.ONE_SEED_PATIENTS and one["low"] < one["estimate"] < one["high"]
+    alone = cells.difference(*(replace(ARMS[t], seeds=(1,)) for t in ("rad", "nlp")), "home", "reader")
+    assert np.isnan(alone["low"]) and alone["reason"] == intervals.ONE_SEED
+
+
+def test_what_is_left_of_a_lead(cells, held_out):
+    """The share that noise leaves is PPV + NPV - 1; by the reference itself all is left."""
+    pair = ARMS["rad"], ARMS["nlp"]
+    got = cells.lead_left(*pair, "home", "reader", "report")
+    columns = [f"label.{name}.{PTX}" for name in ("reader", "report")]
+    rows = held_out[held_out[columns].isin([0, 1]).all(axis=1)]
+    share = accuracy.rates(rows[columns[0]], rows[columns[1]])
+    share = share["ppv"] + share["npv"] - 1
+    assert got["expected_share"] == pytest.approx(share) and got["images_n"] == len(rows)
+    leads = []
+    for column in columns:
+        areas = [
+            [roc_auc_score(rows[column], rows[f"probability.{t}-resnet-{seed}.{PTX}"]) for seed in SEEDS]
+            for t in ("rad", "nlp")
+        ]
+        leads.append(np.mean(areas[0]) - np.mean(areas[1]))
+    assert (got["by_reference"], got["by_other"]) == pytest.approx(leads)
+    assert (
+        got["estimate"] == pytest.approx(leads[1] - share * leads[0]) and got["low"] < got["estimate"] < got["high"]
+    )
+    same = cells.lead_left(*pair, "home", "reader", "reader")
+    assert (same["expected_share"], same["observed_share"]) == (1, 1) and same["estimate"] == pytest.approx(0)
+    assert cells.lead_left(*pair, "home", "reader", "nobody") is None
+
+
 def test_labels_that_cannot_score_give_nothing(cells):
     for labels in ("nobody", "one_class"):
         assert not cells.has(ARMS["rad"], "home", labels)
@@ -142,8 +177,8 @@ def test_operating_point(cells, table, held_out):
         for measure in set(seeds) - {"kappa"}:
             assert got[measure]["estimate"] == pytest.approx(seeds[measure].mean())
             assert got[measure]["low"] < got[measure]["estimate"] < got[measure]["high"]
-        bayes = accuracy.ppv_at_prevalence(seeds["sensitivity"].mean(), seeds["specificity"].mean(), 0.03)
-        assert got["ppv at prevalence 0.03"]["estimate"] == pytest.approx(float(bayes))
+        bayes = accuracy.ppv_at_prevalence(seeds["sensitivity"], seeds["specificity"], 0.03)
+        assert got["ppv at prevalence 0.03"]["estimate"] == pytest.approx(float(bayes.mean()))
         assert got["ppv at prevalence 1"]["estimate"] == 1
 
 
@@ -288,8 +323,10 @@ def test_mean_differences_hold_patients_and_seeds(cells, held_out):
     assert got["low"] < got["low_patients"] < got["estimate"] < got["high_patients"] < got["high"]
     assert (got["seeds_n"], got["findings_n"], got["left_out"]) == (3, 1, "")
     alone = cells.difference(*pair[0], "home", "reader")
-    assert (got["low_patients"], got["high_patients"]) == pytest.approx((alone["low"], alone["high"]))
-    assert got["smallest"] > alone["smallest"]
+    assert (got["low_patients"], got["high_patients"]) == pytest.approx(
+        (alone["low_patients"], alone["high_patients"])
+    )
+    assert got["smallest"] == pytest.approx(alone["smallest"])
     table = comparisons.mean_difference_table(
         cells, arms, {"reader - report": ["rad", "nlp"], "again": ["rad", "same"]}, places, ["reader"], GROUPS
     )

@@ -15,8 +15,8 @@ from cxrlib.commands import beyond, computes
 from cxrlib.labels import dose_labels
 from cxrlib.networks import architectures, dose_runs, dose_scores, stopped_training
 from cxrlib.statistics import accuracy, noise, resampling
-from cxrlib.studies import dose_displays, dose_response
-from cxrlib.studies.dose_response import DRAWN
+from cxrlib.studies import dose_displays, dose_exchange, dose_response
+from cxrlib.studies.dose_response import BY_DRAWN
 
 CALIBRATION = pd.DataFrame(
     {"stratum": noise.STRATA, "tp": [63, 34], "fp": [39, 64], "fn": [52, 46], "tn": [237, 1427]}  # notebook 02
@@ -92,7 +92,7 @@ def test_images_needed_by_hand():
     sizes, areas = [100, 200, 400, 800], [0.6, 0.7, 0.8, 0.85]
 
     def needed(sizes, areas, target):
-        return dose_response.images_needed(sizes, np.array([areas]), [target])[0]
+        return dose_exchange.images_needed(sizes, np.array([areas]), [target])[0]
 
     assert needed(sizes, areas, 0.7) == pytest.approx(200)
     assert needed(sizes, areas, 0.75) == pytest.approx(200 * np.sqrt(2))
@@ -107,7 +107,7 @@ def test_images_needed_by_hand():
 def test_rising_curves_are_those_of_isotonic_regression():
     curves = np.random.default_rng(8).normal(np.linspace(0, 1, 6), 0.5, (200, 6))
     wanted = np.stack([isotonic_regression(curve) for curve in curves])
-    np.testing.assert_allclose(dose_response.rising(curves), wanted, atol=1e-12)
+    np.testing.assert_allclose(dose_exchange.rising(curves), wanted, atol=1e-12)
 
 
 SIZES = [250, 500, 1000, 2000, 4000]
@@ -128,7 +128,7 @@ def test_the_exchange_rate_is_found_and_its_interval_covers():
     rng = np.random.default_rng(2)
     covered, ratios = 0, []
     for _ in range(200):
-        found = dose_response.exchanged(SIZES, *exchange_data(rng, 8, 3.0), 2000, rng)
+        found = dose_exchange.exchanged(SIZES, *exchange_data(rng, 8, 3.0), 2000, rng)
         covered += found["ratio_low"] <= 3.0 <= found["ratio_high"]
         ratios.append(found["ratio"])
     assert abs(np.median(ratios) - 3.0) < 0.15
@@ -138,12 +138,12 @@ def test_the_exchange_rate_is_found_and_its_interval_covers():
 def test_what_lies_beyond_the_sizes_is_said():
     rng = np.random.default_rng(3)
     data = exchange_data(rng, 8, 40.0)
-    found = dose_response.exchanged(SIZES, *data, 1000, rng)
+    found = dose_exchange.exchanged(SIZES, *data, 1000, rng)
     assert np.isnan(found["needed"]) and np.isnan(found["ratio"]) and np.isnan(found["needed_low"])
     assert "the estimate lies below 250 images" in found["reason"]
-    found = dose_response.exchanged(SIZES, *exchange_data(rng, 8, 0.5), 4000, rng)
+    found = dose_exchange.exchanged(SIZES, *exchange_data(rng, 8, 0.5), 4000, rng)
     assert np.isnan(found["needed"]) and "above 4000 images" in found["reason"]
-    found = dose_response.exchanged(SIZES, *exchange_data(rng, 1, 3.0), 2000, rng)
+    found = dose_exchange.exchanged(SIZES, *exchange_data(rng, 1, 3.0), 2000, rng)
     assert np.isfinite(found["ratio"]) and np.isnan(found["ratio_low"]) and "one training seed" in found["reason"]
 
 
@@ -164,8 +164,8 @@ def made_up(rng, seeds_n=6, images_n=3000, effect=0.0):
         for cell in dose_runs.cells(settings):
             separation = 1.0 + 0.3 * np.log10(cell.size) - 0.6 * cell.scale
             separation -= effect * cell.scale * (cell.mechanism == "faint")
-            separation *= cell.role != dose_scores.SHUFFLED
-            own = shared if cell.role != dose_scores.SHUFFLED else rng.normal(size=images_n)
+            separation *= cell.role != dose_scores.PERMUTED
+            own = shared if cell.role != dose_scores.PERMUTED else rng.normal(size=images_n)
             score = drawn * separation + np.sqrt(0.9) * own + np.sqrt(0.1) * rng.normal(size=images_n)
             if cell.scale == 0 and cell.role in (dose_scores.GRID, dose_scores.AGAIN):
                 score = drawn * separation + shared
@@ -205,27 +205,27 @@ def test_slope_and_bend_are_those_of_a_line(study):
         assert sum(w * scale for (_, scale), w in weights.items()) == pytest.approx(on_line)
         if on_square:
             assert sum(w * scale**2 for (_, scale), w in weights.items()) == pytest.approx(on_square)
-    each, _ = study.combined(study.slope(study.base), DRAWN)
-    areas = [[study.areas(study.base, s, DRAWN)[0][k] for s in study.scales] for k in range(len(study.seeds))]
+    each, _ = study.combined(study.slope(study.base), BY_DRAWN)
+    areas = [[study.areas(study.base, s, BY_DRAWN)[0][k] for s in study.scales] for k in range(len(study.seeds))]
     np.testing.assert_allclose(each, [np.polyfit(study.scales, a, 1)[0] for a in areas], atol=1e-12)
 
 
 def test_slopes_and_differences_find_what_was_put_in(study):
     slopes = dose_response.slopes(study)
-    line = slopes[(slopes["measure"] == "slope") & (slopes["scored_against"] == DRAWN)].iloc[0]
+    line = slopes[(slopes["measure"] == "slope") & (slopes["scored_against"] == BY_DRAWN)].iloc[0]
     wanted = np.polyfit(study.scales, [truth(1000, s) for s in study.scales], 1)[0]
     assert line["low"] < wanted < line["high"] and line["p_holm"] < 0.001
-    table = dose_response.differences(study)
-    mean = table[(table["at"] == "mean") & (table["scored_against"] == DRAWN)].set_index("comparison")
+    table = dose_response.slope_differences(study)
+    mean = table[(table["at"] == "mean") & (table["scored_against"] == BY_DRAWN)].set_index("comparison")
     faint = np.polyfit(study.scales, [truth(1000, s, True) for s in study.scales], 1)[0]
     assert mean.loc["faint - independent", "low"] < faint - wanted < mean.loc["faint - independent", "high"]
     assert mean.loc["faint - independent", "p_holm"] < 0.01 < 0.05 < mean.loc["drains - independent", "p_holm"]
     assert mean.loc["0.8 - 0", "p_holm"] > 0.05 < mean.loc["0.735 - 0.98", "p_holm"]
-    assert len(table[table["scored_against"] == DRAWN]) == 5 + 4 + 4 + 6 + 6
+    assert len(table[table["scored_against"] == BY_DRAWN]) == 5 + 4 + 4 + 6 + 6
 
 
 def test_independent_test_errors_attenuate_as_expected(study):
-    table = dose_response.attenuation(study)
+    table = dose_response.lead_by_reports(study)
     inside = (table["excess_low"] < 0) & (table["excess_high"] > 0)
     assert len(table) == 12 and inside.sum() >= 10
     assert (table["lead_reports"] < 0.6 * table["lead"]).all()
@@ -242,11 +242,11 @@ def test_controls_come_out_as_known(study):
 
 
 def test_tables_and_figures_are_made_of_all_of_it(study):
-    curves, exchange = dose_response.curves(study), dose_response.exchange(study, np.random.default_rng(0))
+    curves, exchange = dose_response.dose_curves(study), dose_exchange.exchange(study, np.random.default_rng(0))
     assert curves["low"].notna().all() and len(curves) == 3 * (5 * (12 + 4) + 2 * 4)  # scorers, scales, lines
     assert len(exchange) == 2 * 3 * 5
-    made = {"slopes": dose_response.slopes(study), "differences": dose_response.differences(study)}
-    made |= {"attenuation": dose_response.attenuation(study), "controls": dose_response.controls(study)}
+    made = {"slopes": dose_response.slopes(study), "differences": dose_response.slope_differences(study)}
+    made |= {"leads": dose_response.lead_by_reports(study), "controls": dose_response.controls(study)}
     head = dose_displays.headline(study, exchange=exchange, **made)
     assert head["question"].is_unique and not head["answer"].str.contains("nan|undefined").any()
     for fig in (
@@ -376,8 +376,8 @@ def test_an_interrupted_study_goes_on_where_it_was(tiny, monkeypatch, tmp_path):
     for folder in (first, second):
         folder.mkdir()
         scores.save(folder)
-    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in dose_scores.FILES)
-    opened = dose_scores.open_scores(first)
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in dose_scores.DOSE_FILES)
+    opened = dose_scores.open_dose_scores(first)
     assert (opened.levels == scores.levels).all() and (opened.reports == scores.reports).all()
     pd.testing.assert_frame_equal(opened.test, scores.test, check_dtype=False)
     assert opened.runs["logits_sha256"].tolist() == scores.runs["logits_sha256"].tolist()
@@ -408,13 +408,13 @@ def test_what_is_trained_is_nested_and_seeds_share_no_patient(tiny):
 def test_files_that_do_not_belong_together_are_refused(tmp_path):
     scores = made_up(np.random.default_rng(6), seeds_n=1, images_n=60)
     scores.save(tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == set(dose_scores.FILES)
+    assert {file.name for file in tmp_path.iterdir()} == set(dose_scores.DOSE_FILES)
     scores.test.iloc[1:].to_parquet(tmp_path / "test.parquet")
     with pytest.raises(ValueError, match=r"60 images, runs\.csv has 82 and test\.parquet 59"):
-        dose_scores.open_scores(tmp_path)
+        dose_scores.open_dose_scores(tmp_path)
     (tmp_path / "runs.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"runs.csv is not here: .* `make beyond`"):
-        dose_scores.open_scores(tmp_path)
+        dose_scores.open_dose_scores(tmp_path)
 
 
 # The command

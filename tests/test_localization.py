@@ -290,6 +290,31 @@ def test_maps_are_scored_against_their_own_finding_and_those_of_any_finding_agai
     assert (map_scores.image_under_map(store, "a") is None) == (not masks)
 
 
+@pytest.mark.parametrize("masks", [True, False])
+def test_a_pixel_at_random_hits_as_often_as_the_finding_covers_of_the_image(masks):
+    store = small_store(masks)
+    targets = {"one": map_scores.targets_of(run_of("mass"), store, ["a", "b"], 5, 1)}
+    study = {"methods": [], "gradient_free_images_n": 1}
+    maps = map_scores.draw_maps({"one": run_of("mass")}, store, targets, study, 1)
+    got = map_scores.score_maps(maps, {"one": run_of("mass")}, store).set_index("method")
+    if masks:
+        area = ((store.masks[store.rows(["a"])[0]] >> simulation.DRAWN.index("mass")) & 1).mean()
+    else:
+        x0, y0, x1, y1 = targets["one"].loc[0, localization.BOX].astype(float)
+        area = (x1 - x0) * (y1 - y0) / store.images[0].size
+    assert got.at["chance", "pointing"] == got.at["chance", "energy"] == pytest.approx(area)
+
+
+def test_how_often_a_pixel_at_random_hits_nihs_boxes(cxr_data):
+    """What docs/results.md says of the boxes on the images of `nih_mini`, and of two findings among all 984."""
+    boxes = nih.read_nih_boxes()
+    area = (boxes["x1_frac"] - boxes["x0_frac"]) * (boxes["y1_frac"] - boxes["y0_frac"])
+    here = boxes["image_id"].isin([path.name for path in (cxr_data / "nih" / "images").iterdir()])
+    assert here.sum() == 826 and round(area[here].mean(), 3) == 0.075
+    by_finding = area.groupby(boxes["finding"]).mean()
+    assert round(by_finding["cardiomegaly"], 2) == 0.18 and round(by_finding["nodule"], 3) == 0.005
+
+
 def test_without_networks_the_table_of_drains_is_empty_and_has_its_columns():
     table = map_scores.score_drains({}, small_store(False), ["a"], {}, 1)
     assert table.empty and {"target", "seed", "at", "energy", "area_frac"} <= set(table)

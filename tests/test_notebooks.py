@@ -10,6 +10,7 @@ import sys
 import nbformat
 import pytest
 import yaml
+from reruns import nbval
 
 from cxrlib.base import notebooks, paths
 from cxrlib.base.editions import STUDIES
@@ -20,13 +21,8 @@ PIPELINE = yaml.safe_load((paths.ROOT / "dvc.yaml").read_text())
 COMMITTED = sorted((paths.ROOT / "paper").rglob("*.ipynb"))
 
 # Re-run strictly: their outputs are the same on every machine, because they are computed from committed case
-# tables or from label tables in a pinned package.
+# tables. Pages that no edition changes are re-run by test_pages.py.
 STRICT = [
-    "paper/02_label_noise.ipynb",
-    "paper/05_catalogue.ipynb",
-    "paper/06_audit.ipynb",
-    "paper/08_statistics.ipynb",
-    "paper/35_dose_response.ipynb",
     "paper/quick/20_pneumothorax.ipynb",
     "paper/quick/21_labelers.ipynb",
     "paper/quick/22_finding.ipynb",
@@ -35,7 +31,6 @@ STRICT = [
     "paper/quick/25_metric.ipynb",
 ]
 ARCHIVES = ("15_archive", "15_release")  # whichever of them an edition's archive asks for
-FETCHED = ["paper/07_readers.ipynb", "paper/09_rankings.ipynb"]  # from tables that are fetched
 
 
 def parameters(path):
@@ -226,16 +221,6 @@ def scratch(tmp_path_factory):
     return replay.scratch_copy(paths.ROOT, tmp_path_factory.mktemp("checkout"))
 
 
-def nbval(scratch, *notebooks):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--nbval"]
-    command += ["--nbval-cell-timeout=300", "--nbval-sanitize-with", "tests/nbval_sanitize.cfg", *notebooks]
-    for _ in range(3):  # two kernels that start at once may choose the same port; one of them then dies
-        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
-        if "Kernel died before replying" not in done.stdout:
-            break
-    return done
-
-
 @pytest.mark.parametrize("notebook", STRICT)
 def test_committed_notebook_gives_its_outputs_and_tables_again(scratch, notebook):
     """No image and no network in the scratch copy: a study's tables come of published predictions, to the byte."""
@@ -246,12 +231,6 @@ def test_committed_notebook_gives_its_outputs_and_tables_again(scratch, notebook
     done = nbval(scratch, notebook)
     assert done.returncode == 0, done.stdout[-3000:]
     assert not study or replay.unequal_tables(paths.ROOT, scratch, "quick", study) == []
-
-
-@pytest.mark.parametrize("notebook", FETCHED)
-def test_notebook_on_fetched_tables_gives_its_outputs_again(tmp_path, label_tables, notebook):
-    done = nbval(replay.scratch_copy(paths.ROOT, tmp_path), notebook)
-    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_an_altered_number_fails(scratch):

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cxrlib.statistics import accuracy, delong
-from cxrlib.studies import scoring
+from cxrlib.commands import score as command
+from cxrlib.statistics import accuracy, adjudicated, delong
+from cxrlib.studies import adjudicated_scoring, scoring
 
 FINDINGS = ["mass", "hernia"]
 
@@ -109,3 +110,113 @@ def test_sensitivity_is_at_the_specificity_asked_for_and_delongs_interval_holds_
     ends = [rows["delong_low"]["auc"], rows["delong_high"]["auc"]]
     assert ends == pytest.approx([areas[0] - reach, areas[0] + reach]) and ends[0] < areas[0] < ends[1]
     assert rows["delong_low"].drop("auc").isna().all()
+
+
+# --- adjudicated labels of some images ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reports(world):
+    """Return report labels: the truth, of which a fifth is wrong."""
+    label = world[0]
+    return label.where(np.random.default_rng(5).random(label.shape) < 0.8, 1 - label)
+
+
+def by_method(table, finding="mass"):
+    return table[table["finding"] == finding].set_index("method")
+
+
+@pytest.mark.parametrize("drawn", ["patients", "images"])
+def test_a_corrected_auc_is_that_of_the_images_whatever_the_order_of_rows(world, reports, drawn):
+    label, a, _, images = world
+    pick = images["image_id"][:200] if drawn == "patients" else images["image_id"].sample(200, random_state=1)
+    mine = shuffled(label.loc[pick], 3)
+    scored = shuffled(reports, 1), shuffled(a, 2), shuffled(images, 4).reset_index(drop=True)
+    table, notes = adjudicated_scoring.by_adjudicated(*scored, mine)
+    rows = by_method(table)
+    assert not notes and set(rows["drawn"]) == {drawn} and list(rows.index) == list(adjudicated.METHODS)
+    assert (rows["adjudicated_n"] == 200).all() and (rows["positives_n"] == label.loc[pick, "mass"].sum()).all()
+    assert rows["estimate"]["reports"] == pytest.approx(roc_auc_score(reports["mass"], a["mass"]))
+    assert rows["estimate"]["adjudicated"] == pytest.approx(
+        roc_auc_score(label["mass"][pick], a["mass"][pick]), abs=0.01
+    )
+    ids = images["image_id"]
+    archive = adjudicated.ScoredArchive(
+        a["mass"][ids], reports["mass"][ids], images["patient_id"], drawn == "patients"
+    )
+    mask, probability = ids.isin(pick).to_numpy(), np.full(len(ids), 200 / 600)
+    value = adjudicated.estimates(archive, label["mass"][ids], mask, probability)["auc", "augmented"]
+    expected = adjudicated.as_interval(value)
+    for name in ("estimate", "low", "high"):
+        assert rows[name]["augmented"] == pytest.approx(getattr(expected, name)), name
+    assert rows["low"]["augmented"] < roc_auc_score(label["mass"], a["mass"]) < rows["high"]["augmented"]
+    assert rows["high"]["reports"] < roc_auc_score(label["mass"], a["mass"])
+
+
+def test_known_probabilities_undo_how_images_were_picked(world, reports):
+    """All images that a report calls, and a quarter of the others: alone they are no random images."""
+    label, a, _, images = world
+    reported = reports["mass"] == 1
+    rest = reported[~reported].sample(frac=0.25, random_state=2).index
+    mine = label[["mass"]].loc[reported[reported].index.union(rest)]
+    chance = pd.Series(np.where(reported[mine.index], 1, 0.25), mine.index)
+    table, notes = adjudicated_scoring.by_adjudicated(reports, a, images, mine, chance)
+    rows = by_method(table)
+    assert not notes and set(rows["drawn"]) == {"images"}
+    for method in ("adjudicated", "augmented"):
+        assert rows["low"][method] < roc_auc_score(label["mass"], a["mass"]) < rows["high"][method]
+    _, notes = adjudicated_scoring.by_adjudicated(reports, a, images, mine, chance / 2)
+    assert "mass: the sampling probabilities imply 1," in notes[0] and "the predictions have 600" in notes[0]
+
+
+def test_blank_labels_count_as_not_adjudicated_unless_probabilities_are_given(world, reports):
+    label, a, _, images = world
+    mine = label.loc[images["image_id"][:240]].copy()
+    mine.iloc[::4, 0] = np.nan
+    table, notes = adjudicated_scoring.by_adjudicated(reports, a, images, mine)
+    assert notes == ["mass: 60 images of the adjudicated have no label and count as not adjudicated"]
+    assert set(by_method(table)["adjudicated_n"]) == {180} and set(by_method(table)["drawn"]) == {"images"}
+    assert set(by_method(table, "hernia")["drawn"]) == {"patients"}
+    with pytest.raises(
+        ValueError, match="is empty: with sampling_probability, every adjudicated image needs a label"
+    ):
+        adjudicated_scoring.by_adjudicated(reports, a, images, mine, pd.Series(0.4, mine.index))
+
+
+def test_too_few_adjudicated_patients_of_one_finding_leave_the_other(world, reports):
+    label, a, _, images = world
+    positives = label.index[label["hernia"] == 1]
+    mine = label.loc[images["image_id"][:200]]
+    mine = mine.assign(hernia=mine["hernia"].where(~mine.index.isin(positives[9:]), 0))
+    table, _ = adjudicated_scoring.by_adjudicated(reports, a, images, mine)
+    rows = by_method(table, "hernia")
+    assert np.isnan(rows["low"]["augmented"]) and "fewer than 10" in rows["reason"]["augmented"]
+    assert np.isfinite(by_method(table)["low"]["augmented"])
+    with pytest.raises(ValueError, match=r"Too few images are adjudicated \(hernia: no interval: it rests on"):
+        adjudicated_scoring.by_adjudicated(reports, a, images, mine[["hernia"]])
+
+
+def test_the_command_prints_three_aucs_and_what_it_assumes(world, reports, tmp_path, capsys):
+    label, a, _, images = world
+    patients = images.set_index("image_id")[["patient_id"]]
+    reports.join(patients).to_csv(tmp_path / "reports.csv")
+    a.to_csv(tmp_path / "scores.csv")
+    mine = label.loc[images["image_id"].sample(200, random_state=1)]
+    mine.assign(hernia=-1).to_csv(tmp_path / "mine.csv")
+    mine[["mass"]].assign(sampling_probability=1 / 3).to_csv(tmp_path / "known.csv")
+    files = [str(tmp_path / name) for name in ("scores.csv", "reports.csv", "mine.csv", "known.csv", "out")]
+    command.main(
+        [files[0], "--labels", files[1], "--adjudicated", files[2], "--out", files[4], "--policy", "u_ignore"]
+    )
+    said = capsys.readouterr().out
+    table, _ = adjudicated_scoring.by_adjudicated(reports, a, images, mine[["mass"]])
+    rows = by_method(table)
+    for method in ("reports", "adjudicated", "augmented"):
+        assert f"{rows['estimate'][method]:.3f} ({rows['low'][method]:.3f} to {rows['high'][method]:.3f})" in said
+    assert "It assumes that these images were picked at random from the predictions" in said
+    assert "hernia: no adjudicated image has a score" in said
+    written = pd.read_csv(tmp_path / "out" / "adjudicated.csv").set_index("method")
+    np.testing.assert_allclose(written["estimate"], rows["estimate"])
+    command.main([files[0], "--labels", files[1], "--adjudicated", files[3]])
+    said = capsys.readouterr().out
+    assert "It assumes that the column sampling_probability is right." in said and "not read" not in said

@@ -23,7 +23,17 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from cxrlib.statistics import accuracy, calibration, delong, intervals, planning, resampling
+from cxrlib.releases import nih, predictions
+from cxrlib.statistics import (
+    accuracy,
+    calibration,
+    clustering,
+    delong,
+    intervals,
+    planning,
+    resampling,
+    seed_coverage,
+)
 
 NAN = float("nan")
 
@@ -822,6 +832,48 @@ def test_interval_over_seeds_that_cannot_be_given():
     assert [zero[k] for k in ("estimate", "low", "high", "p", "smallest")] == [0, 0, 0, 1, 0]
 
 
+def test_an_interval_over_few_seeds_says_that_it_covers_too_seldom():
+    replicates = np.random.default_rng(0).normal(0.2, 0.03, 500)
+    assert intervals.over_seeds([0.1, 0.2, 0.3, 0.2], replicates)["reason"] == intervals.FEW_SEEDS_NOTE
+    assert intervals.over_seeds([0.1, 0.2, 0.3, 0.2, 0.2], replicates)["reason"] == ""
+    replicates[:3] = np.nan
+    both = f"{intervals.FEW_SEEDS_NOTE}; 3 of 500 resamples undefined, left out"
+    assert intervals.over_seeds([0.1, 0.3], replicates)["reason"] == both
+    assert intervals.over_seeds([0.1, 0.3], replicates, "too few")["reason"] == "too few"
+
+
+def test_coverage_over_seeds_uses_the_auc_and_the_resamples_of_this_library():
+    rng = np.random.default_rng(5)
+    label, score, patient = seed_coverage.test_set(3, rng)
+    moved = rng.normal(0, 0.1, (2, 3))
+    resamples = resampling.patient_resamples(patient, 7, rng)
+    counts = resamples.weights()
+    each, replicates = seed_coverage.differences(label, score, moved, (2, 3), counts)
+    scores = score + moved[..., None].astype(np.float32) * label
+    areas = np.array([[accuracy.auc(label, s.astype(float)) for s in side] for side in scores])
+    assert each == pytest.approx(areas[0] - areas[1])
+    drawn = np.array([[accuracy.auc(label, s.astype(float), resamples) for s in side] for side in scores])
+    assert replicates[2] == pytest.approx((drawn[0] - drawn[1])[:2].mean(0))
+    assert replicates[3] == pytest.approx((drawn[0] - drawn[1]).mean(0))
+
+
+def test_seeds_spread_an_auc_as_far_as_they_are_told():
+    """Separate networks of a large test set: the difference of two varies by the ratio times the patients' error."""
+    rng, error, ratio = np.random.default_rng(6), 0.01, 2.0
+    spread = seed_coverage.spread_of_seeds(ratio, error) * rng.standard_normal((2, 20_000))
+    areas = norm.cdf((seed_coverage.SEPARATION + spread) / np.sqrt(2))
+    assert (areas[0] - areas[1]).std() == pytest.approx(ratio * error, rel=0.03)
+
+
+def test_coverage_over_seeds_is_what_it_should_be():
+    found = seed_coverage.seed_coverage([3.0], [2, 5], 150, np.random.default_rng(7))
+    covered = found.set_index(["interval", "seeds_n"])["covered"]
+    assert covered["patients", 2] < 0.75 < 0.85 < covered["patients and seeds", 2]
+    assert covered["patients and seeds", 5] > 0.9 and covered["squares added", 2] > 0.93
+    width = found.set_index(["interval", "seeds_n"])["width"]
+    assert width["squares added", 2] > width["patients and seeds", 2] > width["patients and seeds", 5]
+
+
 def test_compared_is_a_difference_with_its_smallest():
     replicates = np.random.default_rng(0).normal(0.1, 0.02, 500)
     row = intervals.compared(0.1, replicates)
@@ -846,3 +898,70 @@ def test_adjusted_p_values_are_those_of_statsmodels(n):
         expected = sm.stats.multipletests(p[known], method=method)[1]
         assert (found[known] == expected).all() and np.isnan(found[-2])
     assert np.isnan(intervals.holm([np.nan])).all()
+
+
+# --- images of one patient -----------------------------------------------------------------------------------------
+
+
+def test_copies_of_an_image_have_the_design_effect_of_their_number():
+    """Every patient has the same image m times: variances by patient are m times those by image, correlation 1."""
+    rng = np.random.default_rng(8)
+    label, scores = rng.random(400) < 0.3, rng.normal(size=(3, 400))
+    patient, m = np.repeat(np.arange(400), 5), 5
+    effects = clustering.design_effects(np.repeat(label, m), np.repeat(scores + label, m, axis=1), patient)
+    assert effects[clustering.ONE] == pytest.approx(m, rel=0.02)
+    assert effects[clustering.DIFFERENCE] == pytest.approx(m, rel=0.02)
+    found = clustering.intraclass_correlations(np.repeat(label, m), np.repeat(scores + label, m, axis=1), patient)
+    assert found[clustering.ONE].estimate == pytest.approx(1, abs=0.02)
+
+
+def test_what_networks_share_cancels_in_their_difference():
+    """Patients are easy or hard for both networks alike: AUCs are clustered by patient, and differences are not."""
+    rng = np.random.default_rng(9)
+    patient = np.repeat(np.arange(400), 6)
+    sick = rng.normal(size=400)[patient]
+    label = sick + rng.normal(size=patient.size) > 0.7
+    scores = label + sick + rng.normal(size=(2, patient.size))
+    found = clustering.intraclass_correlations(label, scores, patient)
+    one, gap = (found[name] for name in (clustering.ONE, clustering.DIFFERENCE))
+    assert gap.low < 0 < gap.high and one.low > 0.05
+    apart = [label + rng.normal(size=(2, patient.size)) for _ in range(8)]  # images of a patient share nothing
+    none = [clustering.intraclass_correlations(label, scores, patient) for scores in apart]
+    for name in found:
+        assert abs(np.mean([each[name].estimate for each in none])) < 0.015
+        assert np.sum([each[name].low < 0 < each[name].high for each in none]) >= 6
+
+
+def test_no_correlation_within_nine_patients():
+    label, scores = np.tile([1, 0], 9), np.random.default_rng(0).normal(size=(2, 18))
+    found = clustering.intraclass_correlations(label, scores, np.repeat(np.arange(9), 2))
+    assert np.isnan(found[clustering.DIFFERENCE].estimate) and "9 patients" in found[clustering.ONE].reason
+
+
+def test_patients_like_are_larger_or_smaller_ones():
+    patient = np.repeat(np.arange(60), np.r_[np.ones(20), np.full(20, 5), np.full(20, 30)].astype(int))
+    assert planning.own_patient_size(patient) == pytest.approx((20 + 500 + 18_000) / 720)
+    large = clustering.patients_like(patient, 29)
+    assert set(patient[large]) == set(range(20, 60)) or set(patient[large]) == set(range(40, 60))
+    assert set(patient[clustering.patients_like(patient, 4.4)]) == set(range(40))
+    assert set(patient[clustering.patients_like(patient, 1)]) == set(range(20))
+
+
+def test_patients_of_the_official_test_list(cxr_data):
+    patients = nih.read_test_list_patients()
+    assert len(patients) == 25_596 and len(np.unique(patients)) == 2_797
+    listed = pd.Series((cxr_data / "nih" / "test_list.txt").read_text().split()).str[:8]
+    assert sorted(listed.value_counts()) == sorted(np.bincount(patients))
+    assert planning.design_effect(patients, 0.13) == pytest.approx(6.285, abs=1e-3)
+
+
+def test_published_seeds_spread_as_far_as_the_simulation_lets_them(cxr_data):
+    entries = nih.read_nih_entries().set_index("image_id")
+    scored = [predictions.read_predictions(name) for name in predictions.SEEDS]
+    labels = entries.loc[scored[0].index]
+    for finding in ("pneumothorax", "effusion", "nodule", "cardiomegaly", "mass", "atelectasis", "infiltration"):
+        scores = np.stack([each[finding].reindex(labels.index) for each in scored])
+        areas, covariance = delong.delong(labels[finding], scores, labels["patient_id"])
+        first, second = np.triu_indices(len(areas), 1)
+        of_patients = (covariance[first, first] + covariance[second, second] - 2 * covariance[first, second]).mean()
+        assert 0.5 < np.sqrt(2 * areas.var(ddof=1) / of_patients) < 2, finding

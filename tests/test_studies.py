@@ -345,14 +345,25 @@ def test_a_difference_is_called_more_than_chance_by_holms_p():
     ) and third.endswith("; too few")
 
 
+def test_p_values_below_what_resamples_resolve_are_written_as_smaller():
+    table = pd.DataFrame({"p": [1e-29, 1e-4, 0.25, np.nan], "p_holm": [0.0002, 1, 0.3, np.nan], "prevalence": 1e-9})
+    got = displays.written(table)
+    assert got["p"].tolist()[:3] == ["< 0.0001", "0.0001", "0.25"] and got["p"].isna()[3]
+    assert got["p_holm"].equals(table["p_holm"]) and got["prevalence"].equals(table["prevalence"])
+    lines = got.to_csv(index=False, float_format="%.6g").splitlines()
+    assert lines[1:] == ["< 0.0001,0.0002,1e-09", "0.0001,1,1e-09", "0.25,0.3,1e-09", ",,1e-09"]
+    assert table["p"][0] == 1e-29, "the table itself keeps what Holm's correction multiplies"
+
+
 # --- Saliency maps ------------------------------------------------------------------------------------------------
 
 
 def map_scores(grad_cam, mean_box, occlusion=(), finding="nodule", network="n"):
     """Return scores of one box an image and patient; `occlusion` is there for the first images alone."""
+    each = {"grad_cam": grad_cam, "mean box": mean_box, "occlusion": occlusion, "chance": [0.1] * len(mean_box)}
     parts = [
         pd.DataFrame({"method": method, "pointing": values, "patient_id": range(len(values))})
-        for method, values in (("grad_cam", grad_cam), ("mean box", mean_box), ("occlusion", occlusion))
+        for method, values in each.items()
     ]
     table = pd.concat(parts, ignore_index=True).assign(network=network, finding=finding)
     table = table.assign(energy=table["pointing"] / 2, iou=table["pointing"] / 2, iobb=table["pointing"] / 2)
@@ -376,7 +387,11 @@ def test_a_gain_is_the_maps_less_the_mean_boxs_on_the_same_boxes():
     assert at.at[("occlusion", "pointing, gain"), "boxes_n"] == 15
     assert ("mean box", "pointing, gain") not in at.index and set(got["finding"]) == {"nodule"}
     most = saliency_study.of_most_boxes(got)
-    assert set(got["method"][most]) == {"grad_cam", "mean box"}
+    assert set(got["method"][most]) == {"grad_cam", "mean box", "chance"}
+    assert at.at[("chance", "pointing"), "estimate"] == pytest.approx(0.1)
+    known = pd.DataFrame({"network": ["n"], "estimate": [0.7]})
+    (short,) = saliency_study.headline(got, known, {"n": "nodule"}, "grad_cam").to_dict("records")
+    assert short["chance hits"] == "0.100" and short["mean box hits"].startswith("0.500 (")
 
 
 def test_a_network_of_several_findings_is_also_scored_on_all_and_one_of_any_on_any():
@@ -402,7 +417,8 @@ def test_each_stage_is_compared_with_the_mean_box_of_the_findings_it_was_drawn_f
     got = saliency_study.layer_table(layers, scores, 200, 1)
     at = got.set_index(["layer", "what"])
     assert "mean box" not in set(got["layer"]) and at.at[("mid", "pointing, gain"), "estimate"] == 0.75
-    assert at.at[("mid", "pointing"), "cells"] == 8
+    assert at.at[("mid", "pointing"), "cells"] == 8 and at.at[("chance", "pointing"), "cells"] == 1
+    assert ("chance", "pointing, gain") not in at.index
     (said,) = saliency_study.layer_sentences(got)
     assert said == "n: ahead of the mean box are deep, mid. deep hits most (1.000), and the chosen mid hits 0.750."
 

@@ -40,5 +40,5 @@ def test_other_rows_are_a_problem_and_the_tolerance_is_the_spread_over_seeds():
     assert verify._tolerance_of("results/quick/finding/table.csv", lambda path: table) == pytest.approx(0.02)
     assert verify._tolerance_of("results/quick/x.csv", lambda path: "seed_range\n0.04\n") == pytest.approx(0.04)
     assert verify._tolerance_of("results/quick/x.csv", lambda path: None) == 0.02
-    for name in ("audit", "catalogue", "readers", "rankings", "statistics"):
+    for name in ("audit", "catalogue", "cleaning", "readers", "reader_models", "rankings", "statistics"):
         assert verify._tolerance_of(f"results/{name}/x.csv", lambda path: table) == 1e-6

@@ -20,7 +20,7 @@ _ATTRIBUTES = {
 _SCORE_PREFIXES = ("prob_", "probability_", "probability.", "p_", "pred_", "score_")
 
 
-def read_own(path, scores=False):
+def read_own(path, scores=False, also=()):
     """Return labels or scores from a CSV of one's own, one row an image.
 
     Parameters
@@ -31,13 +31,15 @@ def read_own(path, scores=False):
     scores : bool
         Columns are scores (any number), which may be named `prob_<finding>` and so on (`_SCORE_PREFIXES`); if any is,
         columns without a prefix are not read as scores. Otherwise labels: 1, 0, -1 or empty.
+    also : sequence of str
+        Further columns that are read, as text, if the table has them.
 
     Returns
     -------
     table : pandas.DataFrame
         `image_id` and one column per finding: float32 labels, float64 scores, NaN where empty.
     images : pandas.DataFrame
-        `image_id, patient_id, view, sex, age, follow_up_number`, NA where not given.
+        `image_id, patient_id, view, sex, age, follow_up_number`, NA where not given; then those of `also`.
     notes : list of str
         Which columns were not read.
 
@@ -59,7 +61,8 @@ def read_own(path, scores=False):
             raise ValueError(
                 f"{path} line {rows.index[at] + 2} has {what} ({image_id.iloc[at]!r}): keep one row an image."
             )
-    used = {ids[0], *(c[0] for c in attributes.values() if c)}
+    extra = {name: lower[name] for name in also if name in lower}
+    used = {ids[0], *(c[0] for c in attributes.values() if c), *extra.values()}
     columns = _finding_columns([c for c in rows.columns if c not in used], scores, path)
     renamed = rows[list(columns)].rename(columns=columns)
     values = _scores(renamed, path) if scores else label_tables.check_label_columns(renamed, list(renamed), path)
@@ -68,6 +71,7 @@ def read_own(path, scores=False):
     for ours, found in attributes.items():
         text = rows[found[0]].str.strip().reset_index(drop=True) if found else pd.Series(pd.NA, images.index)
         images[ours] = _attribute(ours, text.astype("string"), rows.index, path)
+    images = images.assign(**{name: rows[theirs].str.strip().to_numpy() for name, theirs in extra.items()})
     left = [c for c in rows.columns if c not in used and c not in columns]
     return table, images, [f"columns of {path} that are not read: {', '.join(left)}"] if left else []
 

@@ -1,6 +1,6 @@
 """Run what is too long for `make repro`: `python -m cxrlib.commands.beyond`, which `make beyond` calls.
 
-It trains the networks of the dose-response study (notebook 35), as many side by side as there are cores, one thread
+It trains the networks of the dose-response study (notebook 38), as many side by side as there are cores, one thread
 each, keeps their scores in `results/dose_response/` and writes the page. Interrupted and called again, it goes on
 with the trainings that are missing; those of other code or settings are made again.
 """
@@ -13,7 +13,7 @@ from cxrlib.base import paths, runs
 from cxrlib.commands import computes
 from cxrlib.networks import batches, dose_runs
 
-NOTEBOOKS = {"35_dose_response": "dose_response"}  # template: section of params.yaml and folder of results
+NOTEBOOKS = {"38_dose_response": "dose_response"}  # template: section of params.yaml and folder of results
 
 
 def _workers():

@@ -2,9 +2,11 @@
 
 cxr score my_predictions.csv --labels nih_reports --compare their_predictions.csv
 cxr score my_predictions.csv --labels google_adjudicated nih_reports --out scores/
+cxr score my_predictions.csv --labels nih_reports --adjudicated my_radiologists.csv
 
 Predictions are a CSV with `image_id` and a column for each finding; labels are a name of the catalogue (docs/data.md
-lists them) or such a CSV of 1, 0, -1 and empty.
+lists them) or such a CSV of 1, 0, -1 and empty. Adjudicated labels are such a CSV of some of the images; a column
+sampling_probability says with which probability each was picked, if it was not the same for all.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import pandas as pd
 
 from cxrlib.base import tables
 from cxrlib.statistics import intervals
-from cxrlib.studies import auditing, scoring
+from cxrlib.studies import adjudicated_scoring, auditing, displays, scoring
 
 _COUNTS = ["images_n", "patients_n", "positives_n"]
 
@@ -64,10 +66,18 @@ def _parser():
         help="a name of the catalogue, or a CSV; two of them: both on the same images, with the paired difference",
     )
     parser.add_argument("--compare", type=Path, help="another model's predictions: paired differences")
+    parser.add_argument(
+        "--adjudicated",
+        type=Path,
+        metavar="LABELS.csv",
+        help="radiologists' labels of some images: the AUC by the labels of reports, by these alone, and corrected",
+    )
     parser.add_argument("--specificity", type=_specificity, default=0.9, help="a fraction, 0.9 by default")
     auditing.common_options(parser)
     parser.add_argument(
-        "--out", type=Path, help="folder to write scores.csv, differences.csv and label_differences.csv into"
+        "--out",
+        type=Path,
+        help="folder to write scores.csv, differences.csv and label_differences.csv, or adjudicated.csv into",
     )
     return parser
 
@@ -78,6 +88,8 @@ def _check_options(parser, chosen):
         parser.error("--labels takes one label set, or two different ones")
     if len(chosen.labels) == 2 and chosen.compare:
         parser.error("--compare takes one label set: give one to --labels, or leave out --compare")
+    if chosen.adjudicated and (len(chosen.labels) == 2 or chosen.compare or chosen.by):
+        parser.error("--adjudicated takes one label set, that of the reports, and neither --compare nor --by")
 
 
 def _show(found, specificity, by):
@@ -103,11 +115,16 @@ def _show(found, specificity, by):
     print(wide[list(scoring.PROBABILITIES)].rename_axis(columns=None).to_string())
     if by:
         hidden = ["measure", "reason", "se", "delong_low", "delong_high", "specificity"]
-        print(found[found["by"] != "all"].drop(columns=hidden).round(3).to_string(index=False))
+        print(_rounded(found[found["by"] != "all"].drop(columns=hidden), 3).to_string(index=False))
 
 
 def _p(value):
-    return "" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "" if np.isnan(value) else displays.p_text(value)
+
+
+def _rounded(table, digits):
+    """Return a table to print, p-values as text."""
+    return table.round(digits).assign(**{name: table[name].map(_p) for name in displays.p_columns(table)})
 
 
 def _show_label_differences(differences, names, specificity):
@@ -162,11 +179,47 @@ def _score(chosen):
             _show_label_differences(side_tables["label_differences.csv"], chosen.labels, chosen.specificity)
         if "differences.csv" in side_tables:
             print(f"AUC of {chosen.predictions} minus AUC of {chosen.compare}:")
-            print(side_tables["differences.csv"].drop(columns="reason").round(4).to_string(index=False))
+            print(_rounded(side_tables["differences.csv"].drop(columns="reason"), 4).to_string(index=False))
     if chosen.out:
         for name, one in {"scores.csv": found, **side_tables}.items():
             tables.write_csv(one, chosen.out / name)
         print(f"written to {chosen.out}: {', '.join(['scores.csv', *side_tables])}")
+
+
+_ASSUMED = {
+    False: "that these {drawn} were picked at random from the predictions (else add a column sampling_probability)",
+    True: "that the column sampling_probability is right",
+}
+
+
+def _score_adjudicated(chosen):
+    """Score by report labels of all images and adjudicated labels of some, and print and write what comes of it."""
+    if chosen.out:
+        tables.make_folder(chosen.out)
+    label, images = auditing.opened(chosen.labels[0], chosen.policy, chosen.blank)
+    score, own = _read(chosen.predictions, label, chosen.labels[0])
+    mine, probability = adjudicated_scoring.read_adjudicated(
+        chosen.adjudicated, chosen.policy, label, chosen.labels[0]
+    )
+    images = auditing.merged(own, images)
+    found, notes = adjudicated_scoring.by_adjudicated(label, score, images, mine, probability)
+    print(*notes, sep="\n", end="\n" if notes else "")
+    auditing.tell(found.assign(by="all", measure=found["method"]), images, ())
+    shown = found.assign(text=[intervals.text(r.estimate, r.low, r.high) for r in found.itertuples()])
+    keys = ["finding", "images_n", "adjudicated_n", "positives_n"]
+    wide = shown.pivot(index=keys, columns="method", values="text")
+    names = {"reports": f"by {chosen.labels[0]}", "adjudicated": "adjudicated images alone", "augmented": "corrected"}
+    print("AUC with 95 % intervals over patients like these:")
+    with pd.option_context("display.width", 250, "display.max_columns", 20):
+        print(wide[list(names)].rename(columns=names).rename_axis(columns=None).to_string())
+    drawn = " and ".join(sorted(set(found["drawn"])))
+    print(
+        "Corrected is augmented inverse probability weighting: the adjudicated images, with what scores and report "
+        f"labels of all images tell. It assumes {_ASSUMED[probability is not None].format(drawn=drawn)}."
+    )
+    if chosen.out:
+        tables.write_csv(found, chosen.out / "adjudicated.csv")
+        print(f"written to {chosen.out}: adjudicated.csv")
 
 
 def main(arguments=None):
@@ -175,7 +228,7 @@ def main(arguments=None):
     chosen = parser.parse_args(arguments)
     _check_options(parser, chosen)
     try:
-        _score(chosen)
+        (_score_adjudicated if chosen.adjudicated else _score)(chosen)
     except BrokenPipeError:  # `cxr` ends quietly when the reader of our output has gone
         raise
     except (ValueError, OSError) as error:

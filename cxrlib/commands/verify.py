@@ -24,7 +24,22 @@ from cxrlib.base import paths
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 _EXACT = 1e-6  # relative, of tables that no network has a part in
 # Tables that come of label tables alone.
-_UNTRAINED = tuple(f"results/{name}/" for name in ("catalogue", "audit", "readers", "rankings", "statistics"))
+_OF_LABELS = (
+    "catalogue",
+    "audit",
+    "readers",
+    "rankings",
+    "statistics",
+    "two_references",
+    "references",
+    "adjudication",
+    "cleaning",
+    "reader_models",
+    "chexbert",
+    "transport",
+    "matched",
+)
+_UNTRAINED = tuple(f"results/{name}/" for name in _OF_LABELS)
 _SPREAD = "pneumothorax/table.csv"  # of an edition: AUCs with `seed_range`
 _LEAST_TOLERANCE = 0.02  # where an edition has no spread over seeds to go by
 

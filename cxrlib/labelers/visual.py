@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GroupKFold
 
 from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
@@ -124,6 +125,34 @@ def spread_out(probabilities, strength=2.0):
     """
     z = logit(probabilities.clip(1e-6, 1 - 1e-6))
     return expit(strength * (z - z.mean()) / z.std(ddof=0).clip(lower=1e-9))
+
+
+def from_words(texts, aims, other_texts):
+    """Return what a ridge regression on a report's words makes of a teacher's outputs, for other reports.
+
+    A student without a language model, trained in seconds: how far the words of a report, in runs of up to three,
+    follow a teacher at all. The strength of the ridge is chosen by leave-one-out on the training reports.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    aims : pandas.DataFrame
+        A row per text, a column per finding: logits of the teacher, or any numbers.
+    other_texts : sequence of str
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per other text, a column per finding.
+    """
+    words = CountVectorizer(ngram_range=(1, 3), min_df=3, binary=True)
+    known = words.fit_transform(texts)
+    other = words.transform(other_texts)
+    said = {
+        finding: RidgeCV(alphas=np.geomspace(1, 1e4, 9)).fit(known, aims[finding].to_numpy(float)).predict(other)
+        for finding in aims
+    }
+    return pd.DataFrame(said)
 
 
 class VisualLabeler:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cxrlib.statistics import noise
 
-FINDING = "pneumothorax"  # the finding whose report labels are measured and whose false alarms lean to drains
+DOSED = "pneumothorax"  # the finding whose report labels are measured and whose false alarms lean to drains
 
 
 def _misses_alone(sensitivity):
@@ -35,11 +35,11 @@ def reading(images, sensitivity, faint_log_odds, seed):
     (n,) float32 of 0/1
     """
     return noise.corrupt(
-        images[FINDING],
+        images[DOSED],
         images["patient_id"],
         _misses_alone(sensitivity),
         np.random.default_rng(seed),
-        miss_log_odds=-faint_log_odds * images[f"{FINDING}_conspicuity"],
+        miss_log_odds=-faint_log_odds * images[f"{DOSED}_conspicuity"],
     )
 
 
@@ -74,7 +74,7 @@ def report(images, read, calibration, mechanism, scale, correlation, seed):
         calibration,
         np.random.default_rng(seed),
         scale=scale,
-        miss_log_odds=-mechanism["faint_log_odds"] * images[f"{FINDING}_conspicuity"],
+        miss_log_odds=-mechanism["faint_log_odds"] * images[f"{DOSED}_conspicuity"],
         false_alarm_log_odds=mechanism["drain_log_odds"] * images["chest_drain"],
         correlation=correlation,
     )

@@ -30,11 +30,11 @@ from cxrlib.statistics import accuracy, noise
 _PARTS = {"train": 1, "valid": 2, "pretraining": 3, "test": 4}
 _TEST_SEED = 0  # of the test images and their radiologist, whatever the seed of the training
 # What first weights know: findings and devices other than pneumothorax, and no chest drains, which go with it.
-_KNOWN_BEFORE = tuple(name for name in simulation.DRAWN if name not in (dose_labels.FINDING, "chest_drain"))
+_KNOWN_BEFORE = tuple(name for name in simulation.DRAWN if name not in (dose_labels.DOSED, "chest_drain"))
 
 
 @dataclass(frozen=True)
-class Cell:
+class DoseCell:
     """One dose: what a network is trained on.
 
     Attributes
@@ -79,7 +79,7 @@ def cells(settings):
 
     Returns
     -------
-    list of Cell
+    list of DoseCell
     """
     base, scales, sizes = settings["base"], settings["scales"], settings["sizes"]
     ends, readers = (min(scales), max(scales)), settings["sensitivities"]
@@ -89,7 +89,7 @@ def cells(settings):
         if one["scale"] == 0 and role == dose_scores.GRID:
             one |= {"mechanism": base["mechanism"], "correlation": base["correlation"]}
         numbers = {name: float(one[name]) for name in ("scale", "correlation", "sensitivity")}
-        return Cell(role, int(one["size"]), mechanism=one["mechanism"], **numbers)
+        return DoseCell(role, int(one["size"]), mechanism=one["mechanism"], **numbers)
 
     grid = [cell(size=size, scale=scale) for size in sizes for scale in scales]
     grid += [
@@ -101,7 +101,7 @@ def cells(settings):
     ]
     grid += [cell(size=size, scale=s, sensitivity=reader) for reader in readers for size in sizes for s in ends]
     other = {"mechanism": list(settings["mechanisms"])[-1], "correlation": settings["correlations"][-1]}
-    controls = [cell(dose_scores.SHUFFLED), cell(dose_scores.AGAIN, **other)]
+    controls = [cell(dose_scores.PERMUTED), cell(dose_scores.AGAIN, **other)]
     controls += [cell(dose_scores.PATIENT, scale=scale) for scale in ends]
     return list(dict.fromkeys([*grid, *controls]))
 
@@ -127,7 +127,7 @@ class DoseRuns:
         self._training = stopped_training.StoppedSettings(**settings["training"])
 
     def planned(self):
-        """Return every seed and cell, a list of (int, Cell)."""
+        """Return every seed and cell, a list of (int, DoseCell)."""
         return [(seed, cell) for seed in self.settings["seeds"] for cell in cells(self.settings)]
 
     def missing(self):
@@ -185,7 +185,7 @@ class DoseRuns:
         for part, n in sizes.items():
             table, images = self._part(seed, part)
             read[part], report = (label[:n] for label in self._labels(table, seed, part, cell))
-            if cell.role == dose_scores.SHUFFLED:
+            if cell.role == dose_scores.PERMUTED:
                 report = np.random.default_rng((seed, _PARTS[part], 2)).permutation(report)
             x[part], y[part] = stopped_training.tensor(images[:n]), report
         done = self._fit(seed, cell, x, y)
@@ -237,7 +237,7 @@ class DoseRuns:
                 course = {name: np.float32(kept[name]) for name in ("valid_loss", "valid_auc")}
                 courses.append(pd.DataFrame({"run": np.int16(k), "step": np.int16(kept["steps"]), **course}))
         table, _ = self._part(_TEST_SEED, "test")
-        test = pd.DataFrame({"patient_id": table["patient_id"], "drawn": np.int8(table[dose_labels.FINDING])})
+        test = pd.DataFrame({"patient_id": table["patient_id"], "drawn": np.int8(table[dose_labels.DOSED])})
         for sensitivity in self.settings["sensitivities"]:
             test[dose_scores.of_reader(sensitivity)] = np.int8(self._reading(table, _TEST_SEED, "test", sensitivity))
         runs = pd.DataFrame(rows).drop(columns="seconds")  # which differ from one time to the next
@@ -283,7 +283,7 @@ class DoseRuns:
         kept = {}
         for part in parts:
             table, images = self._drawn(seed, part)
-            columns = ["patient_id", dose_labels.FINDING, f"{dose_labels.FINDING}_conspicuity", "chest_drain"]
+            columns = ["patient_id", dose_labels.DOSED, f"{dose_labels.DOSED}_conspicuity", "chest_drain"]
             kept |= {f"{part}.{name}": table[name].to_numpy() for name in columns[1:]}
             kept |= {f"{part}.patient_id": table["patient_id"].to_numpy(str), f"{part}.images": images}
         _replaced(path, lambda new: _savez(new, kept))
@@ -315,7 +315,7 @@ class DoseRuns:
 def noise_of_reports():
     """Return how NIH's report labels of pneumothorax err, as notebook 02 measured it (`noise.calibrate`)."""
     measured = pd.read_csv(paths.label_noise_path())
-    chosen = (measured["finding"] == dose_labels.FINDING) & measured["stratum"].isin(noise.STRATA)
+    chosen = (measured["finding"] == dose_labels.DOSED) & measured["stratum"].isin(noise.STRATA)
     return measured.loc[chosen, ["stratum", "tp", "fp", "fn", "tn"]]
 
 

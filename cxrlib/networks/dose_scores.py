@@ -16,7 +16,7 @@ LEVELS_N = 256
 FACTORS = ("size", "scale", "mechanism", "correlation", "sensitivity")
 # What a training is for: the study itself; labels shuffled across images; noise of scale 0, put in by another
 # mechanism; twice the patience.
-GRID, SHUFFLED, AGAIN, PATIENT = ROLES = ("grid", "shuffled", "again", "patient")
+GRID, PERMUTED, AGAIN, PATIENT = ROLES = ("grid", "shuffled", "again", "patient")
 
 
 def to_levels(scores):
@@ -62,15 +62,15 @@ class DoseScores:
         np.savez_compressed(folder / "scores.npz", levels=self.levels, reports=np.packbits(self.reports, axis=1))
 
 
-FILES = ("runs.csv", "scores.npz", "test.parquet", "courses.parquet")
+DOSE_FILES = ("runs.csv", "scores.npz", "test.parquet", "courses.parquet")
 
 
 def dose_files():
     """Return the files of the study that are committed, which its notebook reads."""
-    return [paths.ROOT / "results" / "dose_response" / name for name in FILES]
+    return [paths.ROOT / "results" / "dose_response" / name for name in DOSE_FILES]
 
 
-def open_scores(folder=None):
+def open_dose_scores(folder=None):
     """Return the trainings that `DoseScores.save` wrote.
 
     Parameters
@@ -86,7 +86,7 @@ def open_scores(folder=None):
         If the files are not of the same trainings and test images.
     """
     folder = folder or dose_files()[0].parent
-    for name in FILES:
+    for name in DOSE_FILES:
         if not (folder / name).exists():
             raise FileNotFoundError(f"{folder.name}/{name} is not here: restore it by git, or run `make beyond`.")
     runs = pd.read_csv(folder / "runs.csv", dtype={"logits_sha256": str})

@@ -85,10 +85,12 @@ def draw_maps(runs, store, targets, study, seed):
     -------
     dict of (str, str) to (pandas.DataFrame, sequence of (h, w) arrays)
         Network and method -> rows of the targets, and the map of each. Besides the study's methods there are `mean
-        box`, where other patients' boxes of the finding lie, `centre` and `lungs`.
+        box`, where other patients' boxes of the finding lie, `centre`, `lungs` and `chance`, the map that is the same
+        everywhere, which scores what a pixel at random does: the share of the image that the box covers.
     """
     shape, maps = store.images.shape[1:], {}
     chance = {"centre": localization.centre_map(shape), "lungs": localization.lung_map(shape)}
+    chance["chance"] = np.ones(shape, np.float32)
     for name, table in targets.items():
         some = set(
             np.random.default_rng(seed).permutation(table["image_id"].unique())[: study["gradient_free_images_n"]]

@@ -1,7 +1,8 @@
 """Fetch the label tables that are in no package: `cxr fetch [NAME ...]`, with `--list` to only look.
 
-A NAME is an entry of `cxrlib.releases.catalogue` or `chexpert_test_models`; without one, all are meant. Files go to
-`$CXR_DATA/labels`, or `data/sources/labels` where that variable is not set. Each has a pinned SHA-256. What its
+A NAME is an entry of `cxrlib.releases.catalogue`, or `chexpert_test_models`, `nih_networks` or `openi_network`, which
+are what published networks say; without one, all are meant. Files go to `$CXR_DATA/labels` (`predictions/...` beside
+it), or `data/sources/labels` where that variable is not set. Each has a pinned SHA-256. What its
 owner gives only by hand is not fetched: the command says from where, and where to put it. The exit status is 0
 if all tables that were named are there in the end.
 """
@@ -17,7 +18,7 @@ import pooch
 import requests
 
 from cxrlib.base import paths
-from cxrlib.releases import cards, catalogue, chexpert, owner_tables
+from cxrlib.releases import cards, catalogue, chexpert, owner_tables, predictions
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,24 @@ FILES = read_addresses()
 WANTED = {
     **{name: entry.labels for name, entry in catalogue.ENTRIES.items() if entry.labels},
     "chexpert_test_models": chexpert.CHEXPERT_MODEL_FILES,
+    "nih_networks": tuple(predictions.SEED_FILES.values()),
+    "openi_network": (predictions.OPENI_FILE,),
+}
+
+
+# Terms of what is no label set.
+_CARDS = {
+    "chexpert_test_models": catalogue.ENTRIES["chexpert_test_majority"].card,
+    "nih_networks": {
+        "licence": "none stated",
+        "citation": "Seyyed-Kalantari L et al. Nat Med 2021;27:2176",
+        "source": "LalehSeyyed/Underdiagnosis_NatMed",
+    },
+    "openi_network": {
+        "licence": "none stated",
+        "citation": "the repository",
+        "source": "zBabar/The-Impact-of-Diagnostic-Features",
+    },
 }
 
 
@@ -85,6 +104,22 @@ def _tables_folder():
     """Return where tables are put: `$CXR_DATA/labels`, or `data/sources/labels` below the root."""
     data = os.environ.get("CXR_DATA")
     return (Path(data).expanduser() if data else paths.sources_dir()) / "labels"
+
+
+def _place(path):
+    """Return where a table is put: below the folder of labels, or, what networks say, beside it."""
+    folder = _tables_folder()
+    return folder.parent / path if path.startswith("predictions/") else folder / path
+
+
+def _found(path):
+    """Return where a table is, or None."""
+    if not path.startswith("predictions/"):
+        return owner_tables.find_labels(path)
+    try:
+        return paths.source_path(path)
+    except FileNotFoundError:
+        return None
 
 
 def _sha256(path):
@@ -99,7 +134,7 @@ def state(path):
     path : str
         A key of `FILES`.
     """
-    found = owner_tables.find_labels(path)
+    found = _found(path)
     for other in _INSTEAD.get(path, ()):
         found = found or owner_tables.find_labels(other)
     if found is None:
@@ -111,7 +146,7 @@ def state(path):
 def _by_hand(path):
     file = FILES[path]
     pinned = f" (SHA-256 {file.sha256})" if file.sha256 else ""
-    return f"{file.by_hand}, and put it into {(_tables_folder() / path).parent}{pinned}"
+    return f"{file.by_hand}, and put it into {_place(path).parent}{pinned}"
 
 
 def get(path, unreachable):
@@ -129,7 +164,7 @@ def get(path, unreachable):
     str or None
         Why it is still missing, in a sentence; None if it is there now.
     """
-    file, to = FILES[path], _tables_folder() / path
+    file, to = FILES[path], _place(path)
     if file.address is None:
         return f"{path} is not fetched: {_by_hand(path)}."
     host = urlsplit(file.address).netloc
@@ -167,7 +202,7 @@ def fetch(names, only_list=False):
     """
     whole, unreachable = True, set()
     for name in names:
-        card = catalogue.ENTRIES.get(name, catalogue.ENTRIES["chexpert_test_majority"]).card
+        card = _CARDS[name] if name in _CARDS else catalogue.ENTRIES[name].card
         states = {path: state(path) for path in WANTED[name]}
         missing = [path for path, what in states.items() if what == "missing"]
         print(f"{name}: {len(states) - len(missing)} of {len(states)} files are here.")
@@ -190,7 +225,7 @@ def fetch(names, only_list=False):
 
 def _differs(path):
     """Say that a table is another one than was tested; only one that can be fetched counts as not there."""
-    found, file = owner_tables.find_labels(path), FILES[path]
+    found, file = _found(path), FILES[path]
     what = f"{found} is not the file that this project was tested with (SHA-256 {file.sha256})"
     if file.address is None:
         return f"{what}; it is used all the same."

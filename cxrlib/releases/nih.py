@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from cxrlib.base import paths, vocabulary
 from cxrlib.releases import owner_tables
@@ -79,6 +80,16 @@ def read_nih_sizes():
     columns = {"Image Index": "image_id", "OriginalImage[Width": "width_px", "Height]": "height_px"}
     raw = owner_tables.package_table("Data_Entry_2017_v2020.csv.gz", tuple(columns)).rename(columns=columns)
     return raw.drop_duplicates("image_id").set_index("image_id")
+
+
+def read_test_list_patients():
+    """Return which patient each image of the official test list is of, (25596,) int: numbers that mean nothing else.
+
+    The list is in no package, so that only how many patients have how many images in it is kept here.
+    """
+    text = (Path(__file__).parent / "nih_test_list.yaml").read_text()
+    images_n = yaml.safe_load(text)["images_of_a_patient"]
+    return np.repeat(np.arange(sum(images_n.values())), np.repeat(list(images_n), list(images_n.values())))
 
 
 def nih_images(image_ids, **columns):

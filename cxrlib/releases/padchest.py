@@ -97,6 +97,51 @@ def _padchest_labels(index, terms):
     return labels, notes
 
 
+def read_padchest_studies():
+    """Return PadChest's studies with the text of their report, who labelled it, and the labels.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a study: `study_id, patient_id, report_id`, `labelled_by` (`physicians` or `network`), `taken` (a date
+        as a number, 20140131), `bedside, lateral` (whether an image of it is an AP, a lateral; 1 or 0), `sex, age,
+        maker`, `text` (the report, in Spanish, as released: lower case and stemmed), and the findings of
+        `padchest_physicians` and `padchest_network`. Studies of which every image is dropped there are left out, and
+        reports without text have an empty one.
+
+    Raises
+    ------
+    ValueError
+        If a study has two reports, or labels by both.
+    """
+    columns = (*_PADCHEST_COLUMNS, "StudyID", "ReportID", "Report", "Manufacturer_DICOM")
+    raw = owner_tables.package_table(_PADCHEST, columns, dtype="string").set_index("ImageID")
+    parts = []
+    for method, name in (("Physician", "physicians"), ("RNN_model", "network")):
+        table, images, _ = _padchest_labels_by(method)
+        rows = raw.loc[table["image_id"]]
+        part = table.set_index("image_id").assign(
+            study_id=rows["StudyID"],
+            patient_id=rows["PatientID"],
+            report_id=rows["ReportID"],
+            labelled_by=name,
+            taken=rows["StudyDate_DICOM"].astype(int),
+            maker=rows["Manufacturer_DICOM"],
+            text=rows["Report"].fillna(""),
+        )
+        known = images.set_index("image_id").loc[part.index]
+        part["sex"], part["age"] = known["sex"], known["age"]
+        part["bedside"], part["lateral"] = ((known["view"] == view).astype(float) for view in ("AP", "L"))
+        parts.append(part)
+    every = pd.concat(parts)
+    of_study = every.groupby("study_id")
+    twice = (of_study[["report_id", "labelled_by"]].nunique() > 1).any(axis=1)
+    if twice.any():
+        raise ValueError(f"{_PADCHEST}: study {twice.idxmax()} has two reports, or labels of both kinds.")
+    views = of_study[["bedside", "lateral"]].max()
+    return every.drop(columns=["bedside", "lateral"]).drop_duplicates("study_id").join(views, on="study_id")
+
+
 # Release to the function that returns its labels, images and notes.
 LOADERS = {
     "padchest_physicians": functools.partial(_padchest_labels_by, "Physician"),

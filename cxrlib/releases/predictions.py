@@ -24,7 +24,11 @@ OWNERS_FILES = {
 }
 
 FIVE = tuple(OWNERS_FILES)
-SEEDS = tuple(f"seyyed_kalantari_{seed}" for seed in (11, 37, 45, 62, 76))
+SEED_FILES = {
+    f"seyyed_kalantari_{seed}": f"predictions/underdiagnosis_seed{seed}.csv.gz" for seed in (11, 37, 45, 62, 76)
+}
+SEEDS = tuple(SEED_FILES)
+OPENI_FILE = "predictions/openi_chexnet.csv.gz"
 NETWORKS = (*FIVE, *SEEDS)
 
 _COLUMNS = [*vocabulary.NIH_FINDINGS.values()]
@@ -37,7 +41,7 @@ def available(name):
 
 def _of_seed(name):
     try:
-        return paths.source_path(f"predictions/underdiagnosis_seed{name.rsplit('_', 1)[-1]}.csv.gz")
+        return paths.source_path(SEED_FILES[name])
     except FileNotFoundError:
         return None
 
@@ -75,10 +79,33 @@ def read_predictions(name):
     path = _of_seed(name)
     if path is None:
         raise FileNotFoundError(
-            f"The predictions of {name} are not here: put predictions/underdiagnosis_seed{name.rsplit('_', 1)[-1]}"
-            ".csv.gz below $CXR_DATA (docs/data.md says who has it)."
+            f"The predictions of {name} are not here: put {SEED_FILES[name]} below $CXR_DATA (`cxr fetch "
+            "nih_networks` says where from)."
         )
     return _checked(pd.read_csv(path), path)
+
+
+def read_openi_predictions():
+    """Return what a CheXNet that was trained on NIH's report labels says of Open-i's frontal images.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by the report, `CXRnnn`: the 14 findings of NIH, float64 in [0, 1], the highest of the report's
+        frontal images where it has several.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If its file is not here, or is another than the published one.
+    """
+    path = paths.source_path(OPENI_FILE)
+    raw = pd.read_csv(path)
+    missing = [column for column in ("uid", "projection", *vocabulary.NIH_FINDINGS) if column not in raw]
+    if missing:
+        raise ValueError(f"{path} has no column {missing[0]}: it is not the published table.")
+    frontal = raw[raw["projection"] == "Frontal"].rename(columns=vocabulary.NIH_FINDINGS)
+    return frontal.groupby("CXR" + frontal["uid"].astype(str))[_COLUMNS].max().rename_axis("image_id").astype(float)
 
 
 def _checked(raw, path):

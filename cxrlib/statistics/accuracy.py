@@ -114,7 +114,7 @@ def roc_on_grid(label, score, resamples, specificities):
     fpr_wanted = np.round(1 - np.asarray(specificities), 12)  # 1 - 0.9 is not 1/10: it would miss the step there
     out = np.empty((len(resamples), len(fpr_wanted)))
     for b in range(len(resamples)):
-        w = resampling.Resamples(resamples.counts[b : b + 1], resamples.patient).weights(order)[0]
+        w = resamples.with_counts(resamples.counts[b : b + 1]).weights(order)[0]
         tp, fp = np.cumsum(np.where(positive, w, 0))[ends], np.cumsum(np.where(positive, 0, w))[ends]
         if tp[-1] == 0 or fp[-1] == 0:
             out[b] = np.nan

@@ -46,7 +46,17 @@ def planned_standard_error(area, positives_n, negatives_n, correlation, design_e
     return float(np.sqrt(2 * variance * (1 - correlation) * design_effect))
 
 
+def own_patient_size(patient_id):
+    """Return how many images the patient of an image has, on average over images.
+
+    Parameters
+    ----------
+    patient_id : (n,) array
+    """
+    sizes = pd.Series(np.asarray(patient_id, dtype=object)).value_counts().to_numpy()
+    return float((sizes**2).sum() / sizes.sum())
+
+
 def design_effect(patient_id, intraclass_correlation):
     """Return 1 + (m - 1) * correlation, with m the mean size of the patient that an image belongs to (Kish)."""
-    sizes = pd.Series(np.asarray(patient_id, dtype=object)).value_counts().to_numpy()
-    return float(1 + ((sizes**2).sum() / sizes.sum() - 1) * intraclass_correlation)
+    return 1 + (own_patient_size(patient_id) - 1) * intraclass_correlation

@@ -40,36 +40,51 @@ class Resamples:
         How often each patient was drawn.
     patient : (n,) int
         Which patient each image is of.
+    sampling : (n,) float or None
+        Weight of each image, such as one over the probability that it was sampled with; None for equal weights.
     """
 
     counts: np.ndarray
     patient: np.ndarray
+    sampling: np.ndarray | None = None
 
     def __len__(self):
         return len(self.counts)
 
     def of(self, chosen):
         """Return the same resamples seen by a subset of the images (boolean mask)."""
-        return Resamples(self.counts, self.patient[np.asarray(chosen)])
+        chosen = np.asarray(chosen)
+        return Resamples(self.counts, self.patient[chosen], None if self.sampling is None else self.sampling[chosen])
+
+    def weighted(self, sampling):
+        """Return the same resamples with a weight for each image, (n,) float of 0 or more."""
+        return Resamples(self.counts, self.patient, np.asarray(sampling, float))
 
     def first(self, b):
         """Return the first `b` resamples."""
-        return Resamples(self.counts[:b], self.patient)
+        return self.with_counts(self.counts[:b])
+
+    def with_counts(self, counts):
+        """Return other resamples of the same images."""
+        return Resamples(counts, self.patient, self.sampling)
 
     def weights(self, images=slice(None)):
         """Return how often each image (or each of some, by position) is in each resample, (b, k) float64."""
-        return np.take(self.counts, self.patient[images], axis=1).astype(np.float64)
+        drawn = np.take(self.counts, self.patient[images], axis=1).astype(np.float64)
+        return drawn if self.sampling is None else drawn * self.sampling[images]
 
     def totals(self, values):
         """Return the sum of a per-image value in each resample, (b,) float64."""
-        by_patient = np.bincount(self.patient, np.asarray(values, np.float64), minlength=self.counts.shape[1])
+        values = np.asarray(values, np.float64)
+        values = values if self.sampling is None else values * self.sampling
+        by_patient = np.bincount(self.patient, values, minlength=self.counts.shape[1])
         return self.counts @ by_patient
 
     def jackknife(self, groups_n=1000):
         """Return resamples that each leave out one patient, or one of `groups_n` groups of patients if fewer."""
         patients_n = self.counts.shape[1]
         group = np.arange(patients_n) % min(groups_n, patients_n)
-        return Resamples((np.arange(group.max() + 1)[:, None] != group).astype(np.float32), self.patient)
+        return self.with_counts((np.arange(group.max() + 1)[:, None] != group).astype(np.float32))
 
 
 def patient_resamples(patient_id, resamples_n, rng):
@@ -106,7 +121,7 @@ def in_each(resamples, images_n, of_some):
     if len(resamples.patient) != images_n:
         raise ValueError(f"{images_n} labels and resamples of {len(resamples.patient)} images.")
     step = max(1, (1 << 18) // max(1, images_n))
-    parts = [Resamples(resamples.counts[k : k + step], resamples.patient) for k in range(0, len(resamples), step)]
+    parts = [resamples.with_counts(resamples.counts[k : k + step]) for k in range(0, len(resamples), step)]
     if len(parts) > _PARTS_ALONE:
         threads = joblib.Parallel(len(os.sched_getaffinity(0)), prefer="threads")
         done = threads(joblib.delayed(quiet)(of_some, part) for part in parts)

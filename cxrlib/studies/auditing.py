@@ -207,13 +207,14 @@ def _check_header(path):
             raise ValueError(f"{path} separates its columns by {name}: save it with commas between columns.")
 
 
-def read_file(path, scores=False):
+def read_file(path, scores=False, also=()):
     """Return labels or scores of a CSV by image id, and what it knows of the images; print what is not read.
 
     Parameters
     ----------
     path : Path
     scores : bool
+    also : sequence of str
         As in `own_tables.read_own`.
 
     Raises
@@ -227,7 +228,7 @@ def read_file(path, scores=False):
     try:
         if path.suffix.lower() in (".csv", ".tsv", ".txt") and path.exists():
             _check_header(path)
-        table, images, notes = own_tables.read_own(path, scores)
+        table, images, notes = own_tables.read_own(path, scores, also)
     except OSError as error:
         if error.strerror is None:  # a sentence of our own
             raise

@@ -72,9 +72,9 @@ def difference_table(cells, all_arms, study, places, test_labels):
     -------
     pandas.DataFrame
         `comparison, role, first, second` (whose labels the two sides learned), `network, finding, test,
-        scored_against, positives_n, estimate, low, high, p, reason, smallest, delong_first_seed, delong_p,
-        delong_clustered_p, p_holm`. `smallest` is the smallest true difference that this test set shows with 80 %
-        power.
+        scored_against, positives_n`, then as `intervals.over_seeds`, `seeds_n, delong_first_seed, delong_p,
+        delong_clustered_p, p_holm`. `smallest` is the smallest true difference that this test set and as many seeds
+        show with 80 % power.
     """
     rows = [
         {
@@ -99,6 +99,31 @@ def difference_table(cells, all_arms, study, places, test_labels):
     table["p_holm"] = np.nan
     table.loc[asked, "p_holm"] = intervals.holm(table.loc[asked, "p"])
     return table
+
+
+def left_table(cells, all_arms, study, places):
+    """Return how much of each lead is left when other labels score it, and how much their noise alone leaves.
+
+    Parameters
+    ----------
+    cells, all_arms, study, places
+        As in `difference_table`; the first of `study["scored_against"]` is the reference.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `comparison, network, finding, test, scored_against`, then as `Cells.lead_left`; no row where a test has only
+        one of the two label sets.
+    """
+    reference, *others = study["scored_against"]
+    return pd.DataFrame(
+        {"comparison": name, **_where(a, place, other), **cell}
+        for name, (first, second) in study["comparisons"].items()
+        for a, b in crossing.pairs(all_arms, first, second)
+        for cohort, place in places.items()
+        for other in others
+        if (cell := cells.lead_left(a, b, cohort, reference, other)) is not None
+    )
 
 
 def _by_network(all_arms):

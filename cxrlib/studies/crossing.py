@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cxrlib.base import runs
-from cxrlib.statistics import accuracy, delong, intervals, resampling
+from cxrlib.statistics import accuracy, attenuation, delong, intervals, resampling
 from cxrlib.studies import case_tables
 
 
@@ -47,12 +47,6 @@ def pairs(all_arms, first, second):
     return out
 
 
-def _mean_rates(label, called, resamples):
-    """Return `stats.rates` in each resample, averaged over the decisions of several seeds."""
-    each = [accuracy.rates(label, c, resamples) for c in called]
-    return {name: np.mean([rates[name] for rates in each], axis=0) for name in each[0]}
-
-
 def same_seeds(arms):
     """Raise a ValueError if networks of different seeds are to be averaged or paired."""
     seeds = {arm.seeds for arm in arms}
@@ -90,8 +84,8 @@ def _over_findings(found, findings_n, left_out):
 class Cells:
     """Estimates for one arm, one test cohort and one set of test labels, on resamples made once.
 
-    An arm's estimate is the mean over its seeds, in the whole sample and in every resample, so that intervals
-    are of that mean.
+    An arm's estimate is the mean over its seeds, in the whole sample and in every resample. Intervals are of that
+    mean, over patients and training seeds.
 
     Parameters
     ----------
@@ -144,22 +138,21 @@ class Cells:
         if not self.has(arm, cohort, test_labels):
             return None
         areas, replicates = self._auc(arm, cohort, test_labels)
-        value = intervals.interval(np.mean(areas), replicates, self._too_few(arm, cohort, test_labels))
         return {
             **self._sizes(arm, cohort, test_labels),
-            **value._asdict(),
+            **intervals.area_over_seeds(areas, replicates, self._too_few(arm, cohort, test_labels))._asdict(),
             "seeds_n": len(areas),
             "seed_range": max(areas) - min(areas) if len(areas) > 1 else np.nan,
         }
 
     def difference(self, a, b, cohort, test_labels):
-        """Return the paired AUC difference a - b as a dict, with DeLong's tests of the first seed alongside."""
+        """Return the AUC difference a - b, paired by image and seed, as a dict; with DeLong's tests of one seed."""
         if not (self.has(a, cohort, test_labels) and self.has(b, cohort, test_labels)):
             return None
         areas_a, replicates_a = self._auc(a, cohort, test_labels)
         areas_b, replicates_b = self._auc(b, cohort, test_labels)
         few = self._too_few(a, cohort, test_labels)
-        row = intervals.compared(np.mean(areas_a) - np.mean(areas_b), replicates_a - replicates_b, few)
+        row = intervals.over_seeds(np.subtract(areas_a, areas_b), replicates_a - replicates_b, few)
         label, scores_a, _, keep = self._select(a, cohort, test_labels)
         scores_b = self._select(b, cohort, test_labels)[1]
         patient = self.tests[cohort]["patient_id"][keep]
@@ -168,9 +161,59 @@ class Cells:
         return {
             "positives_n": int(label.sum()),
             **row,
+            "seeds_n": len(areas_a),
             "delong_first_seed": by_image.estimate,
             "delong_p": by_image.p,
             "delong_clustered_p": clustered.p,
+        }
+
+    def lead_left(self, a, b, cohort, reference, other):
+        """Return how much of the lead a - b by a reference is left by other labels, and how much noise alone leaves.
+
+        If the other labels err without regard to both scores, given the reference, each AUC is
+        `attenuation.attenuated`, so that the lead shrinks to their markedness, whatever the networks are.
+
+        Parameters
+        ----------
+        a, b : Arm
+            With the same seeds.
+        cohort, reference, other : str
+
+        Returns
+        -------
+        dict or None
+            `images_n`, `by_reference` and `by_other` (the leads on the images that both label), `expected_share` with
+            its interval over patients, `observed_share`, `expected` (lead by other labels), and as `over_seeds` the
+            excess: the lead by other labels less the expected one. None where either does not assess the finding.
+        """
+        if not all(self.has(arm, cohort, name) for arm in (a, b) for name in (reference, other)):
+            return None
+        table = self.tests[cohort]
+        columns = [case_tables.label(name, a.finding) for name in (reference, other)]
+        both = table[columns].isin((0, 1)).all(axis=1).to_numpy()
+        leads = {}
+        for name in (reference, other):
+            sides = [self._select(arm, cohort, name, both) for arm in (a, b)]
+            (label, _, resamples, _), few = sides[0], self._too_few(a, cohort, name)
+            areas = [[accuracy.auc(label, score) for score in scores] for _, scores, _, _ in sides]
+            drawn = [np.mean([accuracy.auc(label, s, resamples) for s in scores], 0) for _, scores, _, _ in sides]
+            leads[name] = np.subtract(*areas), np.subtract(*drawn)
+        truth, noisy = (table.loc[both, column].to_numpy(float) for column in columns)
+        share = attenuation.markedness(truth, noisy)
+        shares = attenuation.markedness(truth, noisy, resamples)
+        (lead, lead_drawn), (left, left_drawn) = leads[reference], leads[other]
+        ends = intervals.interval(share, shares)
+        return {
+            "images_n": int(both.sum()),
+            "by_reference": lead.mean(),
+            "by_other": left.mean(),
+            "expected_share": share,
+            "expected_share_low": ends.low,
+            "expected_share_high": ends.high,
+            "observed_share": left.mean() / lead.mean() if lead.mean() > 0 else np.nan,
+            "expected": share * lead.mean(),
+            **intervals.over_seeds(left - share * lead, left_drawn - shares * lead_drawn, few),
+            "seeds_n": len(lead),
         }
 
     def _enough(self, arms, cohort, test_labels):
@@ -256,17 +299,20 @@ class Cells:
         if not self.has(arm, cohort, test_labels):
             return []
         label, scores, resamples, _ = self._select(arm, cohort, test_labels)
-        called = [s >= t for s, t in zip(scores, thresholds, strict=True)]
+        each, drawn = [], []
+        for score, threshold in zip(scores, thresholds, strict=True):
+            for kept, r in ((each, resampling.whole(len(label))), (drawn, resamples)):
+                rates = accuracy.rates(label, score >= threshold, r)
+                for prevalence in prevalences:
+                    carried = rates["sensitivity"], rates["specificity"], prevalence
+                    rates[f"ppv at prevalence {prevalence:g}"] = accuracy.ppv_at_prevalence(*carried)
+                kept.append(rates)
         out = []
-        values, replicates = (_mean_rates(label, called, r) for r in (resampling.whole(len(label)), resamples))
-        for prevalence in prevalences:
-            name = f"ppv at prevalence {prevalence:g}"
-            for rates in (values, replicates):
-                rates[name] = accuracy.ppv_at_prevalence(rates["sensitivity"], rates["specificity"], prevalence)
-        for measure in values:
+        for measure in each[0]:
             if measure != "kappa":
-                value = intervals.interval(float(values[measure][0]), replicates[measure])
-                out.append({"measure": measure, **value._asdict()})
+                values = np.array([float(rates[measure][0]) for rates in each])
+                replicates = np.mean([rates[measure] for rates in drawn], axis=0)
+                out.append({"measure": measure, **intervals.area_over_seeds(values, replicates)._asdict()})
         return out
 
     def by_drain(self, arm, cohort, test_labels):
@@ -284,6 +330,6 @@ class Cells:
         for name, chosen in subsets.items():
             label, scores, resamples, _ = self._select(arm, cohort, test_labels, chosen)
             replicates = np.mean([accuracy.auc(label, s, resamples) for s in scores], axis=0)
-            value = intervals.interval(np.mean([accuracy.auc(label, s) for s in scores]), replicates)
+            value = intervals.area_over_seeds([accuracy.auc(label, s) for s in scores], replicates)
             out[name] = {"images_n": len(label), "positives_n": int(label.sum()), **value._asdict()}
         return out

@@ -1,4 +1,11 @@
-"""What tables look like on a page: headings and numbers to read, estimates as text, the lines of a forest plot."""
+"""What tables look like on a page: headings and numbers to read, estimates as text, the lines of a forest plot.
+
+P-values. A bootstrap of b resamples resolves none below 2 / (b + 1). What `intervals.difference` gives below that is
+the tail of a normal distribution, which is there so that Holm's correction has something to multiply, and no number
+to read. So corrections are made on these numbers first. Then pages, sentences and printed tables say "< 0.001"
+(`p_text`), and the files in `results/` say "< 0.0001" of what is smaller (`written`). Only the files that `cxr audit`
+and `cxr score` write for the programs of their users keep the number.
+"""
 
 import re
 from itertools import pairwise
@@ -36,6 +43,8 @@ _ENDINGS = {"frac": "fraction", "px": "pixels", "u_ones": "uncertain present", "
 # Columns whose values are read as headings are.
 _WORDS = set("finding measure method policy by less_by stratum trained_on truth opinion what at".split())
 _MISSING = "\N{EN DASH}"
+_P_VALUE = re.compile(r"p|p_\w+|\w+_p")  # names of columns of p-values
+LEAST_P = 1e-4  # what is smaller is written as smaller
 
 
 def places(cohorts, train_cohort):
@@ -115,7 +124,7 @@ def _cell(value, name, digits):
         return _MISSING
     if pd.api.types.is_bool(value):
         return "yes" if value else "no"
-    if re.fullmatch(r"p|p_\w+|\w+_p", name):
+    if _P_VALUE.fullmatch(name):
         return p_text(value)
     whole = isinstance(value, Integral) or name.endswith("_n") or name in ("count", "tp", "fp", "fn", "tn")
     return f"{value:.0f}" if whole else f"{value:g}" if name == "rank" else f"{value:.{digits}f}"
@@ -132,6 +141,27 @@ def _row_names(index, digits):
 def p_text(p):
     """Return a p-value to read: three decimals, or that it is smaller."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_columns(table):
+    """Return the names of a table's columns of p-values: `p`, `p_...` or `..._p`."""
+    return [name for name in table.columns if isinstance(name, str) and _P_VALUE.fullmatch(name)]
+
+
+def written(table):
+    """Return a table as it is written to a file: columns with a p-value below `LEAST_P` are text that says so.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        With p-values as `p_columns` finds them, not rounded.
+    """
+    out = table.copy()
+    for name in p_columns(table):
+        p = table[name]
+        if (p < LEAST_P).any():
+            out[name] = p.map("{:.6g}".format).mask(p < LEAST_P, f"< {LEAST_P:.4f}").where(p.notna(), None)
+    return out
 
 
 def texts(table):

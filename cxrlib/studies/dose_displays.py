@@ -7,10 +7,10 @@ from cxrlib.base import figures
 from cxrlib.networks import dose_scores
 from cxrlib.statistics import intervals
 from cxrlib.studies import displays
-from cxrlib.studies.dose_response import RADIOLOGIST, REPORTS
+from cxrlib.studies.dose_response import BY_RADIOLOGIST, BY_REPORTS
 
 _AXIS = "noise of the training labels (1: as measured)"
-_SCORED = {RADIOLOGIST: "scored by the radiologist", REPORTS: "scored by the reports"}
+_SCORED = {BY_RADIOLOGIST: "scored by the radiologist", BY_REPORTS: "scored by the reports"}
 
 
 def _drawn(axis, x, part, colour, style="-", label=None):
@@ -28,7 +28,7 @@ def dose_figure(curves, size):
     Parameters
     ----------
     curves : pandas.DataFrame
-        As `dose_response.curves` returns it.
+        As `dose_response.dose_curves` returns it.
     size : int
         Of the training sets that are shown.
     """
@@ -62,11 +62,11 @@ def exchange_figure(curves, exchange):
     Parameters
     ----------
     curves, exchange : pandas.DataFrame
-        As `dose_response.curves` and `dose_response.exchange` return them.
+        As `dose_response.dose_curves` and `dose_exchange.exchange` return them.
     """
     readers = sorted(exchange["sensitivity"].unique(), reverse=True)
     fig, axes = figures.figure(1, len(readers), width=4.8 * len(readers), height=3.8, sharey=True, squeeze=False)
-    base = curves[(curves["correlation"] == 0) & (curves["scored_against"] == RADIOLOGIST)]
+    base = curves[(curves["correlation"] == 0) & (curves["scored_against"] == BY_RADIOLOGIST)]
     base = base[base["mechanism"] == base["mechanism"].iloc[0]]
     for axis, reader in zip(axes[0], readers, strict=True):
         part = base[base["sensitivity"] == reader].sort_values("size")
@@ -76,7 +76,7 @@ def exchange_figure(curves, exchange):
             names = {scales[0]: "radiologist's labels", scales[-1]: "report labels"}
             doses = part[part["scale"] == scale]
             _drawn(axis, doses["size"], doses, ends.get(scale, "#bbbbbb"), label=names.get(scale, f"noise {scale:g}"))
-        worth = exchange[(exchange["sensitivity"] == reader) & (exchange["scored_against"] == RADIOLOGIST)]
+        worth = exchange[(exchange["sensitivity"] == reader) & (exchange["scored_against"] == BY_RADIOLOGIST)]
         for row in worth[worth["needed"].notna()].itertuples():
             arrow = {"arrowstyle": "->", "color": "#444444", "lw": 0.9}
             axis.annotate("", (row.needed, row.auc), (row.reports_n, row.auc), arrowprops=arrow)
@@ -147,7 +147,7 @@ def images_text(row):
     Parameters
     ----------
     row : named tuple
-        Of `dose_response.exchange`.
+        Of `dose_exchange.exchange`.
     """
     if np.isnan(row.needed):
         return row.reason or "undefined"
@@ -160,23 +160,23 @@ def _effect_text(row):
     return f"{intervals.text(row.estimate, row.low, row.high)}: {verdict}"
 
 
-def headline(study, slopes, differences, exchange, attenuation, controls):
+def headline(study, slopes, differences, exchange, leads, controls):
     """Return the study in short, `question, answer`, scored by the radiologist unless a row says otherwise."""
     base, rows = study.base, {}
     line = {"measure": "slope", "size": base.size, "mechanism": base.mechanism, "correlation": base.correlation}
     for reader in study.readers():
-        found = _one(slopes, **line, sensitivity=reader, scored_against=RADIOLOGIST)
+        found = _one(slopes, **line, sensitivity=reader, scored_against=BY_RADIOLOGIST)
         told = f"{base.size:,} images, errors {base.mechanism}, radiologist of sensitivity {reader:g}"
         rows[f"change in AUC per unit of noise: {told}"] = intervals.text(found.estimate, found.low, found.high)
-    average = differences[(differences["at"] == "mean") & (differences["scored_against"] == RADIOLOGIST)]
+    average = differences[(differences["at"] == "mean") & (differences["scored_against"] == BY_RADIOLOGIST)]
     for row in average.itertuples():
         by = ", each scored by its own radiologist" if row.factor == "sensitivity" else ""
         rows[f"change of that slope, {row.factor}, {row.comparison}{by}"] = _effect_text(row)
-    for row in exchange[exchange["scored_against"] == RADIOLOGIST].itertuples():
+    for row in exchange[exchange["scored_against"] == BY_RADIOLOGIST].itertuples():
         if row.reports_n >= base.size:
             name = f"images with the radiologist's labels (sensitivity {row.sensitivity:g}) worth {row.reports_n:,}"
             rows[f"{name} with report labels"] = images_text(row)
-    kept = _one(attenuation, **{name: getattr(base, name) for name in ("mechanism", "correlation", "sensitivity")})
+    kept = _one(leads, **{name: getattr(base, name) for name in ("mechanism", "correlation", "sensitivity")})
     for name, text in (("lead", "radiologist"), ("lead_reports", "reports"), ("expected", "reports, as expected")):
         ends = (getattr(kept, f"{name}{end}") for end in ("", "_low", "_high"))
         rows[f"lead of the radiologist's labels over report labels, scored by {text}"] = intervals.text(*ends)

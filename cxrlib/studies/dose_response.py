@@ -1,4 +1,4 @@
-"""Statistics of the dose-response study: slopes, their differences, and what a report label is worth.
+"""Statistics of the dose-response study: slopes, what changes them, and what is left where reports score the test.
 
 All networks are scored on the same simulated test images, and every number is a combination of their AUCs. A *line*
 is what doses lie on: a size, a mechanism, a correlation and a sensitivity. Test labels are
@@ -18,10 +18,9 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from cxrlib.networks import dose_scores
-from cxrlib.statistics import accuracy, intervals, resampling
+from cxrlib.statistics import accuracy, attenuation, intervals, resampling
 
-_DECIMALS = 12  # AUCs that agree so far are the same: beyond, sums differ by rounding alone
-DRAWN, RADIOLOGIST, REPORTS = SCORERS = ("drawn", "radiologist", "reports")
+BY_DRAWN, BY_RADIOLOGIST, BY_REPORTS = SCORERS = ("drawn", "radiologist", "reports")
 
 
 def level_areas(levels, label, patient, weights):
@@ -139,9 +138,9 @@ class DoseResponse:
 
     def label(self, line, scorer, seed):
         """Return the test labels (n,) of 0/1 of a scorer."""
-        if scorer == DRAWN:
+        if scorer == BY_DRAWN:
             return self.scores.test["drawn"].to_numpy()
-        if scorer == RADIOLOGIST:
+        if scorer == BY_RADIOLOGIST:
             return self.scores.test[dose_scores.of_reader(line.sensitivity)].to_numpy()
         at_base = replace(line, size=self.base.size)
         return self.scores.reports[self.row(at_base, self.scales[-1], seed)].astype(int)
@@ -152,7 +151,7 @@ class DoseResponse:
         return np.array([area for area, _ in each]), np.stack([replicates for _, replicates in each])
 
     def _area(self, row, line, scorer, seed):
-        key = row, *({DRAWN: (), RADIOLOGIST: (line.sensitivity,)}.get(scorer, (replace(line, size=0), seed)))
+        key = row, *({BY_DRAWN: (), BY_RADIOLOGIST: (line.sensitivity,)}.get(scorer, (replace(line, size=0), seed)))
         if (key, scorer) not in self._areas:
             label = self.label(line, scorer, seed)
             found = level_areas(self.scores.levels[row], label, self.resamples.patient, self._weights)
@@ -164,7 +163,7 @@ class DoseResponse:
         runs = self.scores.runs
         rows = runs.index[(runs["role"] == role) & (runs["scale"] == scale)]
         by_seed = {runs.at[row, "seed"]: row for row in rows}
-        each = [self._area(by_seed[seed], self.base, RADIOLOGIST, seed) for seed in self.seeds]
+        each = [self._area(by_seed[seed], self.base, BY_RADIOLOGIST, seed) for seed in self.seeds]
         return np.array([area for area, _ in each]), np.stack([replicates for _, replicates in each])
 
     def combined(self, weights, scorer):
@@ -205,14 +204,13 @@ def _row(line, names=("size", "mechanism", "correlation", "sensitivity")):
     return {name: getattr(line, name) for name in names}
 
 
-def curves(study):
+def dose_curves(study):
     """Return the AUC of every dose by every scorer; without noise all mechanisms have one network in common.
 
     Returns
     -------
     pandas.DataFrame
-        `size, mechanism, correlation, sensitivity, scale, scored_against`, the columns of `intervals.over_seeds`
-        without a test, `seed_sd`.
+        `size, mechanism, correlation, sensitivity, scale, scored_against, estimate, low, high, reason, seed_sd`.
     """
     wanted = [
         (line, scale) for line in dict.fromkeys((*study.size_lines(), *study.lines())) for scale in study.scales
@@ -223,10 +221,10 @@ def curves(study):
     for line, scale in dict.fromkeys(wanted):
         for scorer in SCORERS:
             each, replicates = study.combined({(line, scale): 1.0}, scorer)
-            found = intervals.over_seeds(each, replicates)
+            found = intervals.area_over_seeds(each, replicates)._asdict()
             spread = float(np.std(each, ddof=1)) if len(each) > 1 else np.nan
             rows.append({**_row(line), "scale": scale, "scored_against": scorer, **found, "seed_sd": spread})
-    return pd.DataFrame(rows).drop(columns=["p", "smallest"])
+    return pd.DataFrame(rows)
 
 
 def slopes(study):
@@ -247,7 +245,7 @@ def slopes(study):
     return _with_holm(pd.DataFrame(rows), ["measure", "scored_against"])
 
 
-def differences(study):
+def slope_differences(study):
     """Return what each factor does to the slope, on the average of the other factors and on every line.
 
     Seed by seed, so that what the seeds share is gone. A factor's effect on average is tested with the others' in one
@@ -303,12 +301,12 @@ def _with_holm(table, family):
     return table.assign(p_holm=adjusted)
 
 
-def attenuation(study):
+def lead_by_reports(study):
     """Return what is left of the radiologist's lead where report labels score the test.
 
-    The lead is the AUC without noise less that with all of it. If the errors of the test labels are independent of
-    the networks' scores given the radiologist's label, scoring by them multiplies every AUC's distance from 0.5, and
-    so every lead, by PPV + NPV - 1 of the report labels against the radiologist's (Menon et al., ICML 2015).
+    The lead is the AUC without noise less that with all of it. If the errors of the test labels have nothing to do
+    with the networks' scores, given the radiologist's label, every lead is multiplied by their markedness
+    (`statistics.attenuation`).
 
     Returns
     -------
@@ -319,155 +317,39 @@ def attenuation(study):
     """
     rows = []
     for line in study.lines():
-        lead = {(line, study.scales[0]): 1.0, (line, study.scales[-1]): -1.0}
-        by_radiologist, by_reports = (study.combined(lead, scorer) for scorer in (RADIOLOGIST, REPORTS))
-        rates = [_kept(study, line, seed) for seed in study.seeds]
-        each = [study.areas(line, scale, RADIOLOGIST) for scale in (study.scales[0], study.scales[-1])]
-        gap, gaps = each[0][0] - each[1][0], each[0][1] - each[1][1]
-        kept, resampled = (np.stack([told[k] for told in rates]) for k in (0, 1))
-        expected = gap * kept, np.mean(gaps * resampled, axis=0)
-        row = _row(line)
-        row |= {f"test_{name}": np.mean([told[name] for _, _, told in rates]) for name in ("sensitivity", "ppv")}
-        for name, (values, replicates) in {
-            "lead": by_radiologist,
-            "lead_reports": by_reports,
-            "expected": expected,
-            "excess": (by_reports[0] - expected[0], by_reports[1] - expected[1]),
-        }.items():
-            found = intervals.over_seeds(values, replicates)
+        ends = study.scales[0], study.scales[-1]
+        areas = {
+            scorer: [study.areas(line, scale, scorer) for scale in ends] for scorer in (BY_RADIOLOGIST, BY_REPORTS)
+        }
+        lead, lead_reports = (tuple(a - b for a, b in zip(*pair, strict=True)) for pair in areas.values())
+        kept = [_markedness(study, line, seed) for seed in study.seeds]
+        expected = tuple(
+            values * np.stack(shares) for values, shares in zip(lead, zip(*kept, strict=True), strict=True)
+        )
+        excess = tuple(a - b for a, b in zip(lead_reports, expected, strict=True))
+        row = {**_row(line), **_test_rates(study, line)}
+        for name, (each, replicates) in zip(
+            ("lead", "lead_reports", "expected", "excess"), (lead, lead_reports, expected, excess), strict=True
+        ):
+            found = intervals.over_seeds(each, replicates.mean(0))
             row |= {name: found["estimate"], f"{name}_low": found["low"], f"{name}_high": found["high"]}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _kept(study, line, seed):
-    """Return PPV + NPV - 1 of a seed's reports against the radiologist, over all and in each resample; and rates."""
-    read, said = (study.label(line, scorer, seed) for scorer in (RADIOLOGIST, REPORTS))
-    told, replicates = accuracy.rates(read, said), accuracy.rates(read, said, study.resamples)
-    return told["ppv"] + told["npv"] - 1, replicates["ppv"] + replicates["npv"] - 1, told
+def _markedness(study, line, seed):
+    """Return the markedness of a seed's test reports for the radiologist, over all and in each resample (b,)."""
+    labels = [study.label(line, scorer, seed) for scorer in (BY_RADIOLOGIST, BY_REPORTS)]
+    return attenuation.markedness(*labels), attenuation.markedness(*labels, study.resamples)
 
 
-def rising(areas):
-    """Return curves made to rise: isotonic regression by its max-min formula, as pooling adjacent violators gives it.
-
-    Robertson, Wright and Dykstra, Order Restricted Statistical Inference, 1988, theorem 1.4.4.
-
-    Parameters
-    ----------
-    areas : (..., k) array
-    """
-    k = np.shape(areas)[-1]
-    sums = np.concatenate([np.zeros((*np.shape(areas)[:-1], 1)), np.cumsum(areas, axis=-1)], axis=-1)
-    mean = {(a, b): (sums[..., b + 1] - sums[..., a]) / (b + 1 - a) for a in range(k) for b in range(a, k)}
+def _test_rates(study, line):
+    """Return how the test reports of a line do against its radiologist, means over seeds."""
     each = [
-        np.max([np.min([mean[a, b] for b in range(i, k)], axis=0) for a in range(i + 1)], axis=0) for i in range(k)
+        accuracy.rates(*(study.label(line, scorer, seed) for scorer in (BY_RADIOLOGIST, BY_REPORTS)))
+        for seed in study.seeds
     ]
-    return np.stack(each, axis=-1)
-
-
-def images_needed(sizes, areas, target):
-    """Return how many images give a network this AUC: where its rising curve over the log of the size reaches it.
-
-    The curve is made monotone (`rising`) and is straight between sizes.
-
-    Parameters
-    ----------
-    sizes : (k,) array of int
-        Ascending.
-    areas : (n, k) array of float
-        A curve a row.
-    target : (n,) array of float
-
-    Returns
-    -------
-    (n,) float64
-        -inf below the curve's first AUC, inf above its last: beyond the sizes that were trained nothing is known.
-    """
-    curve, target = (np.round(values, _DECIMALS) for values in (rising(areas), np.asarray(target, float)))
-    log = np.log(sizes)
-    k = np.clip((curve < target[:, None]).sum(1), 1, len(sizes) - 1)
-    row = np.arange(len(curve))
-    below, above = curve[row, k - 1], curve[row, k]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.where(above > below, (target - below) / (above - below), 0.0)
-    between = np.exp(log[k - 1] + share * (log[k] - log[k - 1]))
-    return np.where(target < curve[:, 0], -np.inf, np.where(target > curve[:, -1], np.inf, between))
-
-
-def exchanged(sizes, better, other, n, rng):
-    """Return how many images with the better labels are worth `n` with the other ones.
-
-    Patients and seeds are resampled together: a replicate takes one resample of the test patients and draws the seeds
-    with replacement, one fewer than there are, so that the variance over seeds is not too small (Rao and Wu, JASA
-    1988;83:231). Ends are order statistics, so that they can lie beyond the sizes.
-
-    Parameters
-    ----------
-    sizes : (k,) array of int
-    better, other : pairs of (k, seeds) and (k, seeds, b) arrays
-        AUCs of each size and seed, over all test images and in each resample.
-    n : int
-        One of the sizes.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    dict
-        `needed, needed_low, needed_high` in images, NaN where they lie beyond the sizes, `ratio` (n / needed) with
-        its ends, and `reason`.
-    """
-    at, seeds_n = list(sizes).index(n), better[0].shape[1]
-    needed = images_needed(sizes, better[0].mean(1)[None], [other[0][at].mean()])[0]
-    low = high = np.nan
-    if seeds_n > 1:
-        replicates_n = better[1].shape[2]
-        drawn = rng.multinomial(seeds_n - 1, np.full(seeds_n, 1 / seeds_n), size=replicates_n) / (seeds_n - 1)
-        curve = np.einsum("ksb,bs->bk", better[1], drawn)
-        target = np.einsum("sb,bs->b", other[1][at], drawn)
-        low, high = np.quantile(images_needed(sizes, curve, target), (0.025, 0.975), method="inverted_cdf")
-    out = {}
-    for name, value in (("needed", needed), ("needed_low", low), ("needed_high", high)):
-        out[name] = value if np.isfinite(value) else np.nan
-    out |= {"ratio": n / out["needed"], "ratio_low": n / out["needed_high"], "ratio_high": n / out["needed_low"]}
-    return {**out, "reason": "" if seeds_n > 1 else intervals.ONE_SEED} | _beyond(sizes, needed, low, high)
-
-
-def _beyond(sizes, needed, low, high):
-    """Return as `reason` which of an estimate and its ends lie beyond the sizes, if any does."""
-    parts = []
-    for name, value in (("the estimate", needed), ("the lower end", low), ("the upper end", high)):
-        if np.isinf(value):
-            parts.append(f"{name} lies {'below' if value < 0 else 'above'} {sizes[0 if value < 0 else -1]} images")
-    return {"reason": "; ".join(parts)} if parts else {}
-
-
-def exchange(study, rng):
-    """Return how many images labelled by a radiologist are worth as many labelled by reports (all of the noise).
-
-    Returns
-    -------
-    pandas.DataFrame
-        `sensitivity, scored_against, reports_n, auc` (of the network trained on reports), the entries of `exchanged`.
-    """
-    rows = []
-    for sensitivity in study.readers():
-        lines = study.size_lines(sensitivity)
-        for scorer in SCORERS:
-            better, other = (
-                tuple(
-                    np.stack(parts) for parts in zip(*(study.areas(line, s, scorer) for line in lines), strict=True)
-                )
-                for s in (study.scales[0], study.scales[-1])
-            )
-            for k, n in enumerate(study.sizes):
-                row = {
-                    "sensitivity": sensitivity,
-                    "scored_against": scorer,
-                    "reports_n": n,
-                    "auc": other[0][k].mean(),
-                }
-                rows.append({**row, **exchanged(study.sizes, better, other, n, rng)})
-    return pd.DataFrame(rows)
+    return {f"test_{name}": float(np.mean([rates[name] for rates in each])) for name in ("sensitivity", "ppv")}
 
 
 def controls(study):
@@ -482,14 +364,14 @@ def controls(study):
         difference from what is expected, or from 0.
     """
     low, high = study.scales[0], study.scales[-1]
-    shuffled = study.of_role(dose_scores.SHUFFLED, low)
+    shuffled = study.of_role(dose_scores.PERMUTED, low)
     rows = [_control("AUC, trained on shuffled labels", shuffled, 0.5)]
     for role, scale, name, expected in (
         (dose_scores.AGAIN, low, "noise of scale 0 by another mechanism, less the radiologist's labels: AUC", 0.0),
         (dose_scores.PATIENT, low, "no noise, twice the patience, less once: AUC", np.nan),
         (dose_scores.PATIENT, high, "all noise, twice the patience, less once: AUC", np.nan),
     ):
-        with_it, without = study.of_role(role, scale), study.areas(study.base, scale, RADIOLOGIST)
+        with_it, without = study.of_role(role, scale), study.areas(study.base, scale, BY_RADIOLOGIST)
         rows.append(_control(name, tuple(a - b for a, b in zip(with_it, without, strict=True)), expected))
     return pd.DataFrame(rows)
 

@@ -168,7 +168,7 @@ def at_equal_counts(arm, valid, test, scored_by, resamples):
     for name, each in found.items():
         for measure, said in _MEASURES.items():
             drawn = np.mean([replicates[measure] for _, replicates in each], 0)
-            value = intervals.interval(np.mean([rates[measure] for rates, _ in each]), drawn, few)
+            value = intervals.area_over_seeds([rates[measure] for rates, _ in each], drawn, few)
             rows.append({"class": name, "measure": said, **value._asdict()})
     return pd.DataFrame(rows), counts
 
@@ -321,8 +321,11 @@ def curated_sentences(table, trained_on):
     """Return a sentence for each row of `curated_table` about the network of those training labels, a list."""
     out = []
     for r in table[table["trained_on"] == trained_on].itertuples():
-        ends = f"({r.low_patients:.3f} to {r.high_patients:.3f}, these networks)"
-        ends = ends if np.isfinite(r.low_patients) else f"({r.reason})"
+        ends = f"({r.low:.3f} to {r.high:.3f}, other patients and seeds)"
+        if not np.isfinite(r.low):
+            ends = f"({r.low_patients:.3f} to {r.high_patients:.3f}, these networks)"
+        if not np.isfinite(r.low_patients):
+            ends = f"({r.reason})"
         sets = f"{r.curated} ({r.first_n} images) less {r.part_of} ({r.second_n})"
         out.append(f"{sets}: AUC {r.estimate:+.3f} {ends}")
     return out

@@ -173,14 +173,17 @@ def table(scored, models):
     Returns
     -------
     pandas.DataFrame
-        `finding, truth, model, auc, low, high, rank`; tied models share the mean of their ranks.
+        `finding, truth, model, auc, low, high, rank, rank_low, rank_high`; tied models share the mean of their ranks,
+        and the interval of a rank is that of the ranks in the resamples.
     """
     rows = []
     for (finding, truth), one in scored.items():
+        ends = np.quantile(rankdata(-np.round(one.replicates, DECIMALS), axis=1), (0.025, 0.975), axis=0)
         for k, (model, rank) in enumerate(zip(models, ranks(one.areas), strict=True)):
             value = intervals.interval(one.areas[k], one.replicates[:, k])
             row = {"finding": finding, "truth": truth, "model": model, "auc": value.estimate}
-            rows.append(row | {"low": value.low, "high": value.high, "rank": rank})
+            row |= {"low": value.low, "high": value.high, "rank": rank}
+            rows.append(row | {"rank_low": ends[0, k], "rank_high": ends[1, k]})
     return pd.DataFrame(rows)
 
 

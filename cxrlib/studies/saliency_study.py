@@ -12,6 +12,7 @@ from cxrlib.statistics import accuracy, intervals, resampling
 from cxrlib.studies import case_tables, displays
 
 MEAN_BOX = "mean box"  # the average box of other patients with the finding: what maps must beat
+CHANCE = "chance"  # a pixel at random, which hits a box as often as the box covers of the image
 
 _OVERLAPS = (("iou", localization.IOU_THRESHOLDS), ("iobb", localization.IOBB_THRESHOLDS))
 _ONE_PICTURE = ["patient_id", "image_id"]
@@ -174,21 +175,22 @@ def layer_table(layers, scores, resamples_n, seed):
     layers : pandas.DataFrame
         `network, layer, cells, chosen` and the scores of its maps.
     scores : pandas.DataFrame
-        Of `numbered`, with the mean box.
+        Of `numbered`, with the mean box and chance.
     resamples_n, seed : int
 
     Returns
     -------
     pandas.DataFrame
-        `network, layer`, then as `hit_table`, and `cells, chosen`.
+        `network, layer`, then as `hit_table`, and `cells, chosen`. Chance stands among the layers, a map of one cell.
     """
     layers = numbered(layers, ["network", "layer"]).rename(columns={"layer": "method"})
     rows = []
     for network, part in layers.groupby("network", sort=False):
-        boxes = scores[(scores["network"] == network) & (scores["method"] == MEAN_BOX)]
+        boxes = scores[(scores["network"] == network) & scores["method"].isin([MEAN_BOX, CHANCE])]
         names = part.drop_duplicates("method").set_index("method")[["cells", "chosen"]]
+        drawn, names.loc[CHANCE] = names.index, {"cells": 1, "chosen": False}
         for measure in ("pointing", "energy"):
-            for row in _method_rows(pd.concat([part, boxes]), measure, names.index, (), resamples_n, seed):
+            for row in _method_rows(pd.concat([part, boxes]), measure, drawn, [CHANCE], resamples_n, seed):
                 rows.append({"network": network, **row, **names.loc[row["method"]]})
     return pd.DataFrame(rows).rename(columns={"method": "layer"})
 
@@ -202,7 +204,7 @@ def layer_sentences(by_layer):
         Of `layer_table`.
     """
     out = []
-    for network, part in by_layer.groupby("network", sort=False):
+    for network, part in by_layer[by_layer["layer"] != CHANCE].groupby("network", sort=False):
         gains, hits = (part[part["what"] == what].set_index("layer") for what in ("pointing, gain", "pointing"))
         ahead = ", ".join(gains.index[gains["low"] > 0])
         best, taken = hits["estimate"].idxmax(), hits.index[hits["chosen"].astype(bool)][0]
@@ -462,7 +464,7 @@ def drain_sentences(looked):
 
 
 def headline(table, known, overall, method):
-    """Return the study's short table: what each network knows, and what a method's peak hits and gains.
+    """Return the study's short table: what each network knows, and what a method's peak hits and gains over others.
 
     Parameters
     ----------
@@ -487,6 +489,7 @@ def headline(table, known, overall, method):
             "compared with": scope.replace("any", "any finding"),
             "n": f"{gain['boxes_n']} {'images' if scope == 'any' else 'boxes'}",
         }
-        row |= {f"{name} hits": hits.loc[(network, name, "pointing"), "text"] for name in (method, MEAN_BOX)}
+        names = (method, MEAN_BOX, CHANCE)
+        row |= {f"{name} hits": hits.loc[(network, name, "pointing"), "text"] for name in names}
         rows.append({**row, "gain": gain["text"]})
     return pd.DataFrame(rows)
