@@ -141,10 +141,12 @@ def test_what_lies_beyond_the_sizes_is_said():
     found = dose_exchange.exchanged(SIZES, *data, 1000, rng)
     assert np.isnan(found["needed"]) and np.isnan(found["ratio"]) and np.isnan(found["needed_low"])
     assert "the estimate lies below 250 images" in found["reason"]
+    assert dose_displays.images_text(pd.Series(found)).startswith("below 250 (below 250 to ")
     found = dose_exchange.exchanged(SIZES, *exchange_data(rng, 8, 0.5), 4000, rng)
     assert np.isnan(found["needed"]) and "above 4000 images" in found["reason"]
     found = dose_exchange.exchanged(SIZES, *exchange_data(rng, 1, 3.0), 2000, rng)
     assert np.isfinite(found["ratio"]) and np.isnan(found["ratio_low"]) and "one training seed" in found["reason"]
+    assert dose_displays.images_text(pd.Series(found)) == f"{found['needed']:,.0f}"
 
 
 # All of the statistics, on scores whose AUC is known

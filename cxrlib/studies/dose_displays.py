@@ -1,12 +1,14 @@
 """What the dose-response study shows: its figures, and its tables in sentences."""
 
+import re
+
 import numpy as np
 import pandas as pd
 
 from cxrlib.base import figures
 from cxrlib.networks import dose_scores
 from cxrlib.statistics import intervals
-from cxrlib.studies import displays
+from cxrlib.studies import displays, dose_exchange
 from cxrlib.studies.dose_response import BY_RADIOLOGIST, BY_REPORTS
 
 _AXIS = "noise of the training labels (1: as measured)"
@@ -52,7 +54,7 @@ def dose_figure(curves, size):
         axis.set_xlabel(_AXIS)
     for axis in axes[:, 0]:
         axis.set_ylabel("AUC")
-    axes[0, 0].legend(fontsize=7)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(mechanisms), fontsize=8)
     return fig
 
 
@@ -142,17 +144,25 @@ def line_name(row):
 
 
 def images_text(row):
-    """Return how many images are needed as text with its interval, or that it lies beyond the sizes.
+    """Return how many images are needed as text with its interval; of what lies beyond the sizes, on which side.
 
     Parameters
     ----------
     row : named tuple
         Of `dose_exchange.exchange`.
     """
-    if np.isnan(row.needed):
-        return row.reason or "undefined"
-    low, high = ("beyond" if np.isnan(end) else f"{end:,.0f}" for end in (row.needed_low, row.needed_high))
-    return f"{row.needed:,.0f} ({low} to {high})"
+    ends = (row.needed, row.needed_low, row.needed_high)
+    estimate, low, high = (
+        f"{value:,.0f}" if np.isfinite(value) else _side(what, row.reason)
+        for value, what in zip(ends, dose_exchange.ENDS, strict=True)
+    )
+    return f"{estimate} ({low} to {high})" if low else estimate
+
+
+def _side(what, reason):
+    """Return on which side of which size an end lies, as its reason says, or an empty text if there is none."""
+    found = re.search(rf"{what} lies (\w+) (\d+) images", reason)
+    return f"{found[1]} {int(found[2]):,}" if found else ""
 
 
 def _effect_text(row):

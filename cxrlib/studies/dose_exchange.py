@@ -10,6 +10,7 @@ import pandas as pd
 from cxrlib.statistics import intervals
 from cxrlib.studies.dose_response import SCORERS
 
+ENDS = ("the estimate", "the lower end", "the upper end")  # as `reason` calls what lies beyond the sizes
 _DECIMALS = 12  # AUCs that agree so far are the same: beyond, sums differ by rounding alone
 
 
@@ -101,7 +102,7 @@ def exchanged(sizes, better, other, n, rng):
 def _beyond(sizes, needed, low, high):
     """Return as `reason` which of an estimate and its ends lie beyond the sizes, if any does."""
     parts = []
-    for name, value in (("the estimate", needed), ("the lower end", low), ("the upper end", high)):
+    for name, value in zip(ENDS, (needed, low, high), strict=True):
         if np.isinf(value):
             parts.append(f"{name} lies {'below' if value < 0 else 'above'} {sizes[0 if value < 0 else -1]} images")
     return {"reason": "; ".join(parts)} if parts else {}
