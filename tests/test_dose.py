@@ -195,7 +195,7 @@ def truth(size, scale, faint=False):
 def test_the_study_knows_its_lines(study):
     assert study.base == dose_response.Line(1000, "independent", 0.0, 0.98)
     assert len(study.lines()) == 12 and study.readers() == [0.98, 0.735]
-    assert [line.size for line in study.size_lines()] == SIZES
+    assert [line.size for line in study.size_lines()] == runs.params("dose_response", "sizes")
     faint = dose_response.Line(1000, "faint", 0.8, 0.98)
     assert study.row(faint, 0.0, 1) == study.row(study.base, 0.0, 1) != study.row(faint, 1.0, 1)
 
@@ -245,8 +245,8 @@ def test_controls_come_out_as_known(study):
 
 def test_tables_and_figures_are_made_of_all_of_it(study):
     curves, exchange = dose_response.dose_curves(study), dose_exchange.exchange(study, np.random.default_rng(0))
-    assert curves["low"].notna().all() and len(curves) == 3 * (5 * (12 + 4) + 2 * 4)  # scorers, scales, lines
-    assert len(exchange) == 2 * 3 * 5
+    assert curves["low"].notna().all() and len(curves) == 3 * (5 * (12 + 5) + 2 * 5)  # scorers, scales, lines
+    assert len(exchange) == 2 * 3 * 6
     made = {"slopes": dose_response.slopes(study), "differences": dose_response.slope_differences(study)}
     made |= {"leads": dose_response.lead_by_reports(study), "controls": dose_response.controls(study)}
     head = dose_displays.headline(study, exchange=exchange, **made)
@@ -314,7 +314,7 @@ def test_the_cells_are_a_chosen_part_of_all_combinations():
     settings = runs.params("dose_response")
     cells = dose_runs.cells(settings)
     grid = [cell for cell in cells if cell.role == dose_scores.GRID]
-    assert len(grid) == 25 + 45 - 1 + 1 + 8 and len(cells) == len(grid) + 4
+    assert len(grid) == 6 * 5 + 2 * 6 * 4 - 4 + 1 + 5 * 2 and len(cells) == len(grid) + 4
     assert len({cell.name() for cell in cells}) == len(cells)
     noiseless = {(cell.mechanism, cell.correlation) for cell in grid if cell.scale == 0}
     assert noiseless == {("independent", 0.0)}
@@ -412,7 +412,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
     scores.save(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == set(dose_scores.DOSE_FILES)
     scores.test.iloc[1:].to_parquet(tmp_path / "test.parquet")
-    with pytest.raises(ValueError, match=r"60 images, runs\.csv has 82 and test\.parquet 59"):
+    with pytest.raises(ValueError, match=r"60 images, runs\.csv has 89 and test\.parquet 59"):
         dose_scores.open_dose_scores(tmp_path)
     (tmp_path / "runs.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"runs.csv is not here: .* `make beyond`"):

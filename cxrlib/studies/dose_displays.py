@@ -37,7 +37,7 @@ def dose_figure(curves, size):
     part = curves[curves["size"] == size]
     readers = sorted(part["sensitivity"].unique(), reverse=True)
     mechanisms = list(dict.fromkeys(part["mechanism"]))
-    shape = {"width": 4.6 * len(readers), "height": 6.4, "sharex": True, "sharey": True, "squeeze": False}
+    shape = {"width": 4.6 * len(readers), "height": 6.4, "sharex": True, "sharey": "row", "squeeze": False}
     fig, axes = figures.figure(len(_SCORED), len(readers), **shape)
     for line, (scorer, title) in zip(axes, _SCORED.items(), strict=True):
         for axis, reader in zip(line, readers, strict=True):
@@ -73,11 +73,13 @@ def exchange_figure(curves, exchange):
     for axis, reader in zip(axes[0], readers, strict=True):
         part = base[base["sensitivity"] == reader].sort_values("size")
         scales = sorted(s for s, lines in part.groupby("scale") if lines["size"].nunique() > 1)
+        ends = {scales[0]: ("radiologist", "radiologist's labels"), scales[-1]: ("nlp", "report labels")}
         for scale in scales:
-            ends = {scales[0]: figures.colour("radiologist"), scales[-1]: figures.colour("nlp")}
-            names = {scales[0]: "radiologist's labels", scales[-1]: "report labels"}
             doses = part[part["scale"] == scale]
-            _drawn(axis, doses["size"], doses, ends.get(scale, "#bbbbbb"), label=names.get(scale, f"noise {scale:g}"))
+            if scale in ends:
+                _drawn(axis, doses["size"], doses, figures.colour(ends[scale][0]), label=ends[scale][1])
+            else:
+                axis.plot(doses["size"], doses["estimate"], color="#bbbbbb", lw=1, label=f"noise {scale:g}")
         worth = exchange[(exchange["sensitivity"] == reader) & (exchange["scored_against"] == BY_RADIOLOGIST)]
         for row in worth[worth["needed"].notna()].itertuples():
             arrow = {"arrowstyle": "->", "color": "#444444", "lw": 0.9}
