@@ -124,13 +124,13 @@ def test_the_conclusion_follows_from_the_numbers(studied):
     worse = tables[1].assign(p_holm=1.0)
     said = matched.conclusion("f", tables[0], worse, tables[2])
     assert said.startswith("For the finding f these images can show nothing about labels: by reports the network")
-    assert "does not exceed holder" in said
+    assert "does not significantly exceed holder" in said
     null = tables[0].assign(p_null_holm=0.01)
     assert "shuffled labels do not score 0.5" in matched.conclusion("f", null, *tables[1:])
     alike = tables[2].assign(estimate=0.1)
-    assert "holder gain 0.100, not less than the network's 0.100" in matched.conclusion("f", *tables[:2], alike)
+    assert "the gain of holder, 0.100, is not smaller" in matched.conclusion("f", *tables[:2], alike)
     unsure = tables[2].assign(p_holm=0.3)
-    assert "has p = 0.300 after Holm" in matched.conclusion("f", *tables[:2], unsure)
+    assert "has p = 0.300 after Holm's correction" in matched.conclusion("f", *tables[:2], unsure)
 
 
 def test_tables_say_what_matching_leaves_and_what_reports_are_worth(studied):

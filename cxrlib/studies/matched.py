@@ -360,18 +360,18 @@ def conclusion(finding, aucs, exceeding, gains):
         passed = (rows["estimate"] > 0) & (rows["p_holm"] < 0.05)
         if not passed.all():
             names = ", ".join(rows["predictor"][~passed])
-            failed.append(f"by {side} the network does not exceed {names}")
+            failed.append(f"by {side} the network does not significantly exceed {names}")
     if (aucs["p_null_holm"] < 0.05).any():
         failed.append("heads of shuffled labels do not score 0.5")
     own = gains[gains["predictor"] == NETWORK].iloc[0]
     others = gains[~gains["predictor"].isin([NETWORK, SHUFFLED_LABELS])]
     gained = intervals.text(own["estimate"], own["low"], own["high"])
     if not own["p_holm"] < 0.05:
-        p = displays.p_text(own["p_holm"])
-        failed.append(f"the network's gain from learning the label that scores it, {gained}, has p = {p} after Holm")
+        p = f"p = {displays.p_text(own['p_holm'])} after Holm's correction"
+        failed.append(f"the network's gain from learning the label that scores it, {gained}, has {p}")
     largest = others.loc[others["estimate"].idxmax()]
     if not own["estimate"] > largest["estimate"]:
-        failed.append(f"{largest['predictor']} gain {largest['estimate']:.3f}, not less than the network's {gained}")
+        failed.append(f"the gain of {largest['predictor']}, {largest['estimate']:.3f}, is not smaller")
     name = f"For the finding {finding.replace('_', ' ')}"
     if failed:
         return f"{name} these images can show nothing about labels: {'; and '.join(failed)}."
