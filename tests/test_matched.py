@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from cxrlib.networks import frozen_features, nested_heads
 from cxrlib.releases import catalogue
-from cxrlib.statistics import resampling, stratified
+from cxrlib.statistics import resampling, stratified, weighting
 from cxrlib.studies import matched, matched_images, matched_maps
 
 LABELS = {"reports": 0, "radiologists": 1}
@@ -41,10 +41,10 @@ def studied():
 
 def test_folds_keep_patients_together_and_use_all():
     patient = np.repeat(np.arange(23), 3)
-    folds = nested_heads.patient_folds(patient, 5, np.random.default_rng(0))
+    folds = weighting.patient_folds(patient, np.random.default_rng(0))
     assert pd.Series(folds).groupby(patient).nunique().eq(1).all() and set(folds) == set(range(5))
     with pytest.raises(ValueError, match="3 patients cannot be in 5 folds"):
-        nested_heads.patient_folds([1, 2, 3], 5, np.random.default_rng(0))
+        weighting.patient_folds([1, 2, 3], np.random.default_rng(0))
 
 
 def test_reduced_features_are_principal_components_of_the_training_rows():

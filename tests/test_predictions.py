@@ -51,14 +51,13 @@ def test_a_network_with_an_output_for_no_finding(tmp_path, monkeypatch):
     monkeypatch.setenv("CXR_DATA", str(tmp_path))
     monkeypatch.setattr(paths, "ROOT", tmp_path / "root")
     name = "seyyed_kalantari_11"
-    assert not predictions.available(name)
     with pytest.raises(
         FileNotFoundError, match=r"underdiagnosis_seed11\.csv\.gz below .CXR_DATA .`cxr fetch nih_networks`"
     ):
         predictions.read_predictions(name)
     seeds_file(tmp_path, [["00000002_000.png", *[0.1] * 14, 0.7], ["00000001_000.png", *[0.2] * 14, 0.4]])
     scores = predictions.read_predictions(name)
-    assert predictions.available(name) and list(scores.index) == ["00000001_000.png", "00000002_000.png"]
+    assert list(scores.index) == ["00000001_000.png", "00000002_000.png"]
     assert predictions.abnormal_score(scores) == pytest.approx([0.6, 0.3])
     seeds_file(tmp_path, [["00000001_000.png", *[0.1] * 14, 1.7]])
     with pytest.raises(ValueError, match="no probability"):

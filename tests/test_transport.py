@@ -46,7 +46,7 @@ def test_classes_that_a_covariate_separates_have_finite_coefficients():
 
 def test_an_image_is_fitted_without_its_patient():
     x, y, patient = sample()
-    fold = weighting.folds(patient, np.random.default_rng(2))
+    fold = weighting.patient_folds(patient, np.random.default_rng(2))
     assert set(fold) == set(range(weighting.FOLDS_N))
     assert (pd.Series(fold).groupby(patient).nunique() == 1).all()
     once = np.ones((1, len(y)))

@@ -147,13 +147,18 @@ def _show_label_differences(differences, names, specificity):
     print(shown.to_string(index=False))
 
 
-def _score(chosen):
-    """Score by one label set, or by two, and print and write what comes of it."""
+def _opened(chosen):
+    """Return the first label set, its images' scores, and what is known of these; make the folder for tables."""
     if chosen.out:
         tables.make_folder(chosen.out)
     label, images = auditing.opened(chosen.labels[0], chosen.policy, chosen.blank)
     score, own = _read(chosen.predictions, label, chosen.labels[0])
-    images = auditing.merged(own, images)
+    return label, score, auditing.merged(own, images)
+
+
+def _score(chosen):
+    """Score by one label set, or by two, and print and write what comes of it."""
+    label, score, images = _opened(chosen)
     rng = np.random.default_rng(chosen.seed)
     options = chosen.resamples, rng, chosen.specificity, chosen.by
     side_tables = {}
@@ -194,14 +199,10 @@ _ASSUMED = {
 
 def _score_adjudicated(chosen):
     """Score by report labels of all images and adjudicated labels of some, and print and write what comes of it."""
-    if chosen.out:
-        tables.make_folder(chosen.out)
-    label, images = auditing.opened(chosen.labels[0], chosen.policy, chosen.blank)
-    score, own = _read(chosen.predictions, label, chosen.labels[0])
+    label, score, images = _opened(chosen)
     mine, probability = adjudicated_scoring.read_adjudicated(
         chosen.adjudicated, chosen.policy, label, chosen.labels[0]
     )
-    images = auditing.merged(own, images)
     found, notes = adjudicated_scoring.by_adjudicated(label, score, images, mine, probability)
     print(*notes, sep="\n", end="\n" if notes else "")
     auditing.tell(found.assign(by="all", measure=found["method"]), images, ())

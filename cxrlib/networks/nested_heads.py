@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from cxrlib.statistics import weighting
+
 OUTER_N, INNER_N = 5, 3
 COMPONENTS_N = 96  # at most, of the training part's principal components
 # Inverse penalties of features that are scaled to a mean square of one over all columns together.
@@ -49,27 +51,6 @@ class Partition:
     tested_in: np.ndarray
 
 
-def patient_folds(patient_id, folds_n, rng):
-    """Return in which fold each image is, (n,) int: all images of a patient in one, patients at random.
-
-    Parameters
-    ----------
-    patient_id : (n,) array
-    folds_n : int
-    rng : numpy.random.Generator
-
-    Raises
-    ------
-    ValueError
-        If there are fewer patients than folds.
-    """
-    _, patient = np.unique(np.asarray(patient_id, dtype=object).astype(str), return_inverse=True)
-    patients_n = patient.max(initial=-1) + 1
-    if patients_n < folds_n:
-        raise ValueError(f"{patients_n} patients cannot be in {folds_n} folds: use fewer folds.")
-    return (rng.permutation(patients_n) % folds_n)[patient]
-
-
 def reduced(features, train, test):
     """Return a `Fold`: features standardised, then rotated to principal components, both by the training rows."""
     mean, spread = features[train].mean(0), features[train].std(0)
@@ -93,12 +74,12 @@ def partitioned(features, patient_id, seed):
         Two sets of features of the same images get the same folds from the same seed.
     """
     features, rng = np.asarray(features, float), np.random.default_rng(seed)
-    tested_in = patient_folds(patient_id, OUTER_N, rng)
+    tested_in = weighting.patient_folds(patient_id, rng, OUTER_N)
     outer, inner = [], []
     for k in range(OUTER_N):
         train = np.flatnonzero(tested_in != k)
         outer.append(reduced(features, train, np.flatnonzero(tested_in == k)))
-        part = patient_folds(np.asarray(patient_id)[train], INNER_N, rng)
+        part = weighting.patient_folds(np.asarray(patient_id)[train], rng, INNER_N)
         inner.append(tuple(reduced(features, train[part != j], train[part == j]) for j in range(INNER_N)))
     return Partition(tuple(outer), tuple(inner), tested_in)
 

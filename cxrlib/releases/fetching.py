@@ -114,12 +114,7 @@ def _place(path):
 
 def _found(path):
     """Return where a table is, or None."""
-    if not path.startswith("predictions/"):
-        return owner_tables.find_labels(path)
-    try:
-        return paths.source_path(path)
-    except FileNotFoundError:
-        return None
+    return (owner_tables.find_file if path.startswith("predictions/") else owner_tables.find_labels)(path)
 
 
 def _sha256(path):

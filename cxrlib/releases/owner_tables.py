@@ -10,12 +10,17 @@ from cxrlib.base import paths, tables
 RELEASE_COLUMNS = ("image_id", "patient_id", "view", "sex", "age", "follow_up_number")
 
 
-def find_labels(path):
-    """Return the file `labels/<path>` of `$CXR_DATA` or `data/sources`, None if it is in neither."""
+def find_file(path):
+    """Return a file of `$CXR_DATA` or `data/sources`, None if it is in neither."""
     try:
-        return paths.source_path(Path("labels") / path)
+        return paths.source_path(path)
     except FileNotFoundError:
         return None
+
+
+def find_labels(path):
+    """Return the file `labels/<path>` of `$CXR_DATA` or `data/sources`, None if it is in neither."""
+    return find_file(Path("labels") / path)
 
 
 REINSTALL = "Reinstall requirements.txt."

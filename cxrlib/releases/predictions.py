@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.base import paths, vocabulary
+from cxrlib.releases import owner_tables
 
 # The owners' files of what lies in `third_party/`, in a folder laid out as `$CXR_DATA` (tools/pack_third_party.py)
 OWNERS_FILES = {
@@ -32,18 +33,6 @@ OPENI_FILE = "predictions/openi_chexnet.csv.gz"
 NETWORKS = (*FIVE, *SEEDS)
 
 _COLUMNS = [*vocabulary.NIH_FINDINGS.values()]
-
-
-def available(name):
-    """Return whether the predictions of a network are here."""
-    return name in FIVE or _of_seed(name) is not None
-
-
-def _of_seed(name):
-    try:
-        return paths.source_path(SEED_FILES[name])
-    except FileNotFoundError:
-        return None
 
 
 @functools.cache
@@ -76,7 +65,7 @@ def read_predictions(name):
         return _five()[[f"{name} {f}" for f in _COLUMNS]].set_axis(_COLUMNS, axis=1).astype(float)
     if name not in SEEDS:
         raise ValueError(f"There is no published network {name!r}; there are {', '.join(NETWORKS)}.")
-    path = _of_seed(name)
+    path = owner_tables.find_file(SEED_FILES[name])
     if path is None:
         raise FileNotFoundError(
             f"The predictions of {name} are not here: put {SEED_FILES[name]} below $CXR_DATA (`cxr fetch "

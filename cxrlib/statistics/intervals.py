@@ -251,8 +251,8 @@ def over_seeds(each, replicates, few=""):
     Two sources of chance: which patients were tested, and which seeds were trained. The standard error is the root of
     the bootstrap variance of the mean and of the seeds' variance over their number, the interval Student's, with the
     degrees of freedom of Welch and Satterthwaite (those of the patients' part are taken as infinite). With two seeds
-    it holds the truth in 87 to 95 of 100 studies instead of 95, the fewer the more seeds move the estimate; notebook
-    08 has the table, and `reason` says so of fewer than `FEW_SEEDS`.
+    it holds the truth in fewer of 100 studies than 95, the fewer the more seeds move the estimate: notebook 08 has
+    the table, and `reason` says so of fewer than `FEW_SEEDS`.
 
     Parameters
     ----------

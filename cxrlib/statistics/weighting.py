@@ -3,6 +3,8 @@
 import numpy as np
 from scipy.special import expit
 
+from cxrlib.statistics import stratified
+
 _FARTHEST = 30.0  # log odds beyond make no difference
 _RIDGE = 1.0  # on standardised covariates; the intercept is not shrunk
 _STEPS = 25  # of Newton's method from nothing, and of resamples from the whole sample's coefficients
@@ -57,10 +59,25 @@ def ridge_logistic(x, y, weights, start=None):
     return beta
 
 
-def folds(patient, rng):
-    """Return which of five parts each image is in, all images of a patient in the same one, (n,) int."""
+def patient_folds(patient, rng, folds_n=FOLDS_N):
+    """Return in which fold each image is, (n,) int: all images of a patient in one, patients at random.
+
+    Parameters
+    ----------
+    patient : (n,) array
+        Any values; images of one value are a patient's.
+    rng : numpy.random.Generator
+    folds_n : int
+
+    Raises
+    ------
+    ValueError
+        If there are fewer patients than folds.
+    """
     names, number = np.unique(np.asarray(patient, dtype=object).astype(str), return_inverse=True)
-    return rng.permutation(np.arange(len(names)) % FOLDS_N)[number]
+    if len(names) < folds_n:
+        raise ValueError(f"{len(names)} patients cannot be in {folds_n} folds: use fewer folds.")
+    return (rng.permutation(len(names)) % folds_n)[number]
 
 
 def cross_fitted(x, y, weights, fold, within=None):
@@ -71,7 +88,7 @@ def cross_fitted(x, y, weights, fold, within=None):
     x, y, weights
         As of `ridge_logistic`.
     fold : (n,) int
-        Of `folds`.
+        Of `patient_folds`.
     within : (n,) bool, optional
         The images to fit on; all of them otherwise.
 
@@ -93,10 +110,9 @@ def cross_fitted(x, y, weights, fold, within=None):
 
 
 def effective_patients(weights, patient):
-    """Return how many equally weighted patients some weights are worth (Kish): (sum w)^2 / sum w^2 over patients."""
+    """Return how many equally weighted patients some weights are worth (`stratified.effective_n` of patients)."""
     _, number = np.unique(np.asarray(patient, dtype=object).astype(str), return_inverse=True)
-    by_patient = np.bincount(number, weights)
-    return float(by_patient.sum() ** 2 / (by_patient**2).sum())
+    return stratified.effective_n(np.bincount(number, weights))
 
 
 def imbalance(x, weights, target):

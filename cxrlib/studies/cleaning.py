@@ -27,8 +27,9 @@ from sklearn.preprocessing import StandardScaler
 
 from cxrlib.base import vocabulary
 from cxrlib.cohorts import shortcuts
-from cxrlib.releases import catalogue, predictions
-from cxrlib.statistics import calibration, intervals, resampling, review
+from cxrlib.releases import predictions
+from cxrlib.statistics import calibration, intervals, resampling, review, weighting
+from cxrlib.studies import nih_questions
 
 QUALITY_SCORES = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
 FILTERS = ("prune_by_noise_rate", "both")
@@ -82,12 +83,9 @@ def read_pool(networks, rng, folds_n=5):
     for name, table in scores.items():
         if not table.index.equals(ids):
             raise ValueError(f"The predictions of {name} are of other images than those of {networks[0]}.")
-    reports = catalogue.read_release("nih_reports")
-    given = reports.table.set_index("image_id").loc[ids]
-    given["abnormal"] = given[list(vocabulary.NIH_FINDINGS.values())].max(axis=1)
-    images = reports.images.set_index("image_id").loc[ids]
-    patients, patient = np.unique(images["patient_id"].astype(str), return_inverse=True)
-    return Pool(given, images, scores, (rng.permutation(len(patients)) % folds_n)[patient])
+    images = nih_questions.nih_table().loc[ids]
+    given = images[[*vocabulary.NIH_FINDINGS.values(), *vocabulary.ANY_OF, "abnormal"]]
+    return Pool(given, images, scores, weighting.patient_folds(images["patient_id"], rng, folds_n))
 
 
 def cross_fitted(label, fold, fit):

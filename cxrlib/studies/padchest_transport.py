@@ -92,7 +92,7 @@ def _weights(studies, resamples_n, rng):
     network = studies["network"].to_numpy() == 1
     counts = resampling.patient_resamples(studies["patient_id"], resamples_n, rng).weights()
     x = weighting.with_intercept(case_mix(studies))
-    fold = weighting.folds(studies["patient_id"], rng)
+    fold = weighting.patient_folds(studies["patient_id"], rng)
     whole, each = weighting.cross_fitted(x, network.astype(float), counts, fold)
     odds, odds_each = np.where(network, 1.0, np.exp(whole)), np.where(network, 1.0, np.exp(each))
     patient = studies["patient_id"].to_numpy()

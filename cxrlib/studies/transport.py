@@ -157,7 +157,7 @@ def standardise(outcome, second, x, patient, counts, rng):
         The doubly robust values add a logistic regression of the outcome in the weighted group (Robins, Rotnitzky and
         Zhao, JASA 1994;89:846).
     """
-    x, fold = weighting.with_intercept(x), weighting.folds(patient, rng)
+    x, fold = weighting.with_intercept(x), weighting.patient_folds(patient, rng)
     whole, each = weighting.cross_fitted(x, second.astype(float), counts, fold)  # log odds of the second group
     groups = {"val": ~second, "test": second}
     plain = {name: (outcome[g].mean(), _mean(outcome[g], counts[:, g])) for name, g in groups.items()}
