@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from cxrlib.base import figures
+from cxrlib.base import figure_text, figures
 
 ROWS = [
     {"name": "top", "estimate": 0.3, "low": 0.1, "high": 0.4, "colour": "#0072B2"},
@@ -46,6 +46,61 @@ def by_height(axis):
 
 def references(axis):
     return [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() == ":"]
+
+
+def test_a_forest_is_told_row_by_row_from_what_was_drawn():
+    fig, axis = figures.figure()
+    figures.forest(axis, ROWS, reference=0)
+    axis.set(title="difference", xlabel="AUC, new less old")
+    told = figure_text.described(fig, "simulated images: 9 of 3 patients").splitlines()
+    assert told[0] == "Figure: difference. AUC, new less old."
+    assert told[1:3] == ["", "Caption: simulated images: 9 of 3 patients"]
+    assert told[4:] == ["top: 0.3 (0.1 to 0.4)", "middle: 0.6 (0.5 to 0.9)", "bottom: -0.2 (-0.3 to 0)"]
+    axis.set_yticks(range(3), ["top", "middle", "bottom"])  # the names of other rows
+    assert "bottom: 0.3 (0.1 to 0.4)" in figure_text.described(fig)
+
+
+def test_each_kind_of_panel_is_told_with_its_numbers():
+    fig, axes = figures.figure(2, 2)
+    axes[0, 0].plot([1, 2], [0.25, 0.5], "o-", label="short")
+    axes[0, 0].plot(np.arange(20), np.linspace(1, 3, 20), label="long")
+    axes[0, 0].set(xlabel="epoch", ylabel="loss", title="curves")
+    figures.heatmap(axes[0, 1], pd.DataFrame([[1.0, np.nan]], ["mass"], ["nih", "rsna"]), "{:.1f}")
+    axes[1, 0].hlines([0, 0.2], [0.1, 0.3], [0.5, 0.7])
+    axes[1, 0].plot([0.4, 0.6], [0, 0.2], "o", label="AUC")
+    axes[1, 0].set_yticks([0], ["edema"])
+    axes[1, 1].imshow(np.zeros((2, 2)))
+    axes[1, 1].set_title("an example")
+    told = figure_text.described(fig)
+    assert told.startswith("4 panels: curves; an example. loss by epoch. series: short, long, AUC.\n")
+    assert "curves: loss by epoch.\nshort: 0.25 at 1, 0.5 at 2\nlong: 20 points from 1 at 0 to 3 at 19" in told
+    assert "mass: nih 1.0\n" in told and "rsna" not in told
+    assert "edema: AUC 0.4 (0.1 to 0.5), AUC 0.6 (0.3 to 0.7)" in told and "an example: an image" in told
+
+
+def test_pictures_without_titles_are_told_by_their_rows():
+    fig, axes = figures.figure(2, 3)
+    for axis in axes.flat:
+        axis.imshow(np.zeros((2, 2)), cmap="gray")
+    for axis, name in zip(axes[:, 0], ("no finding", "edema"), strict=True):
+        axis.set_ylabel(name)
+    assert figure_text.described(fig, "c") == "6 images, in rows: no finding, edema.\n\nCaption: c"
+    empty, _ = figures.figure()
+    assert figure_text.alternative_text(figure_text.described(empty)) == "Figure: without titles."
+
+
+def test_a_finished_figure_is_shown_once_with_its_words(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(figures, "display", shown.append)
+    fig, axis = figures.figure()
+    axis.set_title("nothing")
+    figures.finish(fig, "simulated images: 2 of 1 patients, " * 8, tmp_path / "f.png")
+    (picture,) = shown
+    data, metadata = picture._repr_mimebundle_()
+    assert data["image/png"].startswith(b"\x89PNG") and (tmp_path / "f.png").exists()
+    assert data["text/plain"].splitlines()[0] == metadata["image/png"]["alt"] == "Figure: nothing."
+    assert not plt.get_fignums(), "Jupyter would show it again"
+    assert len(fig.get_supxlabel().splitlines()) > 1
 
 
 def test_forest_puts_each_name_beside_its_interval():

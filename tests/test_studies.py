@@ -30,6 +30,16 @@ def test_tests_are_named_by_the_cohort_trained_on():
     }
 
 
+def test_a_caption_counts_images_and_patients_once():
+    twice = pd.DataFrame({"image_id": ["a", "a", "b"], "patient_id": ["p", "p", "p"]})
+    assert displays.caption("real labels", twice) == "real labels: 2 of 1 patients; no intervals"
+    several = {"internal": twice, "external": pd.DataFrame({"patient_id": range(1500)})}
+    assert displays.caption("simulated images", several, "patients", "a note") == (
+        "simulated images: 2 of 1 patients (internal), 1,500 of 1,500 patients (external); "
+        "95 % intervals over patients; a note"
+    )
+
+
 def test_estimates_as_text_keep_their_row_and_column():
     table = interval_rows((0.1, 0, 0.2, {"a": "x", "b": "p"}), (0.3, np.nan, np.nan, {"a": "y", "b": "q"}))
     got = displays.wide(table, "a", "b")

@@ -1,7 +1,13 @@
 """Figures that look alike and say what images they were made from."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.core.pylabtools import print_figure
+from IPython.display import display
+
+from cxrlib.base import figure_text
 
 # Colour-blind safe (Okabe and Ito); one colour per label set everywhere.
 COLOURS = {
@@ -27,6 +33,9 @@ STYLE = {
 }
 
 
+_LETTERS_AN_INCH = 15  # of what stands at a figure's foot
+
+
 def colour(label_set):
     """Return the colour of a label set."""
     return COLOURS.get(label_set, "#444444")
@@ -43,19 +52,43 @@ def figure(rows=1, columns=1, *, width=8, height=4, **keywords):
     return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **keywords)
 
 
+class Picture:
+    """A finished figure as a notebook shows it: a PNG, and its description for who cannot see it and for tests.
+
+    Parameters
+    ----------
+    fig : matplotlib.figure.Figure
+    caption : str
+    """
+
+    def __init__(self, fig, caption):
+        self.text = figure_text.described(fig, caption)
+        self._png = print_figure(fig, "png", bbox_inches="tight")
+
+    def __repr__(self):
+        return self.text
+
+    def _repr_mimebundle_(self, **_):
+        alternative = {"image/png": {"alt": figure_text.alternative_text(self.text)}}
+        return {"image/png": self._png, "text/plain": self.text}, alternative
+
+
 def finish(fig, images, path=None):
-    """Write under a figure what images it is from, and save it as PNG without volatile metadata.
+    """Write under a figure what images it is from, save it as PNG without volatile metadata, show it, and close it.
 
     Parameters
     ----------
     fig : matplotlib.figure.Figure
     images : str
-        As `images` in `params.yaml`, e.g. "simulated images".
+        The caption: real or simulated, how many images and patients, and what intervals cover.
     path : Path, optional
     """
-    fig.supxlabel(f"from {images}", fontsize=8, color="#777777", x=0.995, ha="right")
+    foot = "\n".join(textwrap.wrap(f"from {images}", round(_LETTERS_AN_INCH * fig.get_figwidth())))
+    fig.supxlabel(foot, fontsize=8, color="#777777", x=0.995, ha="right")
     if path is not None:
         fig.savefig(path, metadata={"Software": None})
+    display(Picture(fig, images))
+    plt.close(fig)
 
 
 def roc(axis, specificities, sensitivity, low, high, label_set, label):

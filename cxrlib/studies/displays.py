@@ -8,6 +8,7 @@ and `cxr score` write for the programs of their users keep the number.
 """
 
 import re
+from collections.abc import Mapping
 from itertools import pairwise
 from numbers import Integral
 
@@ -201,6 +202,31 @@ def forest_lines(table, names, colours):
         {"name": name, "estimate": r.estimate, "low": r.low, "high": r.high, "colour": colour}
         for r, name, colour in zip(table.itertuples(), names, colours, strict=True)
     ]
+
+
+def caption(kind, tables, covers="", note=""):
+    """Return what stands under a figure: what images it is from, how many of how many patients, what intervals cover.
+
+    Parameters
+    ----------
+    kind : str
+        What the images are, real or simulated, e.g. "simulated images".
+    tables : pandas.DataFrame or Mapping of str to pandas.DataFrame
+        A row an image, with `patient_id` and, where an image has several rows, `image_id`; of several test sets by
+        what each is called.
+    covers : str
+        What the 95 % intervals allow for, such as "patients and seeds"; nothing if there are no intervals.
+    note : str
+    """
+    parts = tables if isinstance(tables, Mapping) else {"": tables}
+    sizes = [f"{_size(table)}{f' ({name})' if name else ''}" for name, table in parts.items()]
+    intervals_are = f"95 % intervals over {covers}" if covers else "no intervals"
+    return "; ".join(part for part in (f"{kind}: {', '.join(sizes)}", intervals_are, note) if part)
+
+
+def _size(table):
+    images_n = table["image_id"].nunique() if "image_id" in table else len(table)
+    return f"{images_n:,} of {table['patient_id'].nunique():,} patients"
 
 
 def verdict(row, better="better", worse="worse"):

@@ -68,6 +68,15 @@ class Question:
         }
 
 
+def caption(asked):
+    """Return what stands under a figure of questions: real radiographs, how many a row, what the intervals cover."""
+    counts = [question.counts() for question in asked]
+    spans = [(min(c[name] for c in counts), max(c[name] for c in counts)) for name in ("images_n", "patients_n")]
+    images, patients = (f"{low:,} to {high:,}" if low < high else f"{low:,}" for low, high in spans)
+    sizes = f"{images} of {patients} patients a row" if len(asked) > 1 else f"{images} of {patients} patients"
+    return f"real radiographs of ChestX-ray14: {sizes}; 95 % intervals over patients and networks"
+
+
 def ask(finding, reference, radiologists, reports, scores, images):
     """Return a question: the images that both label sets assess and every network has scored.
 
