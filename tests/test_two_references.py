@@ -167,3 +167,31 @@ def test_metadata_learn_from_other_patients_alone(monkeypatch):
     assert list(control.scores) == ["metadata_1", "metadata_2"] and len(control.scores) == 935
     assert all((numbers[:, 0] < 999).all() and len(numbers) > 40_000 for numbers in fitted)
     assert len(fitted[0]) != len(fitted[1])
+
+
+def test_sensitivities_at_the_reports_specificity_are_those_of_a_threshold_by_hand():
+    rng = np.random.default_rng(11)
+    question = simulated(rng, networks_n=2)
+    control = simulated(rng, networks_n=2)
+    control = two_references.Question("finding", "simulated", question.images, control.scores)
+    resamples = resampling.patient_resamples(question.images["patient_id"], 50, rng)
+    found = two_references.at_reports_specificity(question, control, resamples).set_index("estimand")["estimate"]
+    truth, reports = (question.images[side].to_numpy() == 1 for side in ("radiologists", "reports"))
+    specificity = 1 - reports[~truth].mean()
+    assert found["specificity"] == pytest.approx(specificity)
+    assert found["sensitivity_reports"] == pytest.approx(reports[truth].mean())
+    by_hand = []
+    for score in question.scores.to_numpy().T:
+        above = np.sort(score[~truth])
+        threshold = above[int(np.ceil(specificity * len(above) - 1e-9)) - 1]
+        by_hand.append((score[truth] > threshold).mean())
+    assert found["sensitivity_network"] == pytest.approx(np.mean(by_hand), abs=0.01)
+    assert found["ahead_of_control"] == pytest.approx(found["sensitivity_network"] - found["sensitivity_control"])
+    copies = np.where(question.images["reports"] == 1, 2, 1)
+    weighted = two_references.at_reports_specificity(question, control, resamples.weighted(copies))
+    weighted = weighted.set_index("estimand")["estimate"]
+    assert weighted["sensitivity_reports"] == pytest.approx(np.average(reports[truth], weights=copies[truth]))
+    assert weighted["specificity"] == pytest.approx(1 - np.average(reports[~truth], weights=copies[~truth]))
+    other = control.part(np.arange(len(truth)) > 0)
+    with pytest.raises(ValueError, match="finding, simulated: the control is of other images"):
+        two_references.at_reports_specificity(question, other, resamples)

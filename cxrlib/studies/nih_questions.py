@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from cxrlib.base import vocabulary
-from cxrlib.releases import catalogue, nih, predictions
+from cxrlib.releases import catalogue, google, nih, predictions
 from cxrlib.studies import two_references
 
 # What RSNA's organisers drew images by (Shih et al., Radiol Artif Intell 2019;1:e180041): these report labels.
@@ -29,8 +29,9 @@ def nih_table():
     pandas.DataFrame
         `patient_id, view, sex, age, follow_up_number, width_px, height_px`; the report labels of NIH's findings, of
         what stands for several, and `abnormal` (any of the 14), float32; strata as text: `follow_up` (first image or
-        later), `width` (2,500 pixels before the release scaled it, or another), and `drawn_as`, the report label by
-        which RSNA's images were drawn.
+        later), `width` (2,500 pixels before the release scaled it, or another), `google_part` (`test`, `val` or
+        `neither`: which of Google's two samples has it), and `drawn_as`, the report label by which RSNA's images were
+        drawn.
     """
     reports = catalogue.read_release("nih_reports")
     labels = reports.table.set_index("image_id")
@@ -38,6 +39,8 @@ def nih_table():
     images = reports.images.set_index("image_id").join(nih.read_nih_sizes()).join(labels)
     images["follow_up"] = np.where(images["follow_up_number"] == 0, "first image", "later image")
     images["width"] = np.where(images["width_px"] == 2500, "2,500 px", "other width")
+    parts = google.read_google_four().set_index("image_id")["set"]
+    images["google_part"] = parts.reindex(images.index).fillna("neither")
     like = images[list(PNEUMONIA_LIKE)].max(axis=1) == 1
     kinds = ["pneumonia-like", "another finding"]
     images["drawn_as"] = np.select([like, images["abnormal"] == 1], kinds, "no finding")
@@ -66,9 +69,12 @@ def question(finding, reference, radiologists, networks, reports=None):
 
 
 def within_strata(asked):
-    """Return the radiologists' label within view, follow-up and width, (n,) str: classes for `expected_auc`."""
-    parts = asked.images[["radiologists", *IMAGE_STRATA]].astype(str)
-    return parts.agg(" ".join, axis=1).to_numpy()
+    """Return the radiologists' label within view, follow-up and width, (n,) str: classes for `expected_auc`.
+
+    Where Google's readers chose the images, also within Google's two samples, which differ in how ill patients are.
+    """
+    strata = [*IMAGE_STRATA, *(["google_part"] if (asked.images["google_part"] != "neither").all() else [])]
+    return asked.images[["radiologists", *strata]].astype(str).agg(" ".join, axis=1).to_numpy()
 
 
 def drawing(read):

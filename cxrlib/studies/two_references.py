@@ -33,6 +33,16 @@ ESTIMANDS = {
     "sensitivity_network": "sensitivity of networks at the reports' specificity",
     "ahead": "networks less reports",
 }
+# What `at_reports_specificity` gives.
+AT_SPECIFICITY = {
+    "specificity": "specificity of reports",
+    "sensitivity_reports": "sensitivity of reports",
+    "sensitivity_control": "sensitivity of metadata",
+    "sensitivity_network": "sensitivity of networks",
+    "ahead_of_reports": "networks less reports",
+    "ahead_of_control": "networks less metadata",
+    "control_ahead": "metadata less reports",
+}
 
 
 @dataclass(frozen=True)
@@ -125,11 +135,10 @@ def estimands(question, resamples, classes=None):
         Of `ESTIMANDS`; the specificity of the reports, at which a network's sensitivity is taken, is held at its
         estimate.
     """
-    truth = question.images["radiologists"].to_numpy(float)
-    reports = question.images["reports"].to_numpy(float)
+    truth, reports = _labels(question)
     share = attenuation.markedness(truth, reports, resamples)
     reported = accuracy.sensitivity(truth, reports, resamples)
-    specificity = accuracy.rates(truth, reports)["specificity"]
+    specificity = _specificity(question, resamples)
     out = {}
     for name in question.scores:
         score = question.scores[name].to_numpy(float)
@@ -157,9 +166,82 @@ def estimands(question, resamples, classes=None):
     return {key: np.stack(values) for key, values in out.items()}
 
 
+def _labels(question):
+    """Return the radiologists' and the reports' labels, (n,) float64 each."""
+    return tuple(question.images[side].to_numpy(float) for side in ("radiologists", "reports"))
+
+
+def _once(question, resamples):
+    """Return the one resample that is the images themselves, weighted as the others are."""
+    one = resampling.whole(len(question.images))
+    return one if resamples.sampling is None else one.weighted(resamples.sampling)
+
+
+def _specificity(question, resamples):
+    """Return the reports' specificity by the radiologists on the images themselves."""
+    return float(accuracy.rates(*_labels(question), _once(question, resamples))["specificity"][0])
+
+
+def at_reports_specificity(question, control, resamples):
+    """Return how sensitive reports, networks and a control are, all at the reports' specificity by the radiologists.
+
+    The threshold of networks and control is the one that has this specificity on the same images, so that it is no
+    operating point that anyone could have chosen beforehand; in each resample it is found anew, for the specificity
+    of the images themselves.
+
+    Parameters
+    ----------
+    question, control : Question
+        Of the same images; the control has as many columns as the question, such as `metadata_question` gives it.
+    resamples : Resamples
+        Of these images.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row an entry of `AT_SPECIFICITY`: `finding, reference`, the counts, `estimand`, and as
+        `intervals.over_seeds`, with networks (and the control's columns) for seeds.
+
+    Raises
+    ------
+    ValueError
+        If the control is of other images.
+    """
+    if not question.images["image_id"].equals(control.images["image_id"]):
+        raise ValueError(
+            f"{question.finding}, {question.reference}: the control is of other images than the networks."
+        )
+    truth, reports = _labels(question)
+    one, specificity = _once(question, resamples), _specificity(question, resamples)
+
+    def sensitivities(asked, part):
+        scores = asked.scores.to_numpy(float).T
+        return np.stack([accuracy.sensitivity_at_specificity(truth, s, specificity, part) for s in scores])
+
+    found = {}
+    for part in (one, resamples):
+        reported = np.tile(accuracy.sensitivity(truth, reports, part), (question.scores.shape[1], 1))
+        network, other = (sensitivities(asked, part) for asked in (question, control))
+        one_specificity = accuracy.rates(truth, reports, part)["specificity"] + 0 * network
+        values = (one_specificity, reported, other, network, network - reported, network - other, other - reported)
+        for name, value in zip(AT_SPECIFICITY, values, strict=True):
+            found.setdefault(name, []).append(value)
+    where = {"finding": question.finding, "reference": question.reference, **question.counts()}
+    few = _few(question, resamples, "")
+    rows = [
+        {
+            **where,
+            "estimand": name,
+            **_between_0_and_1(name, intervals.over_seeds(whole[:, 0], drawn.mean(axis=0), few)),
+        }
+        for name, (whole, drawn) in found.items()
+    ]
+    return pd.DataFrame(rows)
+
+
 def _few(question, resamples, name):
     """Return why an estimand gets no interval, or an empty text: too few patients of a class that it rests on."""
-    truth, reports = (question.images[side].to_numpy(float) for side in ("radiologists", "reports"))
+    truth, reports = _labels(question)
     if name in ("among_positives", "among_negatives"):
         inside = truth == (name == "among_positives")
         return intervals.too_few_of_either(reports[inside], resamples.of(inside))
@@ -167,8 +249,11 @@ def _few(question, resamples, name):
     return next((reason for reason in reasons if reason), "")
 
 
-def _is_auc(name):
-    return name.startswith(("auc", "among", "expected", "sensitivity"))
+def _between_0_and_1(name, value):
+    """Return an interval that ends where its estimand does; Student's knows no ends."""
+    if name.startswith(("auc", "among", "expected", "sensitivity", "specificity")):
+        value |= {end: np.clip(value[end], 0, 1) for end in ("low", "high")}
+    return value
 
 
 def table(question, resamples, classes=None):
@@ -187,17 +272,14 @@ def table(question, resamples, classes=None):
         A row an estimand: `finding, reference`, the counts, `estimand`, then as `intervals.over_seeds` with networks
         for seeds, `networks_n`, and the `least` and `most` of the networks.
     """
-    one = resampling.whole(len(question.images))
-    one = one if resamples.sampling is None else one.weighted(resamples.sampling)
-    whole = estimands(question, one, classes)
+    whole = estimands(question, _once(question, resamples), classes)
     drawn = estimands(question, resamples, classes)
     where = {"finding": question.finding, "reference": question.reference, **question.counts()}
     rows = []
     for name, values in whole.items():
         each = values[:, 0]
         value = intervals.over_seeds(each, drawn[name].mean(axis=0), _few(question, resamples, name))
-        if _is_auc(name):  # Student's interval knows no ends
-            value |= {end: np.clip(value[end], 0, 1) for end in ("low", "high")}
+        value = _between_0_and_1(name, value)
         spread = {"networks_n": len(each), "least": each.min(), "most": each.max()}
         rows.append({**where, "estimand": name, **value, **spread})
     return pd.DataFrame(rows)
@@ -221,7 +303,7 @@ def tables(questions, resamples_n, rng, classes=None):
     return pd.concat(parts, ignore_index=True)
 
 
-def wide(found, names=tuple(ESTIMANDS)):
+def wide(found, names=tuple(ESTIMANDS), called=ESTIMANDS):
     """Return tables of estimands to read: a row a question, a column an estimand, estimates with intervals as text.
 
     Parameters
@@ -230,11 +312,13 @@ def wide(found, names=tuple(ESTIMANDS)):
         As `table` returns it.
     names : sequence of str
         Estimands, in order.
+    called : Mapping of str to str
+        What to call them.
     """
     index = [c for c in ("part", "finding", "reference", "images_n") if c in found]
     rows = found.drop_duplicates(index).set_index(index).index
     out = displays.wide(found, index, "estimand").loc[rows, list(names)]
-    return out.rename(columns=ESTIMANDS).rename_axis(columns=None)
+    return out.rename(columns=called).rename_axis(columns=None)
 
 
 def by_network(question, resamples, classes=None):
