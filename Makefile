@@ -49,9 +49,9 @@ verify: setup ## compare the tables here with those that are committed
 replay: setup ## recompute every table from the published predictions: no GPU, no images
 	$(BIN)/python -m cxrlib.commands.replay
 
-test: setup ## lint, unit tests, the committed notebooks re-run and compared
+test: setup ## lint, unit tests, the committed notebooks re-run and compared (SLOW=1: the longest of them too)
 	$(BIN)/ruff check --quiet .
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 $(if $(SLOW),,-m "not slow")
 
 lint: setup ## ruff only
 	$(BIN)/ruff check .
