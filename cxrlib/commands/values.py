@@ -173,7 +173,7 @@ def value(marker, root):
     ValueError
         If the file, the row or the column is not there, or several rows are.
     """
-    parts = [part.strip() for part in marker.split(" ; ")]
+    parts = [part.strip() for part in re.split(r" ;(?= )", marker)]
     if len(parts) != 3:
         raise ValueError("write it as FILE ; WHERE ; TEMPLATE")
     name, where, template = parts
