@@ -1,4 +1,4 @@
-"""No result is typed: what pages and notebooks say in numbers is in a result file, an output, a setting or a publication."""
+"""No result is typed: numbers in prose are in a result file, an output, a setting or a publication."""
 
 import json
 import re
@@ -115,14 +115,14 @@ def test_a_marker_shows_what_its_file_has(root, marker, shown):
 )
 def test_a_marker_that_names_no_number_is_named_with_its_page(root, marker, reason):
     with pytest.raises(ValueError) as raised:
-        values.filled(f"So <!-- value: {marker} -->0<!-- end -->.", root, "docs/x.md")
+        values.with_values(f"So <!-- value: {marker} -->0<!-- end -->.", root, "docs/x.md")
     said = str(raised.value)
     assert said.startswith(f"docs/x.md: the marker <!-- value: {marker} --> cannot be filled: ") and reason in said
 
 
 def test_a_marker_that_starts_a_line_is_refused_since_markdown_would_end_the_paragraph(root):
     with pytest.raises(ValueError, match="it starts its line"):
-        values.filled("So\n  <!-- value: table.csv ; network = b, c ; {auc} -->0<!-- end -->", root)
+        values.with_values("So\n  <!-- value: table.csv ; network = b, c ; {auc} -->0<!-- end -->", root)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def test_typed_numbers_are_found(text, found):
 
 
 def test_prose_is_what_nobody_filled():
-    page = "A <!-- value: a.csv ; ; {b} -->0.5<!-- end --> b `0.6` [c](d/0.7) $0.8$ 0.9\n<!-- table: x.csv -->\n| 1.0 |\n<!-- end -->"
-    assert typed(prose(page)) == ["0.9"]
+    line = "A <!-- value: a.csv ; ; {b} -->0.5<!-- end --> b `0.6` [c](d/0.7) $0.8$ 0.9\n"
+    assert typed(prose(line + "<!-- table: x.csv -->\n| 1.0 |\n<!-- end -->")) == ["0.9"]
 
 
 def test_every_published_number_names_what_it_is():
@@ -154,3 +154,89 @@ def test_every_published_number_names_what_it_is():
 @pytest.mark.parametrize("name", [name for name in PAGES if name != "docs/references.md"])
 def test_no_page_types_a_result(name):
     assert typed(prose(PAGES[name]), published() | whole_settings()) == []
+
+
+# --- notebooks --------------------------------------------------------------------------------------------------
+
+EXECUTED = sorted((paths.ROOT / "paper").rglob("*.ipynb"))
+
+
+def unsaid(number, percent, shown):
+    """Return whether no number that is shown rounds to a typed one; of a percentage, as it is or times 100.
+
+    A number that is shown was rounded itself, so that half of its last place is allowed for.
+    """
+    value, places = float(number.replace(",", "")), len(number.partition(".")[2])
+    for other, decimals in shown:
+        for scale in (1, 100) if percent else (1,):
+            half = 0.5 * 10.0**-places + scale * 0.5 * 10.0**-decimals
+            if abs(abs(other) * scale - value) <= (half if decimals else 0.5 * 10.0**-places) + 1e-12:
+                return False
+    return True
+
+
+def numbers_shown(text):
+    """Return the numbers of a text, each with how many decimals it has."""
+    return {
+        (float(found.replace(",", "")), len(found.partition(".")[2]))
+        for found in re.findall(r"\d[\d,]*\.?\d*", text)
+        if found.strip(",.")
+    }
+
+
+NEAR = 4  # code cells before and behind the prose whose outputs may have its numbers
+
+
+def typed_in_notebook(notebook, known):
+    """Return the decimals and percentages in a page's prose that cells nearby and its parameters do not have.
+
+    Chance finds most short numbers somewhere on a long page, so only a few code cells around the prose, with their outputs,
+    count; all cells for the first, which may say what it comes to.
+    """
+    cells = notebook["cells"]
+    code = [at for at, cell in enumerate(cells) if cell["cell_type"] == "code"]
+    tagged = [cell for cell in cells if {"parameters", "injected-parameters"} & {*cell["metadata"].get("tags", [])}]
+    always = numbers_shown("\n".join("".join(cell["source"]) for cell in tagged))
+    found = []
+    for at, cell in enumerate(cells):
+        if cell["cell_type"] != "markdown":
+            continue
+        numbers = typed(prose("".join(cell["source"])), known)
+        numbers = [number for number in numbers if "." in number or number.endswith("%")]
+        if not numbers:
+            continue
+        before, behind = [c for c in code if c < at][-NEAR:], [c for c in code if c > at][:NEAR]
+        near = cells if at == 0 else [cells[c] for c in before + behind]
+        written = [
+            "".join(cell["source"]) for cell in near if cell["cell_type"] == "code"
+        ]  # settings of a simulation
+        shown = always | numbers_shown("\n".join(written + values.output_lines({"cells": near})))
+        found += [n for n in numbers if unsaid(n.removesuffix("%").strip(), n.endswith("%"), shown)]
+    return found
+
+
+@pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
+def test_no_notebook_types_a_result_that_it_does_not_show(path):
+    settings = set(re.findall(r"\d+\.\d+", "".join(p.read_text() for p in (paths.ROOT / "editions").glob("*.yaml"))))
+    assert typed_in_notebook(json.loads(path.read_text()), published() | settings) == []
+
+
+@pytest.mark.parametrize("name", ["07_readers", "32_cleaning", "quick/20_pneumothorax"])
+def test_a_number_that_a_notebook_does_not_show_is_found(name):
+    notebook = json.loads((paths.ROOT / f"paper/{name}.ipynb").read_text())
+    last = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"][-1]
+    last["source"] = [*last["source"], "\n\nThe AUC is 0.73915 on 61.57 % of images, and never 1234.5."]
+    assert typed_in_notebook(notebook, published()) == ["0.73915", "61.57 %", "1234.5"]
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in EXECUTED if p.parent.name in ("paper", "quick")], ids=lambda path: path.stem
+)
+def test_the_prose_of_a_page_is_that_of_its_template(path):
+    def markdown(file):
+        cells = json.loads(file.read_text())["cells"]
+        return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+
+    number = path.stem.partition("_")[0]
+    templates = (paths.ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    assert markdown(path) in [markdown(template) for template in templates]

@@ -1,7 +1,8 @@
-"""Compare the rule labeler with NegBio's human codes of Open-i: `python tools/score_rules.py`, half a minute.
+"""Compare the rule labeler with NegBio's human codes of Open-i: `python tools/score_rules.py`, seconds.
 
-Writes results/rules/openi_gold.csv (parts of the reports) and openi_gold_findings.csv, which docs/labelers.md shows. Run it
-when a phrase or a rule changes. The codes are `openi_gold` (docs/data.md); hernia is left out, since they code none.
+Writes results/rules/openi_gold.csv (parts of the reports) and openi_gold_findings.csv, which docs/labelers.md shows.
+Run it when a phrase or a rule changes. The codes are `openi_gold` (docs/data.md); hernia is left out, since they code
+none.
 """
 
 import hashlib
@@ -24,9 +25,7 @@ def rates(codes, labels):
     """Return positives, precision, recall and F1 of the labels of present findings, over all columns together."""
     code, label = codes.to_numpy() == 1, labels.to_numpy() == 1
     assessed = codes.notna().to_numpy()
-    hit, wrong, missed = (
-        (part & assessed).sum() for part in (code & label, ~code & label, code & ~label)
-    )
+    hit, wrong, missed = ((part & assessed).sum() for part in (code & label, ~code & label, code & ~label))
     return {
         "positives": int((code & assessed).sum()),
         "precision": hit / (hit + wrong),
@@ -43,7 +42,9 @@ def main():
     labels = pd.DataFrame.from_dict(read, orient="index").loc[codes.index, FINDINGS]
     tuned = codes.index.map(development).to_numpy(bool)
     parts = {"tuned on": tuned, "held out": ~tuned, "all": tuned | ~tuned}
-    rows = [{"reports": name, "n": int(part.sum()), **rates(codes[part], labels[part])} for name, part in parts.items()]
+    rows = [
+        {"reports": name, "n": int(part.sum()), **rates(codes[part], labels[part])} for name, part in parts.items()
+    ]
     found = []
     for finding in FINDINGS:
         row = {"finding": finding, **rates(codes[[finding]], labels[[finding]])}

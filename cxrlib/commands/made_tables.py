@@ -67,12 +67,12 @@ def label_set_cards(_root):
     parts = []
     for name, entry in catalogue.ENTRIES.items():
         lines = [f"## {name}", "", "| | |", "| --- | --- |"]
-        lines += [f"| {field} | {' '.join(str(entry.card[field]).split())} |" for field in _CARD if entry.card.get(field)]
+        card = {field: " ".join(str(entry.card[field]).split()) for field in _CARD if entry.card.get(field)}
+        lines += [f"| {field} | {text} |" for field, text in card.items()]
         lines.append(f"| readers kept apart | {'yes' if entry.readers else 'no'} |")
         if entry.doi or entry.url:
-            address = f"https://doi.org/{entry.doi}" if entry.doi else entry.url
-            lines.append(f"| paper | <{address}> |")
-        parts.append("\n".join(lines).replace("https://doi.org/<", "<"))
+            lines.append(f"| paper | <{f'https://doi.org/{entry.doi}' if entry.doi else entry.url}> |")
+        parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Fill the tables and numbers of README.md and docs/: `python -m cxrlib.commands.readme`. They come from files only."""
+"""Fill the tables and numbers of README.md and docs/ from files: `python -m cxrlib.commands.readme`."""
 
 import re
 
@@ -41,7 +41,7 @@ def filled(text, root=paths.ROOT, page="the page"):
 
     text = re.sub(r"<!-- table: (?P<path>\S+) -->\n.*?<!-- end -->", fill, text, flags=re.S)
     text = re.sub(r"<!-- made: (?P<name>\w+(?: \w+)*) -->\n.*?<!-- end -->", make, text, flags=re.S)
-    return values.filled(text, root, page)
+    return values.with_values(text, root, page)
 
 
 def pages(root=paths.ROOT):

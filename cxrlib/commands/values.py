@@ -1,11 +1,12 @@
-"""The numbers in the prose of pages, each filled from a result file: `<!-- value: FILE ; WHERE ; TEMPLATE -->...<!-- end -->`.
+"""The numbers in the prose of pages, each filled from a file by a marker.
 
-FILE lies in the repository. WHERE and TEMPLATE depend on its kind:
+A marker is `<!-- value: FILE ; WHERE ; TEMPLATE -->...<!-- end -->`, never at the start of a line. FILE lies in the
+repository. WHERE and TEMPLATE depend on its kind:
 
 - CSV: WHERE is `column = text & column = text`, which must leave one row. TEMPLATE is text with `{column}`,
-  `{column:.2f}`, or `{column[1]:.2f}`, the second number of a cell such as `0.23 (0.12 to 0.34)`. `{min(column):.2f}`,
-  `max`, `sum` and `count` are over all rows that WHERE leaves, and `{abs(column):.2f}` drops the sign. `{one / two:.2f}`
-  is of two columns, as are their sum and difference.
+  `{column:.2f}`, or `{column[1]:.2f}`, the second number of a cell such as `0.23 (0.12 to 0.34)`.
+  `{min(column):.2f}`, `max`, `sum` and `count()` are over all rows that WHERE leaves, and `{abs(column):.2f}` drops
+  the sign. `{one / two:.2f}` is of two columns, as are their sum and difference.
 - JSON and YAML: WHERE is a path of keys, separated by `/`, to a mapping, whose keys TEMPLATE names.
 - An executed notebook: WHERE is words, separated by `&`, all of which one line of its outputs holds. TEMPLATE numbers
   the numbers of that line, from 0: `{0:.2f}`.
@@ -29,6 +30,7 @@ _FIELD = re.compile(
     r"\{(?:(?P<function>min|max|sum|count|abs)\()?(?P<column>[^{}]*?)(?:\[(?P<place>\d)\])?"
     r"(?P<close>\))?(?::(?P<spec>[-+,]?(?:\.\d+)?[a-z,]))?\}"
 )
+_OVER_ROWS = {"min": min, "max": max, "sum": sum}
 _SIGNS = {" / ": operator.truediv, " - ": operator.sub, " + ": operator.add}
 
 
@@ -103,7 +105,7 @@ def _column(table, name, place):
     if name in table:
         found = [numbers(cell) for cell in table[name]]
         if any(len(row) <= place for row in found):
-            raise ValueError(f"the column {name!r} has no number {place} in {list(table[name])[0]!r}")
+            raise ValueError(f"the column {name!r} has no number {place} in {table[name].iloc[0]!r}")
         return [row[place] for row in found]
     for sign, compute in _SIGNS.items():
         first, found, second = name.partition(sign)
@@ -120,8 +122,8 @@ def _of_table(table, where, template):
         function, name, spec = match["function"], match["column"], match["spec"]
         if function == "count":
             return shown(len(rows), "d")
-        if function in ("min", "max", "sum"):
-            return shown({"min": min, "max": max, "sum": sum}[function](_column(rows, name, _place(match))), spec or "")
+        if function in _OVER_ROWS:
+            return shown(_OVER_ROWS[function](_column(rows, name, _place(match))), spec or "")
         if len(rows) > 1:
             raise ValueError(f"{len(rows)} rows have {where!r}")
         if spec is None and name in rows:
@@ -191,7 +193,7 @@ def value(marker, root):
     return fill(read(str(path), path.stat().st_mtime_ns), where, template)
 
 
-def filled(text, root, page="the page"):
+def with_values(text, root, page="the page"):
     """Return a page's text with every marker showing what its file has now.
 
     Raises
@@ -206,7 +208,8 @@ def filled(text, root, page="the page"):
                 raise ValueError("it starts its line, which Markdown takes for a block of HTML; put a word before it")
             found = value(match["marker"], root)
         except ValueError as error:
-            raise ValueError(f"{page}: the marker <!-- value: {match['marker']} --> cannot be filled: {error}.") from None
+            marker = f"<!-- value: {match['marker']} -->"
+            raise ValueError(f"{page}: the marker {marker} cannot be filled: {error}.") from None
         return f"<!-- value: {match['marker']} -->{found}<!-- end -->"
 
     return MARKER.sub(fill, text)
