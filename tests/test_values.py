@@ -190,8 +190,8 @@ NEAR = 4  # code cells before and behind the prose whose outputs may have its nu
 def typed_in_notebook(notebook, known):
     """Return the decimals and percentages in a page's prose that cells nearby and its parameters do not have.
 
-    Chance finds most short numbers somewhere on a long page, so only a few code cells around the prose, with their outputs,
-    count; all cells for the first, which may say what it comes to.
+    Chance finds most short numbers somewhere on a long page, so only a few code cells around the prose, with their
+    outputs, count; all cells for the first, which may say what it comes to.
     """
     cells = notebook["cells"]
     code = [at for at, cell in enumerate(cells) if cell["cell_type"] == "code"]
@@ -225,8 +225,8 @@ def test_no_notebook_types_a_result_that_it_does_not_show(path):
 def test_a_number_that_a_notebook_does_not_show_is_found(name):
     notebook = json.loads((paths.ROOT / f"paper/{name}.ipynb").read_text())
     last = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"][-1]
-    last["source"] = [*last["source"], "\n\nThe AUC is 0.73915 on 61.57 % of images, and never 1234.5."]
-    assert typed_in_notebook(notebook, published()) == ["0.73915", "61.57 %", "1234.5"]
+    last["source"] = [*last["source"], "\n\nThe AUC is 7.73915 on 961.57 % of images, and never 123456.5."]
+    assert typed_in_notebook(notebook, published()) == ["7.73915", "961.57 %", "123456.5"]
 
 
 @pytest.mark.parametrize(
