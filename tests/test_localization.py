@@ -306,7 +306,7 @@ def test_a_pixel_at_random_hits_as_often_as_the_finding_covers_of_the_image(mask
 
 
 def test_how_often_a_pixel_at_random_hits_nihs_boxes(cxr_data):
-    """What docs/results.md says of the boxes on the images of `nih_mini`, and of two findings among all 984."""
+    """What docs/maps.md says of the boxes on the images of `nih_mini`, and of two findings among all 984."""
     boxes = nih.read_nih_boxes()
     area = (boxes["x1_frac"] - boxes["x0_frac"]) * (boxes["y1_frac"] - boxes["y0_frac"])
     here = boxes["image_id"].isin([path.name for path in (cxr_data / "nih" / "images").iterdir()])

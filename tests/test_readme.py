@@ -5,16 +5,18 @@ import re
 import pytest
 
 from cxrlib.base import paths
-from cxrlib.commands import readme
+from cxrlib.commands import readme, values
 
 PAGES = {page.relative_to(paths.ROOT).as_posix(): page.read_text() for page in readme.pages()}
 README = PAGES["README.md"]
+FILLED = [name for name, text in PAGES.items() if "<!-- " in text]
 WITH_TABLES = [name for name, text in PAGES.items() if "<!-- table:" in text]
 
 
 def prose(text):
     """Return a page's text without tables, code blocks, comments and the targets of links."""
-    text = re.sub(r"```.*?```|<!-- table.*?<!-- end -->", "", text, flags=re.S)
+    text = re.sub(r"```.*?```|<!-- (?:table|made).*?<!-- end -->", "", text, flags=re.S)
+    text = values.MARKER.sub(lambda match: match["shown"], text)
     lines = [line for line in text.splitlines() if not line.startswith("|")]
     return re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", "\n".join(lines))
 
@@ -25,9 +27,9 @@ def anchors(text):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("name", WITH_TABLES)
-def test_tables_are_those_of_the_result_files(name):
-    assert readme.filled(PAGES[name]) == PAGES[name], "run make readme"
+@pytest.mark.parametrize("name", FILLED)
+def test_tables_and_numbers_are_those_of_the_files(name):
+    assert readme.filled(PAGES[name], page=name) == PAGES[name], "run make readme"
 
 
 def test_every_headline_table_stands_on_one_page():
@@ -39,9 +41,21 @@ def test_every_headline_table_stands_on_one_page():
 
 @pytest.mark.parametrize("name", WITH_TABLES)
 def test_a_table_that_differs_is_found(name):
-    altered = re.sub(r"\| -?0\.\d{3} \(", "| 0.123 (", PAGES[name])
+    altered = re.sub(r"\| -?0\.\d+ (?=[(|])", "| 0.123456 ", PAGES[name])
     assert altered != PAGES[name]
     assert readme.filled(altered) == PAGES[name]
+
+
+@pytest.mark.parametrize("name", [name for name, text in PAGES.items() if values.MARKER.search(text)])
+def test_a_number_that_differs_is_found(name):
+    altered = re.sub(r" -->-?\d(?=[^<\n]*<!-- end -->)", " -->9876543", PAGES[name])
+    assert altered != PAGES[name]
+    assert readme.filled(altered) == PAGES[name]
+
+
+def test_an_unknown_table_is_named_with_its_page():
+    with pytest.raises(ValueError, match=r"docs/x\.md: there is no table 'nothing'"):
+        readme.filled("<!-- made: nothing -->\n<!-- end -->", page="docs/x.md")
 
 
 def test_the_readme_is_short():

@@ -1,0 +1,105 @@
+"""Tables and lists that pages show and no result file holds: the five studies, and the cards of the label sets."""
+
+import pandas as pd
+import yaml
+
+from cxrlib.commands import values
+from cxrlib.releases import catalogue
+
+_CARD = ("who", "how", "version", "source", "licence", "citation")
+
+
+def five_studies(root):
+    """Return the table of the five studies: what was published beside what is estimated here, a row an estimate.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The repository, whose docs/five_studies.yaml says which estimates these are.
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
+    rows = []
+    for study in yaml.safe_load((root / "docs/five_studies.yaml").read_text(encoding="utf-8")):
+        for number, estimate in enumerate(study["estimates"]):
+            first = number == 0
+            rows.append(
+                {
+                    "study": f"[{study['study']}]({study['page']})" if first else "",
+                    "question": study["question"] if first else "",
+                    "published": study["published"] if first else "",
+                    "our estimate (95 % interval)": values.value(estimate["value"], root),
+                    "of": estimate["of"],
+                    "images": f"**{estimate['images'].partition(',')[0]}**"
+                    + "".join(estimate["images"].partition(",")[1:]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def study(root, number):
+    """Return the rows of one study of that table, without its name and its question.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+    number : str
+        From 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
+    table = five_studies(root)
+    return table[table["study"].ne("").cumsum().eq(int(number))].drop(columns=["study", "question"])
+
+
+def label_set_cards(_root):
+    """Return the cards of the published label sets, a heading and a table each.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    parts = []
+    for name, entry in catalogue.ENTRIES.items():
+        lines = [f"## {name}", "", "| | |", "| --- | --- |"]
+        card = {field: " ".join(str(entry.card[field]).split()) for field in _CARD if entry.card.get(field)}
+        lines += [f"| {field} | {text} |" for field, text in card.items()]
+        lines.append(f"| readers kept apart | {'yes' if entry.readers else 'no'} |")
+        if entry.doi or entry.url:
+            lines.append(f"| paper | <{f'https://doi.org/{entry.doi}' if entry.doi else entry.url}> |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def labeler_networks(root):
+    """Return the differences in mean AUC between networks trained on labels of different labelers (study 2).
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a comparison, with the internal and the external test as columns.
+    """
+    table = pd.read_csv(root / "results/quick/labelers/differences.csv", dtype={"p_holm": str})
+    table = table[table["findings"] == "all"]
+    rows = []
+    for comparison, part in table.groupby("comparison", sort=False):
+        row = {"difference in mean AUC": comparison}
+        for line in part.itertuples():
+            row[f"{line.test} test"] = f"{line.estimate:.3f} ({line.low:.3f} to {line.high:.3f})"
+            p = line.p_holm if line.p_holm.startswith("<") else f"{float(line.p_holm):.3f}"
+            row[f"p, {line.test}, Holm"] = p
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+MADE = {
+    "labeler_networks": labeler_networks,
+    "five_studies": five_studies,
+    "study": study,
+    "label_set_cards": label_set_cards,
+}
