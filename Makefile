@@ -62,7 +62,7 @@ lab: setup ## open the notebooks (PORT=8888 TOKEN=... LAB='--no-browser --allow-
 site: setup ## render the executed notebooks to site/index.html
 	$(BIN)/python -m cxrlib.commands.site
 
-readme: setup ## put the headline tables into README.md
+readme: setup ## fill the tables and numbers of README.md and docs/ from their files
 	$(BIN)/python -m cxrlib.commands.readme
 
 lock: ## resolve pyproject.toml anew into requirements.txt

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from markdown_it import MarkdownIt
 
 from cxrlib.base import paths
 from cxrlib.commands import readme, values
@@ -94,3 +95,12 @@ def test_the_rooms_are_those_of_the_library():
     rooms = {path.parent.name for path in (paths.ROOT / "cxrlib").glob("*/__init__.py")}
     section = PAGES["docs/design.md"].split("## The rooms")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.M)) == rooms
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_markers_are_comments_and_nothing_else_to_a_reader(name):
+    shown = MarkdownIt("gfm-like", {"linkify": False}).render(PAGES[name])
+    text = re.sub(r"<!--.*?-->", "", shown, flags=re.S)
+    assert not re.search(r"value: |&lt;!--|--&gt;|\[\d\]:|<!--|-->", text)
+    # a comment that starts a line would end its paragraph: then what follows stands outside of any element
+    assert not re.search(r"^<!-- value", shown, re.M)

@@ -66,7 +66,7 @@ def label_set_cards(_root):
     """
     parts = []
     for name, entry in catalogue.ENTRIES.items():
-        lines = [f"## {name}", "", "| | |", "| --- | --- |"]
+        lines = [f"## {name}", "", "| field | content |", "| --- | --- |"]
         card = {field: " ".join(str(entry.card[field]).split()) for field in _CARD if entry.card.get(field)}
         lines += [f"| {field} | {text} |" for field, text in card.items()]
         lines.append(f"| readers kept apart | {'yes' if entry.readers else 'no'} |")
