@@ -14,12 +14,19 @@ import uuid
 from pathlib import Path
 
 CLOCK_AFTER_S = 5.0  # a cell that takes no longer shows no clock
+# Run All scrolls to the last cell, so that a line under the running one would be out of sight. JupyterLab must keep
+# that cell in the page for this (`windowingMode` in tools/lab/labconfig).
+_CORNER = (
+    "position:fixed;right:24px;bottom:12px;z-index:10;padding:4px 12px;border-radius:4px;"
+    "border:1px solid var(--jp-border-color1,#bdbdbd);"
+    "background:var(--jp-layout-color1,#ffffff);color:var(--jp-ui-font-color1,#212121)"
+)
 
 _one_at_a_time = threading.Lock()
 
 
 class CellClock:
-    """Says under a running cell for how long it has run, and takes the line away when the cell is done.
+    """Says in the corner of a notebook for how long a cell has been running; the line goes when the cell is done.
 
     Parameters
     ----------
@@ -39,7 +46,7 @@ class CellClock:
         """Begin with a cell."""
         self.stop()
         self._done = threading.Event()
-        # The context says which cell is running, so that the line stands under it.
+        # The context says which cell is running: what is published is an output of that cell.
         told = contextvars.copy_context().run, self._tick, self._done, time.monotonic(), uuid.uuid4().hex
         self._thread = threading.Thread(target=told[0], args=told[1:], daemon=True)
         self._thread.start()
@@ -54,8 +61,9 @@ class CellClock:
     def _tick(self, done, since, name):
         shown, wait = False, self._after_s
         while not done.wait(wait):
-            text = f"This cell has been running for {_duration(time.monotonic() - since)}."
-            self._publish({"text/plain": text}, {}, transient={"display_id": name}, update=shown)
+            text = f"A cell has been running for {_duration(time.monotonic() - since)}."
+            html = f'<div class="cxr-clock" style="{_CORNER}">{text}</div>'
+            self._publish({"text/plain": text, "text/html": html}, {}, transient={"display_id": name}, update=shown)
             shown, wait = True, self._every_s
         if shown:
             self._publish({}, {}, transient={"display_id": name}, update=True)
