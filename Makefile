@@ -57,7 +57,8 @@ lint: setup ## ruff only
 	$(BIN)/ruff check .
 
 lab: setup ## open the notebooks (PORT=8888 TOKEN=... LAB='--no-browser --allow-root')
-	$(BIN)/jupyter lab --notebook-dir . $(if $(PORT),--port $(PORT)) $(if $(TOKEN),--IdentityProvider.token=$(TOKEN)) $(LAB) notebooks/00_tour.ipynb
+	JUPYTER_CONFIG_PATH="$(CURDIR)/tools/lab$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" PYTHONSTARTUP="$(CURDIR)/tools/lab/startup.py" \
+	  $(BIN)/jupyter lab --notebook-dir . $(if $(PORT),--port $(PORT)) $(if $(TOKEN),--IdentityProvider.token=$(TOKEN)) $(LAB) notebooks/00_tour.ipynb
 
 site: setup ## render the executed notebooks to site/index.html
 	$(BIN)/python -m cxrlib.commands.site

@@ -43,6 +43,7 @@ def pytest_configure():
 
 # Files whose tests share what one of them made, such as a pipeline that has run: each file goes to one worker.
 _WHOLE_FILES = ("test_pipeline.py", "test_notebooks.py", "test_mining.py", "test_archive_edition.py")
+_WHOLE_FILES += ("test_lab_browser.py",)
 
 
 class _Scheduling(LoadScopeScheduling):
