@@ -187,7 +187,8 @@ def _series(axis, names):
         if line.get_transform() != axis.transData or line.get_linestyle() == ":" or line.get_label().startswith("_"):
             continue
         x, y = np.ravel(line.get_xdata(orig=False)), np.ravel(line.get_ydata(orig=False))
-        told.append(f"{_words(line.get_label())}: {_points(x, y, names)}")
+        if len(x):  # an empty line only stands for others in a legend
+            told.append(f"{_words(line.get_label())}: {_points(x, y, names)}")
     for drawn in axis.collections:
         label = _words(drawn.get_label())
         if label and not label.startswith("_") and len(drawn.get_offsets()):
@@ -213,6 +214,6 @@ def _points(x, y, names):
 
 
 def _number(value):
-    """Return a number to three digits, without a minus sign at zero."""
-    text = f"{float(value):.3g}"
+    """Return a number to three digits, large ones as integers, without a minus sign at zero."""
+    text = f"{float(value):,.0f}" if abs(value) >= 1000 else f"{float(value):.3g}"
     return "0" if text == "-0" else text
