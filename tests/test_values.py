@@ -8,6 +8,7 @@ import yaml
 
 from cxrlib.base import paths
 from cxrlib.commands import readme, values
+from cxrlib.studies import finding_study, labeler_agreement, metric_study
 
 PAGES = {page.relative_to(paths.ROOT).as_posix(): page.read_text() for page in readme.pages()}
 
@@ -240,3 +241,28 @@ def test_the_prose_of_a_page_is_that_of_its_template(path):
     number = path.stem.partition("_")[0]
     templates = (paths.ROOT / "notebooks").glob(f"{number}_*.ipynb")
     assert markdown(path) in [markdown(template) for template in templates]
+
+
+def test_what_the_code_says_was_published_is_what_the_list_says():
+    works = yaml.safe_load((paths.ROOT / "docs/published.yaml").read_text())["works"]
+    said = {
+        "jin2023": [f"{metric_study.JIN_MEAN_AUC:.3f}"],
+        "hayat2021": [f"{metric_study.HAYAT_UNSEEN_AUC:.2f}"],
+        "zhang2019": [f"{number:,}" for number in finding_study.PUBLISHED_N.values()]
+        + [f"{number:.{2 if what == 'auc' else 3}f}" for (_, what), number in finding_study.PUBLISHED.items()],
+        "jain2021visual": [
+            f"{number:.2f}"
+            for row in labeler_agreement.PUBLISHED.iloc[[0, 2, 3]][["estimate", "low", "high"]].to_numpy()
+            for number in row[row == row]
+        ],
+    }
+    for work, numbers in said.items():
+        assert numbers and {*numbers} <= {*works[work]["numbers"]}, work
+    notebook = json.loads((paths.ROOT / "notebooks/20_pneumothorax.ipynb").read_text())
+    (code,) = [
+        c
+        for c in notebook["cells"]
+        if c["cell_type"] == "code" and "published = pd.DataFrame" in "".join(c["source"])
+    ]
+    aucs = re.findall(r'"(?:NIH test|external)", (0\.\d+), .*?, .*?, (0\.\d+)', "".join(code["source"]))
+    assert len(aucs) == 6 and {number for pair in aucs for number in pair} <= {*works["hallinan2022"]["numbers"]}
