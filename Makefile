@@ -49,12 +49,14 @@ verify: setup ## compare the tables here with those that are committed
 replay: setup ## recompute every table from the published predictions: no GPU, no images
 	$(BIN)/python -m cxrlib.commands.replay
 
-test: setup ## lint, unit tests, the committed notebooks re-run and compared
+test: setup ## lint, types, unit tests, the committed notebooks re-run and compared
 	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary
 	$(BIN)/pytest -n 2
 
-lint: setup ## ruff only
+lint: setup ## ruff and mypy: style and types
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 lab: setup ## open the notebooks (PORT=8888 TOKEN=... LAB='--no-browser --allow-root')
 	$(BIN)/jupyter lab --notebook-dir . $(if $(PORT),--port $(PORT)) $(if $(TOKEN),--IdentityProvider.token=$(TOKEN)) $(LAB) notebooks/00_tour.ipynb
@@ -65,7 +67,7 @@ site: setup ## render the executed notebooks to site/index.html
 readme: setup ## put the headline tables into README.md
 	$(BIN)/python -m cxrlib.commands.readme
 
-lock: ## resolve pyproject.toml anew into requirements.txt
+lock: ## resolve pyproject.toml into requirements.txt (UPGRADE="numpy pandas": these anew)
 	bash tools/lock.sh
 
 clean: ## remove the environment and the rendered site; data and results stay
