@@ -49,12 +49,14 @@ verify: setup ## compare the tables here with those that are committed
 replay: setup ## recompute every table from the published predictions: no GPU, no images
 	$(BIN)/python -m cxrlib.commands.replay
 
-test: setup ## lint, unit tests, the committed notebooks re-run and compared (SLOW=1: the longest of them too)
+test: setup ## lint, types, unit tests, the committed notebooks re-run and compared (SLOW=1: the longest of them too)
 	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary
 	$(BIN)/pytest -n 2 $(if $(SLOW),,-m "not slow")
 
-lint: setup ## ruff only
+lint: setup ## ruff and mypy: style and types
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 lab: setup ## open the notebooks (PORT=8888 TOKEN=... LAB='--no-browser --allow-root')
 	JUPYTER_CONFIG_PATH="$(CURDIR)/tools/lab$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" PYTHONSTARTUP="$(CURDIR)/tools/lab/startup.py" \
@@ -66,7 +68,7 @@ site: setup ## render the executed notebooks to site/index.html
 readme: setup ## fill the tables and numbers of README.md and docs/ from their files
 	$(BIN)/python -m cxrlib.commands.readme
 
-lock: ## resolve pyproject.toml anew into requirements.txt
+lock: ## resolve pyproject.toml into requirements.txt (UPGRADE="numpy pandas": these anew)
 	bash tools/lock.sh
 
 clean: ## remove the environment and the rendered site; data and results stay

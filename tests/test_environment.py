@@ -4,6 +4,7 @@ import re
 import tomllib
 
 import yaml
+from packaging.requirements import Requirement
 
 from cxrlib.base import paths
 
@@ -22,12 +23,26 @@ def test_requirements_are_exact():
         assert line.startswith("#") or re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+( ;.*)?", line), line
 
 
-def test_requirements_hold_every_direct_dependency_at_its_version():
-    locked = {canonical(name): version for name, version in pins().items()}
+def extras():
+    """Return what pyproject.toml asks for: extra (`""` without one) to requirements, those on itself left out."""
     project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
-    for dependency in project["dependencies"]:
-        name, version = dependency.split("==")
-        assert locked.get(canonical(name)) == version, f"{dependency}: run make lock"
+    asked = {"": project["dependencies"], **project["optional-dependencies"]}
+    wanted = {extra: [Requirement(line) for line in lines] for extra, lines in asked.items()}
+    return {extra: [one for one in some if one.name != "cxrlib"] for extra, some in wanted.items()}
+
+
+def test_requirements_hold_every_direct_dependency_within_its_range():
+    locked = {canonical(name): version for name, version in pins().items()}
+    for extra, wanted in extras().items():
+        for one in wanted:
+            version = locked.get(canonical(one.name))
+            assert version and one.specifier.contains(version), f"{extra}: {one} and {version}: run make lock"
+
+
+def test_dependencies_are_ranges_with_a_lower_end():
+    for extra, wanted in extras().items():
+        for one in wanted:
+            assert [s.operator for s in one.specifier] == [">="], f"{extra}: {one}"
 
 
 def test_conda_installs_the_same_list():

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cxrlib.base import paths, runs
 
 BASE = "base"  # what editions extend, and no edition itself
-REPLACED = ("cohorts", "label_sets", "splits", "targets", "runs")
+REPLACED: tuple[str, ...] = ("cohorts", "label_sets", "splits", "targets", "runs")
 REPLACED += ("comparisons", "controls", "curated", "again", "end_to_end")
 RUN_GROUPS = ("pneumothorax", "controls", "labelers", "visual", "finding", "finding_others", "metric")
 NOT_EVALUATED = ("metric",)  # groups whose study reads the networks themselves, so that no case table has them

@@ -8,11 +8,22 @@ and NaN is a named policy (`POLICIES`). Published sets are in `cxrlib.releases.c
 may ask for is in `cxrlib.labels.kinds`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 import yaml
 
 from cxrlib.base import paths, vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import ArrayLike
 
 POLICIES = {
     "u_zeros": "uncertain counts as absent",
@@ -24,7 +35,7 @@ POLICIES = {
 CARD_FIELDS = ("who", "how", "version", "source", "licence", "citation")
 
 
-def check_label_columns(rows, findings, where):
+def check_label_columns(rows: pd.DataFrame, findings: Sequence[str], where: Path) -> pd.DataFrame:
     """Return columns of labels as float32, checked against the vocabulary and the four values.
 
     Parameters
@@ -59,7 +70,7 @@ def check_label_columns(rows, findings, where):
     return pd.DataFrame(labels, index=rows.index)
 
 
-def check(table, where, readers=False):
+def check(table: pd.DataFrame, where: str, readers: bool = False) -> None:
     """Raise a ValueError unless a table is a label set.
 
     Parameters
@@ -92,7 +103,7 @@ def check(table, where, readers=False):
             raise ValueError(f"{where} row {row}: {finding} is {values[row]:g}; labels are 1, 0, -1 or missing.")
 
 
-def counts(table):
+def counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Return how often each finding is present, absent, uncertain and not assessed, as nested dicts."""
     names = {1.0: "present", 0.0: "absent", -1.0: "uncertain"}
     return {
@@ -105,7 +116,7 @@ def counts(table):
     }
 
 
-def save(table, card, cohort, name, labeler=""):
+def save(table: pd.DataFrame, card: Mapping[str, Any], cohort: str, name: str, labeler: str = "") -> dict[str, Any]:
     """Write a label set and its card; return the card as written, with its counts.
 
     Parameters
@@ -134,7 +145,7 @@ def save(table, card, cohort, name, labeler=""):
     return card
 
 
-def load(cohort, name):
+def load(cohort: str, name: str) -> pd.DataFrame:
     """Return a label set, checked, indexed by `image_id`."""
     path = paths.label_set_path(cohort, name)
     if not path.exists():
@@ -145,7 +156,7 @@ def load(cohort, name):
     return table.set_index("image_id")
 
 
-def apply_policy(values, policy):
+def apply_policy(values: ArrayLike, policy: str) -> np.ndarray:
     """Return labels with the uncertain ones resolved.
 
     Parameters

@@ -1,9 +1,17 @@
 """Labels or scores from a CSV of one's own, whatever its columns are called."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
 from cxrlib.base import label_tables, tables, vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 IDS = ("image_id", "image index", "image id", "imageid", "image", "filename", "study")
 
@@ -20,7 +28,9 @@ _ATTRIBUTES = {
 _SCORE_PREFIXES = ("prob_", "probability_", "probability.", "p_", "pred_", "score_")
 
 
-def read_own(path, scores=False, also=()):
+def read_own(
+    path: Path, scores: bool = False, also: Sequence[str] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Return labels or scores from a CSV of one's own, one row an image.
 
     Parameters
@@ -65,7 +75,7 @@ def read_own(path, scores=False, also=()):
     used = {ids[0], *(c[0] for c in attributes.values() if c), *extra.values()}
     columns = _finding_columns([c for c in rows.columns if c not in used], scores, path)
     renamed = rows[list(columns)].rename(columns=columns)
-    values = _scores(renamed, path) if scores else label_tables.check_label_columns(renamed, list(renamed), path)
+    values = _scores(renamed, path) if scores else label_tables.check_label_columns(renamed, list(renamed), path)  # type: ignore[arg-type]  # names are text
     table = pd.concat([image_id.rename("image_id"), values], axis=1).reset_index(drop=True)
     images = pd.DataFrame({"image_id": table["image_id"]})
     for ours, found in attributes.items():
@@ -76,7 +86,7 @@ def read_own(path, scores=False, also=()):
     return table, images, [f"columns of {path} that are not read: {', '.join(left)}"] if left else []
 
 
-def _attribute(name, text, index, path):
+def _attribute(name: str, text: pd.Series, index: pd.Index, path: Path) -> pd.Series:
     """Return an attribute's column with its dtype: ages such as 058Y as years, male and female as M and F."""
     if name == "sex":
         return text.replace({"male": "M", "Male": "M", "MALE": "M", "female": "F", "Female": "F", "FEMALE": "F"})
@@ -92,7 +102,7 @@ def _attribute(name, text, index, path):
     return values
 
 
-def _finding_columns(names, scores, path):
+def _finding_columns(names: Sequence[str], scores: bool, path: Path) -> dict[str, str]:
     """Return which columns hold findings, theirs to ours."""
     prefixed = {
         c: found
@@ -113,7 +123,7 @@ def _finding_columns(names, scores, path):
     return columns
 
 
-def _scores(rows, path):
+def _scores(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Return columns of text as float64 scores; what is no number raises a ValueError with its line."""
     out = pd.DataFrame(index=rows.index)
     for finding in rows:

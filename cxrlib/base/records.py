@@ -1,16 +1,24 @@
 """The record that every run leaves: parameters, versions, revision, hashes of its data."""
 
+from __future__ import annotations
+
 import hashlib
 import importlib.metadata
 import json
 import subprocess
+from typing import TYPE_CHECKING
 
 from cxrlib.base import paths
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
 
 _RECORDED_PACKAGES = ("torch", "torchvision", "timm", "fastai", "numpy", "pandas", "scikit-learn", "torchxrayvision")
 
 
-def sha256(path):
+def sha256(path: Path) -> str:
     """Return the SHA-256 of a file."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -19,7 +27,7 @@ def sha256(path):
     return digest.hexdigest()
 
 
-def revision():
+def revision() -> str | None:
     """Return the git revision, with `+changes` if the working tree differs from it; None outside git."""
     try:
         rev = subprocess.run(["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=True)
@@ -31,7 +39,7 @@ def revision():
     return rev.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
 
 
-def record(path, *, parameters, data, **more):
+def record(path: Path, *, parameters: Mapping[str, Any], data: Mapping[str, Path], **more: Any) -> None:
     """Write `run.json`: parameters, data hashes, versions, revision, and what else the run has to say.
 
     Parameters

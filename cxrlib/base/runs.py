@@ -1,11 +1,19 @@
 """What every notebook starts with, and the record that every run leaves."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import yaml
 
 from cxrlib.base import paths
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
-def params(*keys):
+
+def params(*keys: str) -> Any:
     """Return a section of `params.yaml`, for settings that are more than one value.
 
     Raises
@@ -21,7 +29,7 @@ def params(*keys):
     return section
 
 
-def planned(settings, groups=None):
+def planned(settings: Mapping[str, Any], groups: Iterable[str] | None = None) -> list[tuple[str, str, int]]:
     """Return the runs of an edition as `(target, architecture, seed)`, in the order of `params.yaml`.
 
     Parameters
@@ -40,6 +48,6 @@ def planned(settings, groups=None):
     ]
 
 
-def key(target, architecture, seed):
+def key(target: str, architecture: str, seed: int) -> str:
     """Return a run's key: its folder, its stage and its row in every table."""
     return f"{target}-{architecture}-{seed}"

@@ -1,11 +1,18 @@
 """Tables from files that people made, and tables written where people say: or one sentence that says why not."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
-def read_csv(path, required):
+
+def read_csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
     """Return a CSV as text columns, or say in one sentence why it cannot be used.
 
     Blank lines are left out; the row with index k stands on line k + 2.
@@ -53,12 +60,12 @@ def read_csv(path, required):
     return table.dropna(how="all")
 
 
-def as_text(path):
+def as_text(path: Path) -> str:
     """Return a path as text that can be printed and written, whatever bytes it holds."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def make_folder(out):
+def make_folder(out: Path) -> None:
     """Make the folder that a command writes into (`--out`).
 
     Raises
@@ -74,7 +81,7 @@ def make_folder(out):
         raise OSError(f"{as_text(out)} cannot be made ({error.strerror}): name another folder by --out.") from None
 
 
-def write_csv(table, path):
+def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a table as CSV.
 
     Raises

@@ -215,10 +215,10 @@ ANY_OF = {
 }
 
 
-def finding_named(text):
+def finding_named(text: str) -> str | None:
     """Return the finding of the vocabulary that a column's name means, by any source's spelling, or None."""
     plain = text.strip().lower().replace(" ", "_").replace("-", "_").replace("/", "_or_")
-    spelled = {}
+    spelled: dict[str, str] = {}
     for source in (GOOGLE_READER_FINDINGS, VINDR_FINDINGS, CHEXPERT_FINDINGS, GOOGLE_FINDINGS, NIH_FINDINGS):
         spelled |= {name.lower().replace(" ", "_").replace("/", "_or_"): ours for name, ours in source.items()}
     spelled |= {name: name for name in VOCABULARY}

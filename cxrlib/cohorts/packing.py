@@ -23,7 +23,7 @@ import pandas as pd
 from cxrlib.base import parallel, progress, records
 from cxrlib.cohorts import image_files, image_source, simulation, store
 
-_packs = {}  # what the workers of a call of `pack` need: those that were forked have it, others open it once
+_packs: dict = {}  # what the workers of a call of `pack` need: those that were forked have it, others open it once
 
 
 def _opened(work, read, before):

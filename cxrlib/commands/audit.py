@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.base import tables
+from cxrlib.commands import extras
 from cxrlib.studies import auditing
 
 
@@ -48,6 +49,7 @@ def _audit(chosen):
     """Compare the two label sets, and print and write what comes of it."""
     if chosen.out:
         tables.make_folder(chosen.out)
+    extras.check_tables([chosen.reference, chosen.other])
     reference, images = auditing.opened(chosen.reference, chosen.policy, chosen.blank)
     if chosen.part:
         reference = auditing.only_part(reference, images, chosen.part, chosen.reference)

@@ -1,8 +1,8 @@
 """Write down what each notebook computes: `data/code/<notebook>.txt`, on which the stages of `dvc.yaml` depend.
 
 A file holds a hash of the notebook's code and of every module of `cxrlib` that this code hangs on, directly or
-through others, also where a function imports it. Comments, docstrings, prose, stored outputs and what an error says
-are not in the hashes: saving a notebook after Run All, or mending a sentence, costs nothing, and no import can be
+through others, also where a function imports it. Comments, docstrings, types, prose, stored outputs and what an error
+says are not in the hashes: saving a notebook after Run All, or mending a sentence, costs nothing; no import can be
 forgotten. Of notebooks that pack, train or draw maps, which is dear, modules that only show what was computed are not
 in them either: their pages look as they did when they were last run.
 
@@ -31,9 +31,54 @@ def notebook_code(path):
     return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
 
 
+class _Untyped(ast.NodeTransformer):
+    """Takes the types out of a syntax tree: what only a type checker reads computes nothing.
+
+    The fields of a class keep theirs, since dataclasses and named tuples are made of them.
+    """
+
+    def visit_FunctionDef(self, node):
+        self.generic_visit(node)
+        node.returns = None
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_arg(self, node):
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node):
+        if node.value is None:
+            return None
+        return ast.Assign([node.target], self.visit(node.value), lineno=node.lineno)
+
+    def visit_ClassDef(self, node):
+        fields = {id(each): each for each in node.body if isinstance(each, ast.AnnAssign)}
+        visited = [each if id(each) in fields else self.visit(each) for each in node.body]
+        node.body = [each for each in visited if each is not None]
+        return node
+
+    def visit_ImportFrom(self, node):
+        """Drop what serves types alone: `TYPE_CHECKING`, and annotations that are not evaluated."""
+        alone = {"typing": "TYPE_CHECKING", "__future__": "annotations"}.get(node.module)
+        node.names = [alias for alias in node.names if alias.name != alone]
+        return node if node.names else None
+
+    def visit_If(self, node):
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return None
+        return self.generic_visit(node)
+
+
+def parsed(text):
+    """Return the syntax tree of Python code without types."""
+    return _Untyped().visit(ast.parse(text))
+
+
 @functools.cache
 def _parsed(path):
-    return ast.parse(path.read_text())
+    return parsed(path.read_text())
 
 
 @functools.cache
@@ -84,8 +129,8 @@ def closure(tree, root, without=()):
 
 
 def meaning(text):
-    """Return Python code without comments, docstrings, layout and what its errors say, as text."""
-    tree = ast.parse(text)
+    """Return Python code without comments, docstrings, types, layout and what its errors say, as text."""
+    tree = parsed(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc = node.exc.func

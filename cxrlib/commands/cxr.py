@@ -3,6 +3,9 @@
 import importlib
 import os
 import sys
+from collections.abc import Sequence
+
+from cxrlib.commands import extras
 
 COMMANDS = {
     "label": "label radiology reports, with the words that decided",
@@ -21,21 +24,28 @@ _HELP = (
 )
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int | None:
     """Run the command line; return what the command returns.
 
-    A sentence on standard error and exit status 2 answer a command that there is not. Ctrl+C ends with status 130 and
+    A sentence on standard error and exit status 2 answer a command that there is not. Where packages of a command are
+    not installed, a sentence says which extra brings them, with exit status 1. Ctrl+C ends with status 130 and
     a closed pipe with 141, without a traceback.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(_HELP)
-        return
+        return None
     if words[0] not in COMMANDS:
         print(f"cxr: there is no command {words[0]!r}; there are {', '.join(COMMANDS)}.", file=sys.stderr)
         sys.exit(2)
     try:
-        return importlib.import_module(f"cxrlib.commands.{words[0]}").main(words[1:])
+        status: int | None = importlib.import_module(f"cxrlib.commands.{words[0]}").main(words[1:])
+        return status
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] == "cxrlib":  # a fault of ours, whose traceback is needed
+            raise
+        print(extras.sentence(words[0], error.name), file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)

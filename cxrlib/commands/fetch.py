@@ -7,10 +7,12 @@ Without a name all of them are fetched, into $CXR_DATA/labels, or data/sources/l
 """
 
 import argparse
+import os
 import sys
 
 import pooch
 
+from cxrlib.base import paths
 from cxrlib.releases import catalogue, fetching
 
 
@@ -30,6 +32,8 @@ def main(arguments=None):
     unknown = [name for name in given.names if name not in known]
     if unknown:
         parser.error(f"there is no label set {unknown[0]!r}; there are {', '.join(dict.fromkeys(known))}")
+    if not given.list and not os.environ.get("CXR_DATA") and not (paths.ROOT / "dvc.yaml").exists():
+        sys.exit("cxr fetch: this is no clone of the repository: set CXR_DATA to the folder that tables shall go to.")
     for name in given.names:
         if name not in fetching.WANTED:
             print(f"{name}: its table is in the torchxrayvision package; nothing to fetch.")

@@ -15,7 +15,7 @@ import yaml
 
 # Else jsonschema, which checks notebooks, compiles a grammar of internet addresses when it is imported: two seconds a
 # stage, for a format that no notebook has.
-sys.modules.setdefault("rfc3987_syntax", None)
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 import nbformat  # noqa: E402
 import papermill  # noqa: E402

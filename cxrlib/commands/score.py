@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.base import tables
+from cxrlib.commands import extras
 from cxrlib.statistics import intervals
 from cxrlib.studies import adjudicated_scoring, auditing, displays, scoring
 
@@ -151,6 +152,7 @@ def _opened(chosen):
     """Return the first label set, its images' scores, and what is known of these; make the folder for tables."""
     if chosen.out:
         tables.make_folder(chosen.out)
+    extras.check_tables(chosen.labels)
     label, images = auditing.opened(chosen.labels[0], chosen.policy, chosen.blank)
     score, own = _read(chosen.predictions, label, chosen.labels[0])
     return label, score, auditing.merged(own, images)

@@ -1,8 +1,18 @@
 """What a sentence asserts of a finding that it mentions: present, absent or uncertain."""
 
+from __future__ import annotations
+
 import math
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    Word = tuple[int, int, str, str]  # start, end, file, kind
+    Reach = tuple[Word, int, int, bool]
+    Decision = tuple[str, str, int, int]
 
 ASSERTIONS = {"present": 1.0, "absent": 0.0, "uncertain": -1.0, "kept_out": math.nan}
 
@@ -69,18 +79,18 @@ _NEXT = re.compile(r"[ -]+(?:(?!the|a)[a-z]+[ -]+)?")
 class Sentence:
     """The rule words of a sentence, and how far each of them reaches."""
 
-    def __init__(self, text, words, mentions):
+    def __init__(self, text: str, words: Sequence[Word], mentions: Sequence[tuple[int, int]]) -> None:
         self.text = text
         self.words = words  # (start, end, file, kind), in order
         self.mentions = mentions  # spans, in order
-        self.ends = [w for w in words if w[3] == "ends"]
+        self.ends: list[Any] = [w for w in words if w[3] == "ends"]
         self.predicates = [
             w for w in words if w[3] in ("verbs", "seen", "after") or _PREDICATE.match(text, w[0], w[1])
         ]
-        self._separators = None
+        self._separators: list[tuple[int, int, bool]] | None = None
 
     @property
-    def separators(self):
+    def separators(self) -> list[tuple[int, int, bool]]:
         """Commas and conjunctions outside of other rule words, as `start, end, is_or`."""
         if self._separators is None:
             covered = [(w[0], w[1]) for w in self.words]
@@ -95,14 +105,14 @@ class Sentence:
             self._separators = found
         return self._separators
 
-    def _named_between(self, start, end):
+    def _named_between(self, start: int, end: int) -> bool:
         return any(start <= a < end for a, _ in self.mentions)
 
-    def _opens(self, at, kind):
+    def _opens(self, at: int, kind: str) -> bool:
         """Return whether a word of a kind of scope stands here, with something behind it."""
         return any(0 <= w[0] - at < 2 for w in self.words if w[3] == kind) and bool(self.text[at:].strip())
 
-    def reach_right(self, word):
+    def reach_right(self, word: Word) -> int:
         """Return where the reach of a rule word that stands before ends."""
         start = word[1]
         brief = word[3] == "before" and word[2] != "negation"
@@ -132,11 +142,11 @@ class Sentence:
                 return a
         return limit
 
-    def _following(self, word):
+    def _following(self, word: Word) -> int:
         """Return where the separator or end after a rule word is."""
         return next((w[0] for w in sorted([*self.separators, *self.ends]) if w[0] >= word[1]), len(self.text))
 
-    def turns_away(self, word):
+    def turns_away(self, word: Word) -> bool:
         """Return whether a negation that may stand before or after (unlikely) does not do so as this word here.
 
         It speaks of what follows where its statement goes on to name a finding, else of what precedes.
@@ -149,15 +159,16 @@ class Sentence:
         leads = self._named_between(word[1], divider.start() if divider else end)
         return leads == (word[3] == "after")
 
-    def closes(self, word):
+    def closes(self, word: Word) -> bool:
         """Return whether a statement ends with a rule word."""
         return not self.text[word[1] : self._following(word)].strip(" .)")
 
-    def reach_left(self, word):
+    def reach_left(self, word: Word) -> tuple[int, bool]:
         """Return where the reach of a rule word that stands after begins, and whether it goes over its statement.
 
         It does where a stand-in or nothing is the subject of that statement: which has resolved.
         """
+        divider: Any
         low = self._statement(word, word[0])
         divider = next((d for d in (*self.separators, *self.ends) if d[1] == low), None)
         if divider is None or word[3] == "between" or self._named_between(low, self._following(word)):
@@ -167,8 +178,9 @@ class Sentence:
             return low, False
         return self._statement(word, len(self.text[: divider[0]].rstrip(" ,;("))), True
 
-    def _stands_in(self, start, end):
+    def _stands_in(self, start: int, end: int) -> bool:
         """Return whether words are no more than a stand-in for what was named before, with its degree, or nothing."""
+        filler: Any
         while start < end:
             known = next((w for w in self.words if w[0] == start and w[3] in ("stand-in", "degree", "verbs")), None)
             filler = known or _FILLERS.match(self.text, start, end)
@@ -180,7 +192,7 @@ class Sentence:
                 return False
         return True
 
-    def _statement(self, word, end):
+    def _statement(self, word: Word, end: int) -> int:
         """Return where the statement begins that ends here and of which a rule word after it speaks."""
         limit = max((b for _, b, *_ in self.ends if b <= end), default=0)
         for divider in _DIVIDER.finditer(self.text, limit, end):
@@ -207,12 +219,12 @@ class Sentence:
         return limit
 
 
-def _governed(sentence, negation, doubt):
+def _governed(sentence: Sentence, negation: Word, doubt: Word) -> bool:
     """Return whether a negation stands before doubt with nothing in between that divides (no ... to suggest)."""
     return negation[1] <= doubt[0] and not any(negation[1] <= s[0] < doubt[0] for s in sentence.separators)
 
 
-def decide(sentence, start, end, base, gapped, reaches):
+def decide(sentence: Sentence, start: int, end: int, base: str, gapped: bool, reaches: Iterable[Reach]) -> Decision:
     """Return `assertion, rule, rule_start, rule_end` of a mention."""
     before, after, inside = [], [], []
     for word, low, high, carried in reaches:
@@ -234,7 +246,7 @@ def decide(sentence, start, end, base, gapped, reaches):
     return says, f"{chosen[2]} {chosen[3]}", chosen[0], chosen[1]
 
 
-def _decide_normal(start, end, before, inside):
+def _decide_normal(start: int, end: int, before: Sequence[Word], inside: Sequence[Word]) -> Decision:
     """Return the decision on a statement of normality: doubt inside or a `not` in it leaves it open."""
     history = next((w for w in before if w[2] == "kept_out"), None)
     if history:
@@ -245,7 +257,9 @@ def _decide_normal(start, end, before, inside):
     return "absent", "phrase", start, end
 
 
-def _chosen(sentence, end, before, after, inside):
+def _chosen(
+    sentence: Sentence, end: int, before: Sequence[Word], after: Sequence[tuple[Word, bool]], inside: Sequence[Word]
+) -> Word | None:
     """Return the rule word that decides, or None: inside, then what follows directly, then the nearest before."""
     if inside:
         return (inside[0][0], inside[0][1], inside[0][2], "inside")

@@ -1,8 +1,15 @@
 """A report as HTML, with the words that decided marked."""
 
+from __future__ import annotations
+
 import collections
 import html as markup
 import itertools
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cxrlib.labelers.assertions import Mention
+    from cxrlib.labelers.rules import Reading
 
 _COLOURS = {"present": "#f4b6ae", "absent": "#bfe3c6", "uncertain": "#fbe3a1", "kept_out": "#d9d9d9"}
 
@@ -10,11 +17,11 @@ _COLOURS = {"present": "#f4b6ae", "absent": "#bfe3c6", "uncertain": "#fbe3a1", "
 class _Html(str):
     """HTML that a notebook shows as such."""
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         return str(self)
 
 
-def html(text, reading):
+def html(text: str, reading: Reading) -> _Html:
     """Return a report as HTML with its mentions marked and the words of the rules underlined.
 
     Parameters
@@ -57,7 +64,7 @@ def html(text, reading):
     )
 
 
-def _because(text, mention):
+def _because(text: str, mention: Mention) -> str:
     if mention.rule in ("named", "phrase", "ignored section"):
         return mention.rule
     return f"{mention.rule}: {text[mention.rule_start : mention.rule_end]}"

@@ -1,9 +1,16 @@
 """The phrases of the rule labeler: read from text files, compiled for search."""
 
+from __future__ import annotations
+
 import collections
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from typing import Any
 
 PHRASES = Path(__file__).resolve().parent / "phrases"
 
@@ -27,7 +34,7 @@ _GAP_WORDS = 8  # words that `...` may stand for
 _EXPANSIONS_MAX = 5_000  # spellings that one phrase may stand for
 
 
-def _spellings(phrase):
+def _spellings(phrase: str) -> list[str]:
     """Return all spellings that a phrase with `( | )` stands for; a ValueError says what is wrong with it."""
     text = phrase.lower().replace("-", " ")
     if text.count("(") != text.count(")"):
@@ -55,7 +62,7 @@ def _spellings(phrase):
     return list(dict.fromkeys(found))
 
 
-def read_phrases(path, kinds):
+def read_phrases(path: Path, kinds: Sequence[str]) -> dict[str, list[str]]:
     """Return the phrases of a file by heading.
 
     Parameters
@@ -82,6 +89,8 @@ def read_phrases(path, kinds):
         raise FileNotFoundError(f"The phrase file {path} is missing; copy it from {PHRASES}.") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8.") from None
+    found: dict[str, list[str]]
+    kind: str | None
     found, kind = {k: [] for k in kinds}, None
     for number, line in enumerate(lines, 1):
         phrase = line.partition("#")[0].strip()
@@ -103,16 +112,16 @@ def read_phrases(path, kinds):
     return found
 
 
-def _trie(spellings):
+def _trie(spellings: Iterable[str]) -> str:
     """Return one regular expression for many spellings, longest first, as a tree of their letters."""
-    tree = {}
+    tree: dict[str, Any] = {}
     for spelling in spellings:
         node = tree
         for letter in spelling:
             node = node.setdefault(letter, {})
         node[""] = {}
 
-    def pattern(node):
+    def pattern(node: dict[str, Any]) -> str:
         ends = "" in node
         branches = [
             {" ": "[ -]+", "*": "[a-z]*"}.get(letter, re.escape(letter)) + pattern(node[letter])
@@ -127,7 +136,7 @@ def _trie(spellings):
     return pattern(tree)
 
 
-def compiled(spellings):
+def compiled(spellings: Collection[str]) -> Any:
     """Return the regular expression of whole words for spellings without `...`; None if there are none."""
     if not spellings:
         return None
@@ -140,14 +149,15 @@ def compiled(spellings):
 _GAP_STOPS = "but|however|although|though|which|while|without|no|with|there"
 
 
-def _gapped(spellings):
+def _gapped(spellings: Iterable[str]) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return a regular expression for phrases with `...`, the nearest end first."""
     gap = rf"(?:[ -]+(?!(?:{_GAP_STOPS})\b)[a-z0-9'/()-]+,?){{0,{_GAP_WORDS}}}?[ -]+"
-    by_start = collections.defaultdict(set)
+    by_start: dict[str, set[str]] = collections.defaultdict(set)
     for spelling in spellings:
         start, _, rest = spelling.partition(" ... ")
         by_start[start].add(rest)
-    groups = collections.defaultdict(list)
+    groups: dict[frozenset[str], list[str]] = collections.defaultdict(list)
+    rests: Collection[str]
     for start, rests in by_start.items():
         groups[frozenset(rests)].append(start)
     one = []
@@ -157,7 +167,7 @@ def _gapped(spellings):
     return re.compile(rf"(?:{'|'.join(one)})(?![a-z0-9])"), compiled(list(by_start))
 
 
-def longest_first(texts):
+def longest_first(texts: Iterable[str]) -> list[str]:
     """Return texts with the longest first, so that the longest match wins."""
     return sorted(texts, key=lambda t: (-len(t), t))
 
@@ -171,7 +181,7 @@ class _Finding:
     gapped: tuple  # (kind, pattern, pattern of starts)
 
 
-def compiled_finding(phrases):
+def compiled_finding(phrases: Mapping[str, Sequence[str]]) -> _Finding:
     """Return the compiled phrases of one finding."""
     solid = {kind: [p for p in phrases[kind] if " ... " not in p] for kind in FINDING_KINDS}
     gapped = {kind: [p for p in phrases[kind] if " ... " in p] for kind in FINDING_KINDS}

@@ -1,10 +1,21 @@
 """The report labelers by name, as the command line and label sets use them."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxrlib.base import paths
 from cxrlib.labelers import rules
 from cxrlib.reports import report_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any, ClassVar
+
+    import pandas as pd
+
+    from cxrlib.labelers.assertions import Mention
 
 CHEXBERT_FILE = "chexbert.pth"
 
@@ -23,18 +34,20 @@ class Rules:
     findings = rules.LABELED_FINDINGS
     gives_evidence = True
 
-    def __init__(self, folder=None):
+    def __init__(self, folder: Path | str | None = None) -> None:
         if folder is not None and not Path(folder).is_dir():
             raise FileNotFoundError(
                 f"{folder} is no folder of phrases: copy cxrlib/labelers/phrases and name the copy."
             )
         self.labeler = rules.RuleLabeler(folder)
 
-    def read_many(self, texts):
+    def read_many(self, texts: Iterable[str]) -> pd.DataFrame:
         """Return labels, a row per text."""
         return self.labeler.read_many(texts)
 
-    def stream(self, reports, workers=None, evidence=False):
+    def stream(
+        self, reports: Iterable[tuple[str, str]], workers: int | None = None, evidence: bool = False
+    ) -> Iterator[tuple[str, dict[str, float], Sequence[Mention]]]:
         """Yield `id, labels, mentions` for a stream of `id, text`."""
         folder = self.labeler.folder
         for report_id, reading in rules.label_reports(
@@ -47,13 +60,18 @@ class _Learned:
     """A labeler that was trained, as this command uses it: `folder` is where it lies."""
 
     gives_evidence = False
+    if TYPE_CHECKING:
+        name: ClassVar[str]
 
-    def __init__(self, folder=None):
+        @staticmethod
+        def _load(folder: Path) -> Any: ...
+
+    def __init__(self, folder: Path | str | None = None) -> None:
         self.labeler = self._load(self._find(Path(folder) if folder else paths.labeler_dir(self.name)))
         self.findings = tuple(self.labeler.findings)
 
     @staticmethod
-    def _find(folder):
+    def _find(folder: Path) -> Path:
         """Return the folder, or say where one is to be had; asked before torch is loaded, which takes seconds."""
         if not (folder / "labeler.json").exists():
             raise FileNotFoundError(
@@ -62,7 +80,7 @@ class _Learned:
             )
         return folder
 
-    def read_many(self, texts):
+    def read_many(self, texts: Iterable[str]) -> pd.DataFrame:
         """Return labels, a row per text."""
         return self.labeler.read_many(list(texts))
 
@@ -73,7 +91,7 @@ class Bert(_Learned):
     name = "bert"
 
     @staticmethod
-    def _load(folder):
+    def _load(folder: Path) -> Any:
         from cxrlib.labelers import bert
 
         return bert.BertLabeler.load(folder)
@@ -85,7 +103,7 @@ class Visual(_Learned):
     name = "visual"
 
     @staticmethod
-    def _load(folder):
+    def _load(folder: Path) -> Any:
         from cxrlib.labelers import visual
 
         return visual.VisualLabeler.load(folder)
@@ -97,7 +115,7 @@ class Chexbert(_Learned):
     name = "chexbert"
 
     @staticmethod
-    def _find(folder):
+    def _find(folder: Path) -> Path:
         path = folder / CHEXBERT_FILE if folder.is_dir() or not folder.suffix else folder
         if not path.exists():
             raise FileNotFoundError(
@@ -107,7 +125,7 @@ class Chexbert(_Learned):
         return path
 
     @staticmethod
-    def _load(folder):
+    def _load(folder: Path) -> Any:
         from cxrlib.labelers import chexbert
 
         return chexbert.load_chexbert(folder)
@@ -116,7 +134,7 @@ class Chexbert(_Learned):
 LABELERS = {"rules": Rules, "bert": Bert, "visual": Visual, "chexbert": Chexbert}
 
 
-def open_labeler(name, **arguments):
+def open_labeler(name: str, **arguments: Any) -> Any:
     """Return a report labeler: an object whose `read_many(texts)` gives a row of findings a text.
 
     Parameters

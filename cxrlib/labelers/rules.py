@@ -10,6 +10,8 @@ it is present, absent or uncertain, then one label per finding. The reach of a r
 NegEx (Chapman et al., J Biomed Inform 2001), with commas, conjunctions and predicates telling where a statement ends.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
 import re
@@ -17,12 +19,20 @@ import uuid
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import joblib
 import pandas as pd
 
 from cxrlib.base import parallel, vocabulary
 from cxrlib.labelers import assertions, lexicon, sentences
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    Named = tuple[int, int, str, str, bool]  # start, end, finding, kind, whether its phrase has a gap
+    Decided = tuple[str, int, int, str, str, int, int]
+    Section = tuple[str, int, int]
 
 LABELED_FINDINGS = tuple(dict.fromkeys([*vocabulary.NIH_FINDINGS.values(), *vocabulary.CHEXPERT_FINDINGS.values()]))
 
@@ -77,7 +87,7 @@ class RuleLabeler:
         If a phrase file is broken, naming file and line, or there is no such aggregation.
     """
 
-    def __init__(self, folder=None, aggregation="chexpert"):
+    def __init__(self, folder: Path | str | None = None, aggregation: str = "chexpert") -> None:
         if aggregation not in AGGREGATIONS:
             raise ValueError(f"aggregation {aggregation!r} is none of {', '.join(AGGREGATIONS)}.")
         self.folder = lexicon.PHRASES if folder is None else Path(folder)
@@ -94,23 +104,28 @@ class RuleLabeler:
         self._findings = {f: lexicon.compiled_finding(p) for f, p in findings.items()}
         # the words that a mention may start with: solid phrases, and what stands before a "..."
         every = [p for phrases in findings.values() for kind in lexicon.FINDING_KINDS for p in phrases[kind]]
-        self._mention = lexicon.compiled(sorted({p.partition(" ... ")[0] for p in every}))
+        self._mention: re.Pattern[str] = lexicon.compiled(sorted({p.partition(" ... ")[0] for p in every}))
         self._load_rules({k: v for k, v in rules.items() if k != "sections"})
         self._load_sections(rules["sections"])
+        self._found: dict[str, tuple[list[tuple[int, int, str, str]], list[tuple[int, str]]]]
+        self._kinds: dict[str, list[tuple[str, str]]]
+        self._remembered: dict[str, tuple[tuple[Decided, ...], tuple[tuple[str, float], ...]]]
         self._found, self._kinds, self._remembered = {}, {}, {}
         self._blank = dict.fromkeys(LABELED_FINDINGS, math.nan)
 
-    def _load_rules(self, rules):
+    def _load_rules(self, rules: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
         spellings = {(file, kind): found for file, kinds in rules.items() for kind, found in kinds.items()}
         for (file, _), found in spellings.items():
             gapped = next((p for p in found if "..." in p), None)
             if gapped:
                 raise ValueError(f"{self.folder / 'rules' / file}.txt: {gapped!r}: ... is for findings only.")
+        self._rule_words: re.Pattern[str]
+        self._opens: re.Pattern[str]
         self._rule_kinds = [(key, lexicon.compiled(found)) for key, found in spellings.items() if found]
         self._rule_words = lexicon.compiled(sorted({p for found in spellings.values() for p in found}))
         self._opens = lexicon.compiled(sorted({*rules["scope"]["degree"], *rules["scope"]["side"]}) or ["no"])
 
-    def _load_sections(self, sections):
+    def _load_sections(self, sections: Mapping[str, Sequence[str]]) -> None:
         self._section_of = {
             re.sub(r"[\s-]+", " ", heading): kind for kind, found in sections.items() for heading in found
         }
@@ -119,7 +134,7 @@ class RuleLabeler:
 
     # reading
 
-    def read(self, text):
+    def read(self, text: str) -> Reading:
         """Return the `Reading` of a report.
 
         Parameters
@@ -133,6 +148,7 @@ class RuleLabeler:
             If it is not text.
         """
         lower = sentences.letters(text)
+        said: list[tuple[str, float]]
         evidence, said, any_read = [], [], False
         for section, start, end in self._sections(text):
             for low, high in sentences.sentences(text, start, end, self._opens):
@@ -151,9 +167,10 @@ class RuleLabeler:
                     )
         return Reading(self._labels(said, any_read), tuple(evidence))
 
-    def labels(self, text):
+    def labels(self, text: str) -> dict[str, float]:
         """Return the labels of a report, those of `read`, without its evidence, which is quicker."""
         lower = sentences.letters(text)
+        said: list[tuple[str, float]]
         said, any_read = [], False
         for section, start, end in self._sections(text):
             if section != "ignored":
@@ -162,11 +179,11 @@ class RuleLabeler:
                     said += self._sentence(lower[low:high])[1]
         return self._labels(said, any_read)
 
-    def read_many(self, texts):
+    def read_many(self, texts: Iterable[str]) -> pd.DataFrame:
         """Return a table of labels, a row per text: float32 columns `FINDINGS`."""
         return pd.DataFrame([self.labels(text) for text in texts], columns=LABELED_FINDINGS, dtype="float32")
 
-    def _labels(self, said, any_read):
+    def _labels(self, said: Iterable[tuple[str, float]], any_read: bool) -> dict[str, float]:
         """Return one label per finding from what was said of it.
 
         As the CheXpert labeler does: present before uncertain before absent, and no finding if no finding but support
@@ -197,7 +214,7 @@ class RuleLabeler:
             labels["no_finding"] = float(none)
         return as_nih(labels) if self.aggregation == "nih" else labels
 
-    def _headings(self, text):
+    def _headings(self, text: str) -> list[tuple[int, int, str]]:
         """Return the headings of a text in order: where they start and their text begins, and their kind."""
         found = []
         colon = text.find(":")
@@ -211,7 +228,7 @@ class RuleLabeler:
             found.sort()
         return found
 
-    def _heading_before(self, text, colon):
+    def _heading_before(self, text: str, colon: int) -> tuple[int, int, str] | None:
         """Return the heading that a colon ends, of the phrase file or a line that begins in capitals, or None."""
         low = max(0, colon - _HEADING_MAX)
         words = list(sentences.HEADING_WORD.finditer(text, low, colon))[-_HEADING_WORDS_MAX:]
@@ -225,7 +242,7 @@ class RuleLabeler:
             return line, colon + 1, "organs"
         return None
 
-    def _sections(self, text):
+    def _sections(self, text: str) -> Iterator[Section]:
         """Yield `section, start, end`."""
         name, start = "text", 0
         headings = self._headings(text)
@@ -235,7 +252,7 @@ class RuleLabeler:
             name, start = ("findings", at) if kind == "organs" else (kind, after)
         yield from self._parts(text, name, start, len(text), has_body)
 
-    def _parts(self, text, name, start, end, has_body):
+    def _parts(self, text: str, name: str, start: int, end: int, has_body: bool) -> Iterator[Section]:
         if name in ("ignored", "technical"):
             over = sentences.PARAGRAPH_END if end < len(text) else sentences.LINE_END
             stop = m.end() if (m := over.search(text, start, end)) else end
@@ -249,7 +266,7 @@ class RuleLabeler:
         if end > start:
             yield name, start, end
 
-    def _sentence(self, text):
+    def _sentence(self, text: str) -> tuple[tuple[Decided, ...], tuple[tuple[str, float], ...]]:
         """Return the decided mentions of a sentence in lower case, and `finding, value` of each; remember them."""
         known = self._remembered.get(text)
         if known is None:
@@ -260,7 +277,7 @@ class RuleLabeler:
             known = self._remembered[text] = mentions, stated
         return known
 
-    def _read_sentence(self, text):
+    def _read_sentence(self, text: str) -> tuple[Decided, ...]:
         mentions = self._mentions(text)
         if not mentions:
             return ()
@@ -281,7 +298,7 @@ class RuleLabeler:
             for start, end, f, base, gapped in mentions
         )
 
-    def _kinds_of(self, words):
+    def _kinds_of(self, words: str) -> list[tuple[str, str]]:
         """Return which rules a rule word belongs to; pseudo-negation wins, and takes it out of all others."""
         known = self._kinds.get(words)
         if known is None:
@@ -293,9 +310,9 @@ class RuleLabeler:
             self._kinds[words] = known
         return known
 
-    def _mentions(self, text):
+    def _mentions(self, text: str) -> list[Named]:
         """Return the mentions of a sentence, `start, end, finding, kind, gapped`, in order."""
-        found = set()
+        found: set[Named] = set()
         m = self._mention.search(text)
         while m:
             solid, starts = self._named_in(m.group())
@@ -304,10 +321,10 @@ class RuleLabeler:
             for a, finding in starts:
                 found.update(self._gapped_at(text, at + a, finding))
             # from its second word on, since phrases may overlap
-            m = self._mention.search(text, assertions.FIRST_WORD.match(text, at).end())
+            m = self._mention.search(text, assertions.FIRST_WORD.match(text, at).end())  # type: ignore[union-attr]  # it matches any letter
         return _without_covered(sorted(found))
 
-    def _named_in(self, words):
+    def _named_in(self, words: str) -> tuple[list[tuple[int, int, str, str]], list[tuple[int, str]]]:
         """Return the mentions inside words that were matched, and the places where a phrase with `...` may start."""
         known = self._found.get(words)
         if known is None:
@@ -323,7 +340,7 @@ class RuleLabeler:
             known = self._found[words] = solid, starts
         return known
 
-    def _gapped_at(self, text, place, finding):
+    def _gapped_at(self, text: str, place: int, finding: str) -> Iterator[Named]:
         """Return the mention by a phrase with `...` that starts here: that with the nearest end."""
         hits = [
             (m.end(), order, kind)
@@ -335,7 +352,7 @@ class RuleLabeler:
             yield place, end, finding, kind, True
 
 
-def _without_covered(mentions):
+def _without_covered(mentions: Sequence[Named]) -> list[Named]:
     """Leave out what starts inside another mention of the same finding, `not` phrases included, and those phrases."""
     kept = []
     for mention in mentions:
@@ -349,7 +366,7 @@ def _without_covered(mentions):
     return [m for m in kept if m[3] != "not"]
 
 
-def as_nih(labels):
+def as_nih(labels: Mapping[str, float]) -> dict[str, float]:
     """Return labels as NIH gave them: 1 present, else 0; no finding is 1 where none but devices is present.
 
     Uncertain mentions are dropped, and what is not mentioned is absent.
@@ -361,25 +378,35 @@ def as_nih(labels):
     return present
 
 
-_loaded = {}  # the labeler of a call of `label_reports`: forked workers have it, others load it once
+# The labeler of a call of `label_reports`: forked workers have it, others load it once.
+_loaded: dict[str, RuleLabeler] = {}
 
 
-def _read_chunk(call, folder, aggregation, evidence, chunk):
+def _read_chunk(
+    call: str, folder: Path | None, aggregation: str, evidence: bool, chunk: Sequence[tuple[str, str]]
+) -> list[tuple[str, Reading]]:
     if call not in _loaded:
         _loaded.clear()
         _loaded[call] = RuleLabeler(folder, aggregation)
     return _read_here(_loaded[call], chunk, evidence)
 
 
-def _read_here(labeler, chunk, evidence):
+def _read_here(labeler: RuleLabeler, chunk: Sequence[tuple[str, str]], evidence: bool) -> list[tuple[str, Reading]]:
     if evidence:
         return [(report_id, labeler.read(text)) for report_id, text in chunk]
     return [(report_id, Reading(labeler.labels(text), ())) for report_id, text in chunk]
 
 
 def label_reports(
-    reports, workers=None, chunk=1_000, *, folder=None, aggregation="chexpert", evidence=False, labeler=None
-):
+    reports: Iterable[tuple[str, str]],
+    workers: int | None = None,
+    chunk: int = 1000,
+    *,
+    folder: Path | None = None,
+    aggregation: str = "chexpert",
+    evidence: bool = False,
+    labeler: RuleLabeler | None = None,
+) -> Iterator[tuple[str, Reading]]:
     """Yield `id, Reading` for a stream of reports, in their order, whatever the number of processes.
 
     Reports are taken from the stream only as fast as they are read, so memory does not grow with their number.

@@ -1,6 +1,12 @@
 """Sentences of a report, and the parts that a negation can reach."""
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SENTENCE_MAX = 1_000  # letters; longer ones are cut, best where a statement ends
 
@@ -53,7 +59,7 @@ _CUTS = [
 _SPACES = str.maketrans("\n\r\t\f\v\xa0’", "      '")
 
 
-def letters(text):
+def letters(text: str) -> str:
     """Return text in lower case, letter for letter, so that offsets stay; what is no text raises a TypeError."""
     if not isinstance(text, str):
         raise TypeError(f"A report is text, not {type(text).__name__}.")
@@ -63,7 +69,7 @@ def letters(text):
     return lower.translate(_SPACES)
 
 
-def sentences(text, start, end, opens):
+def sentences(text: str, start: int, end: int, opens: re.Pattern[str]) -> Iterator[tuple[int, int]]:
     """Yield `start, end` of the sentences of text[start:end]; `opens` matches what may open a line of a list."""
     bounds = [(m.start() + (m.group() == "?"), m.end()) for m in _SENTENCE_END.finditer(text, start, end)]
     if "\n" in text[start:end]:
@@ -77,7 +83,7 @@ def sentences(text, start, end, opens):
         yield from _cut(text, start, end)
 
 
-def _in_list(text, start, line_break, opens):
+def _in_list(text: str, start: int, line_break: re.Match[str], opens: re.Pattern[str]) -> bool:
     """Return whether the line before a break is one of a list: short, and the next has a capital or opens anew.
 
     Lines in small letters are a list where their paragraph has no full stop, and no line ends in words that go on, or
@@ -99,7 +105,7 @@ def _in_list(text, start, line_break, opens):
     return last is None or not opens.fullmatch(last.group())
 
 
-def _cut(text, start, end):
+def _cut(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield `start, end` of a sentence, in pieces if it is one that no report has: its time grows with its square."""
     while end - start > _SENTENCE_MAX:
         stop = start + _SENTENCE_MAX

@@ -32,7 +32,7 @@ ANY = "any image, commonest finding"
 GREY_LEVELS, METADATA = "grey levels and sharpness", "view, sex, age, follow-up"
 FILE, HOLDER = "size of file and image", "holder"
 
-METRIC_TABLES = ("images", "training", "losses", "search", "scaling")
+METRIC_TABLES: tuple[str, ...] = ("images", "training", "losses", "search", "scaling")
 METRIC_TABLES += ("end_to_end", "prototypes", "shortcuts", "shuffled_labels", "unseen", "space", "nearest")
 
 

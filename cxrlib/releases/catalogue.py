@@ -88,18 +88,18 @@ class Entry:
     url: str | None = None
 
 
-def names():
+def names() -> tuple[str, ...]:
     """Return the names of the label sets, in order."""
     return tuple(ENTRIES)
 
 
-def _entry(name):
+def _entry(name: str) -> Entry:
     if name not in ENTRIES:
         raise ValueError(f"There is no published label set {name!r}; there are {', '.join(ENTRIES)}.")
     return ENTRIES[name]
 
 
-def available(name):
+def available(name: str) -> bool:
     """Return whether all files of a label set are here, without reading them."""
     entry = _entry(name)
     if entry.instead and all(owner_tables.find_labels(path) for path in entry.instead):
@@ -107,7 +107,7 @@ def available(name):
     return all(owner_tables.find_labels(path) for path in entry.labels)
 
 
-def where(name):
+def where(name: str) -> str:
     """Return in a sentence where a label set's files are, or are to be put."""
     entry = _entry(name)
     said = []
@@ -123,7 +123,7 @@ def where(name):
     return "; ".join(said) + "."
 
 
-def read_release(name):
+def read_release(name: str) -> LabelSet:
     """Return a published label set, checked.
 
     Parameters
@@ -170,17 +170,17 @@ _LOADERS = {
 }
 
 
-def _read_entries():
+def _read_entries() -> dict[str, Entry]:
     """Return an `Entry` for every release of `cards.yaml`, in its order."""
     _, releases = cards.read_releases()
     for name in releases:
         if name not in _LOADERS:
             raise ValueError(f"cards.yaml, entry {name!r}: no module of cxrlib.releases lists it in its LOADERS.")
     return {
-        name: Entry(
-            _LOADERS[name],
+        name: Entry(  # type: ignore[call-arg]
+            _LOADERS[name],  # type: ignore[arg-type]
             release["card"],
-            *(tuple(release.get(files, ())) for files in ("package", "third_party", "labels", "instead")),
+            *(tuple(release.get(files, ())) for files in ("package", "third_party", "labels", "instead")),  # type: ignore[arg-type]
             release.get("readers", False),
             release.get("doi"),
             release.get("url"),

@@ -19,7 +19,7 @@ SAME_PIXELS = {
 PIXELS = {member: family for family, members in SAME_PIXELS.items() for member in (family, *members)}
 
 
-def same_pixels(a, b):
+def same_pixels(a: str, b: str) -> bool:
     """Return whether two label sets (or torchxrayvision dataset classes) are on images of one collection.
 
     Raises
@@ -33,13 +33,13 @@ def same_pixels(a, b):
     return PIXELS[a] == PIXELS[b]
 
 
-def check_not_shared(train_name, test_name):
+def check_not_shared(train_name: str, test_name: str) -> None:
     """Raise a ValueError, with the reason, if a label set is claimed to be external to one on the same pixels."""
     if same_pixels(train_name, test_name):
         raise ValueError(f"{test_name!r} is not external to {train_name!r}: {shared_reason(PIXELS[train_name])}")
 
 
-def shared_reason(family):
+def shared_reason(family: str) -> str:
     """Return why nothing of a family of pixels is external to another of it."""
     if family == "nih":
         return (

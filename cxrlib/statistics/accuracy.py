@@ -12,12 +12,21 @@ What is undefined (one class only, nothing called) is NaN with its reason; what 
 than 0 and 1, probabilities outside [0, 1]) is a ValueError that names the row.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from cxrlib.statistics import resampling
 
+if TYPE_CHECKING:
+    from typing import Any
 
-def auc(label, score, resamples=None):
+    from numpy.typing import ArrayLike
+
+
+def auc(label: ArrayLike, score: ArrayLike, resamples: resampling.Resamples | None = None) -> Any:
     """Return the area under the ROC curve, ties counted half; NaN where one class is absent.
 
     Parameters
@@ -37,7 +46,7 @@ def auc(label, score, resamples=None):
     beaten = np.searchsorted(score[negatives], score[positives], "left")
     not_above = np.searchsorted(score[negatives], score[positives], "right")
 
-    def of_some(part):
+    def of_some(part: resampling.Resamples) -> np.ndarray:
         below = resampling.cumulated(part.weights(negatives))
         positive = part.weights(positives)
         twice = np.take(below, beaten, axis=1)
@@ -47,7 +56,7 @@ def auc(label, score, resamples=None):
     return resampling.in_each(resamples, len(label), of_some)
 
 
-def average_precision(label, score, resamples=None):
+def average_precision(label: ArrayLike, score: ArrayLike, resamples: resampling.Resamples | None = None) -> Any:
     """Return the area under the precision-recall curve as a step function (sklearn's); arguments as `auc`."""
     label, score = resampling.clean_scores(label, score)
     positives, negatives = np.flatnonzero(label), np.flatnonzero(~label)
@@ -56,7 +65,7 @@ def average_precision(label, score, resamples=None):
     true_n = np.searchsorted(-score[positives], -score[positives], "right")  # at or above each positive
     false_n = np.searchsorted(-score[negatives], -score[positives], "right")
 
-    def of_some(part):
+    def of_some(part: resampling.Resamples) -> np.ndarray:
         positive = part.weights(positives)
         true = np.take(resampling.cumulated(positive), true_n, axis=1)
         false = np.take(resampling.cumulated(part.weights(negatives)), false_n, axis=1)
@@ -66,7 +75,9 @@ def average_precision(label, score, resamples=None):
     return resampling.in_each(resamples, len(label), of_some)
 
 
-def sensitivity_at_specificity(label, score, specificity, resamples=None):
+def sensitivity_at_specificity(
+    label: ArrayLike, score: ArrayLike, specificity: float, resamples: resampling.Resamples | None = None
+) -> Any:
     """Return the sensitivity at the lowest threshold that reaches a specificity on the same images.
 
     For operating points choose the threshold on validation images instead (`threshold_at_specificity`).
@@ -78,7 +89,7 @@ def sensitivity_at_specificity(label, score, specificity, resamples=None):
     last_of_tie = np.searchsorted(score[negatives], score[negatives], "right")
     missed_n = np.searchsorted(score[positives], score[negatives], "right")  # positives not above each negative
 
-    def of_some(part):
+    def of_some(part: resampling.Resamples) -> np.ndarray:
         below, missed = resampling.cumulated(part.weights(negatives)), resampling.cumulated(part.weights(positives))
         reached = below[:, last_of_tie] >= specificity * below[:, -1:] - 1e-9
         at = np.argmax(reached, axis=1) if len(negatives) else np.zeros(len(part), int)
@@ -89,7 +100,7 @@ def sensitivity_at_specificity(label, score, specificity, resamples=None):
     return resampling.in_each(resamples, len(label), of_some)
 
 
-def threshold_at_specificity(label, score, specificity):
+def threshold_at_specificity(label: ArrayLike, score: ArrayLike, specificity: float) -> float:
     """Return the lowest threshold at which `score >= threshold` is that specific on these images.
 
     Choose it on validation images and carry it to the test set. It lies one float64 step above a score, and is
@@ -105,7 +116,9 @@ def threshold_at_specificity(label, score, specificity):
     return np.nextafter(negatives[len(negatives) - 1 - allowed], np.inf)
 
 
-def roc_on_grid(label, score, resamples, specificities):
+def roc_on_grid(
+    label: ArrayLike, score: ArrayLike, resamples: resampling.Resamples, specificities: ArrayLike
+) -> np.ndarray:
     """Return sensitivity at each specificity in each resample, (b, k): a band is its quantiles."""
     label, score = resampling.clean_scores(label, score)
     order = np.argsort(-score, kind="stable")
@@ -123,7 +136,7 @@ def roc_on_grid(label, score, resamples, specificities):
     return out
 
 
-def rates(label, called, resamples=None):
+def rates(label: Any, called: Any, resamples: resampling.Resamples | None = None) -> dict[str, Any]:
     """Return sensitivity, specificity, PPV, NPV, F1 and kappa of a decision against labels.
 
     Parameters
@@ -147,7 +160,7 @@ def rates(label, called, resamples=None):
     return {name: float(value[0]) for name, value in out.items()} if resamples is None else out
 
 
-def _rates_from_counts(tp, fp, fn, tn):
+def _rates_from_counts(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> dict[str, np.ndarray]:
     """Return the rates of a 2 x 2 table, each an array (or a number) of the shape of the counts."""
     tp, fp, fn, tn = (np.asarray(x, float) for x in (tp, fp, fn, tn))
     total = tp + fp + fn + tn
@@ -163,28 +176,28 @@ def _rates_from_counts(tp, fp, fn, tn):
         }
 
 
-def sensitivity(label, called, resamples=None):
+def sensitivity(label: ArrayLike, called: ArrayLike, resamples: resampling.Resamples | None = None) -> Any:
     """Return the fraction of positives that are called."""
     return rates(label, called, resamples)["sensitivity"]
 
 
-def missed(label, called, resamples=None):
+def missed(label: ArrayLike, called: ArrayLike, resamples: resampling.Resamples | None = None) -> Any:
     """Return the fraction of positives that are not called: disease reported as 'no finding'."""
     found = sensitivity(label, called, resamples)
     return 1 - found
 
 
-def f1(label, called, resamples=None):
+def f1(label: ArrayLike, called: ArrayLike, resamples: resampling.Resamples | None = None) -> Any:
     """Return the harmonic mean of PPV and sensitivity; 0 if nothing present is called, NaN without either."""
     return rates(label, called, resamples)["f1"]
 
 
-def kappa(label, called, resamples=None):
+def kappa(label: ArrayLike, called: ArrayLike, resamples: resampling.Resamples | None = None) -> Any:
     """Return Cohen's kappa of two readings."""
     return rates(label, called, resamples)["kappa"]
 
 
-def ppv_at_prevalence(sensitivity, specificity, prevalence):
+def ppv_at_prevalence(sensitivity: ArrayLike, specificity: ArrayLike, prevalence: float) -> np.ndarray:
     """Return the precision that a test with these rates has where this fraction is positive (Bayes).
 
     Parameters
@@ -198,6 +211,6 @@ def ppv_at_prevalence(sensitivity, specificity, prevalence):
         return np.where(called > 0, sensitivity * prevalence / called, np.nan)
 
 
-def npv_at_prevalence(sensitivity, specificity, prevalence):
+def npv_at_prevalence(sensitivity: ArrayLike, specificity: ArrayLike, prevalence: float) -> np.ndarray:
     """Return the negative predictive value where this fraction is positive; arguments as `ppv_at_prevalence`."""
     return ppv_at_prevalence(specificity, sensitivity, 1 - prevalence)

@@ -5,12 +5,21 @@ factor that has nothing to do with the network: PPV + NPV - 1, the markedness of
 that the score knows something of the label set's errors.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from cxrlib.statistics import accuracy, resampling
 
+if TYPE_CHECKING:
+    from typing import Any
 
-def markedness(reference, label, resamples=None):
+    from numpy.typing import ArrayLike
+
+
+def markedness(reference: ArrayLike, label: ArrayLike, resamples: resampling.Resamples | None = None) -> Any:
     """Return PPV + NPV - 1 of a label for a reference: the share of the reference's AUC above 0.5 that is left.
 
     Parameters
@@ -27,7 +36,7 @@ def markedness(reference, label, resamples=None):
     return rates["ppv"] + rates["npv"] - 1
 
 
-def attenuated(area, share):
+def attenuated(area: ArrayLike, share: ArrayLike) -> np.ndarray:
     """Return the AUC by a label that errs without regard to the score: 0.5 + share * (area - 0.5).
 
     A random image that the label calls present is truly so with probability PPV, one that it calls absent truly
@@ -43,7 +52,9 @@ def attenuated(area, share):
     return 0.5 + np.asarray(share) * (np.asarray(area) - 0.5)
 
 
-def expected_auc(label, classes, score, resamples=None):
+def expected_auc(
+    label: ArrayLike, classes: ArrayLike, score: ArrayLike, resamples: resampling.Resamples | None = None
+) -> Any:
     """Return the AUC by a label that is expected if the label is unrelated to the score within each class of images.
 
     It is the AUC of the score for a label that is drawn again for each image, with the share of positive labels in
@@ -70,7 +81,7 @@ def expected_auc(label, classes, score, resamples=None):
     member = np.eye(group.max() + 1)[group][order] if len(group) else np.zeros((0, 1))
     positive_of = member * label[order][:, None]
 
-    def of_some(part):
+    def of_some(part: resampling.Resamples) -> np.ndarray:
         weight = part.weights(order)
         share = (weight @ positive_of) / np.maximum(weight @ member, 1e-300)
         of_image = share[:, group[order]]

@@ -1,13 +1,22 @@
 """Calibration of probabilities: Brier score, intercept, slope, error, reliability."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from cxrlib.statistics import resampling
 
+if TYPE_CHECKING:
+    from typing import Any
 
-def brier(label, probability, resamples=None):
+    from numpy.typing import ArrayLike
+
+
+def brier(label: ArrayLike, probability: ArrayLike, resamples: resampling.Resamples | None = None) -> Any:
     """Return the mean squared difference between probability and label (Brier 1950); 0 is best."""
     label, probability = resampling.clean_scores(label, probability, probabilities=True)
     squared = (probability - label) ** 2
@@ -19,7 +28,9 @@ def brier(label, probability, resamples=None):
 LOGIT_BOUND = 1e-7  # probabilities nearer to 0 or 1 are taken as this near, since their logit is infinite
 
 
-def calibration_intercept(label, probability, resamples=None):
+def calibration_intercept(
+    label: ArrayLike, probability: ArrayLike, resamples: resampling.Resamples | None = None
+) -> Any:
     """Return calibration-in-the-large: the intercept of label on logit(probability) with slope 1.
 
     0 is best; above 0 the probabilities are too low. Cox 1958; Van Calster et al., BMC Med 2019;17:230.
@@ -27,18 +38,20 @@ def calibration_intercept(label, probability, resamples=None):
     return _recalibration(label, probability, resamples, with_slope=False)
 
 
-def calibration_slope(label, probability, resamples=None):
+def calibration_slope(label: ArrayLike, probability: ArrayLike, resamples: resampling.Resamples | None = None) -> Any:
     """Return the slope of label on logit(probability); 1 is best, below 1 the probabilities are too extreme."""
     return _recalibration(label, probability, resamples, with_slope=True)
 
 
-def _recalibration(label, probability, resamples, with_slope):
+def _recalibration(
+    label: ArrayLike, probability: ArrayLike, resamples: resampling.Resamples | None, with_slope: bool
+) -> Any:
     """Fit the logistic regression of labels on logits by Newton's method, in each resample."""
     label, probability = resampling.clean_scores(label, probability, probabilities=True)
     x = logit(np.clip(probability, LOGIT_BOUND, 1 - LOGIT_BOUND))
-    start = (0.0, 1.0)
+    start: tuple[float, ...] = (0.0, 1.0)
 
-    def of_some(part, wanted=int(with_slope)):
+    def of_some(part: resampling.Resamples, wanted: int | None = int(with_slope)) -> Any:
         w = part.weights()
         wy = w * label
         a, b = np.full(len(w), start[0]), np.full(len(w), start[1])
@@ -72,7 +85,7 @@ def _recalibration(label, probability, resamples, with_slope):
     return resampling.in_each(resamples, len(label), of_some)
 
 
-def calibration_error(label, probability, resamples=None):
+def calibration_error(label: ArrayLike, probability: ArrayLike, resamples: resampling.Resamples | None = None) -> Any:
     """Return the Kolmogorov-Smirnov calibration error: no bins; 0 is best, in [0, 1].
 
     The greatest distance between the cumulative fraction of positives and the cumulative mean probability,
@@ -84,7 +97,7 @@ def calibration_error(label, probability, resamples=None):
     gap = label[order] - probability[order]
     ends = np.flatnonzero(np.r_[np.diff(probability[order]) > 0, True]) if len(order) else np.zeros(0, int)
 
-    def of_some(part):
+    def of_some(part: resampling.Resamples) -> np.ndarray:
         w = part.weights(order)
         distance = np.abs(np.cumsum(w * gap, axis=1)[:, ends])
         return distance.max(1, initial=0) / w.sum(1)
@@ -92,7 +105,7 @@ def calibration_error(label, probability, resamples=None):
     return resampling.in_each(resamples, len(label), of_some)
 
 
-def reliability(label, probability, bins_n=10):
+def reliability(label: ArrayLike, probability: ArrayLike, bins_n: int = 10) -> tuple[np.ndarray, ...]:
     """Return mean probability and share of positives in bins of equally many images, for a reliability diagram.
 
     Returns
@@ -109,7 +122,7 @@ def reliability(label, probability, bins_n=10):
     return tuple(total[there] / inside[there] for total in sums)
 
 
-def platt_scaling(label, probability):
+def platt_scaling(label: ArrayLike, probability: ArrayLike) -> np.ndarray:
     """Return Platt's scaling of each finding, (f, 2) float64: intercept and slope of the label on the logit.
 
     Platt 1999. Fitted on images that had no part in training. A finding with one class alone keeps its probabilities.
@@ -130,7 +143,7 @@ def platt_scaling(label, probability):
     return out
 
 
-def platt_scaled(probability, scaling):
+def platt_scaled(probability: ArrayLike, scaling: np.ndarray) -> np.ndarray:
     """Return probabilities after `platt_scaling`, (n, f) float64 in [0, 1]."""
     x = logit(np.clip(np.asarray(probability, float), 1e-6, 1 - 1e-6))
     return expit(scaling[:, 0] + scaling[:, 1] * x)

@@ -1,12 +1,19 @@
 """DeLong's interval and test of AUCs, by image and clustered by patient (Obuchowski 1997)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.stats import norm, rankdata
 
 from cxrlib.statistics import intervals, resampling
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
-def delong(label, scores, patient_id=None):
+
+def delong(label: ArrayLike, scores: ArrayLike, patient_id: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return AUCs and their covariance: DeLong 1988, or its clustered form, Obuchowski 1997.
 
     Parameters
@@ -54,7 +61,9 @@ def delong(label, scores, patient_id=None):
     return areas, s10 / m + s01 / n + (s11 + s11.T) / (m * n)
 
 
-def delong_test(label, score_a, score_b, patient_id=None):
+def delong_test(
+    label: ArrayLike, score_a: ArrayLike, score_b: ArrayLike, patient_id: ArrayLike | None = None
+) -> intervals.Test:
     """Return the difference of two AUCs (a - b) on the same images, by `delong`."""
     areas, covariance = delong(label, np.stack([score_a, score_b]), patient_id)
     gap = areas[0] - areas[1]

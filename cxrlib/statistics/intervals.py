@@ -1,6 +1,8 @@
 """Intervals and tests over resamples of patients, and over training seeds; corrections for many tests."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,14 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from cxrlib.statistics import accuracy, planning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from numpy.typing import ArrayLike
+
+    from cxrlib.statistics.resampling import Resamples
 
 
 class Interval(NamedTuple):
@@ -32,7 +42,7 @@ class Test(NamedTuple):
 FEW_PATIENTS = 10  # a group of fewer gets no interval and no test: its resamples hardly differ
 
 
-def too_few(patients):
+def too_few(patients: Sequence[np.ndarray]) -> str:
     """Return the reason why something gets no interval, or an empty text.
 
     Parameters
@@ -44,7 +54,7 @@ def too_few(patients):
     return f"no interval: it rests on {least} patients, fewer than {FEW_PATIENTS}" if least < FEW_PATIENTS else ""
 
 
-def too_few_of_either(label, resamples):
+def too_few_of_either(label: ArrayLike, resamples: Resamples) -> str:
     """Return why a measure of both classes gets no interval, or an empty text.
 
     Parameters
@@ -57,7 +67,7 @@ def too_few_of_either(label, resamples):
     return too_few([resamples.patient[label == 1], resamples.patient[label == 0]])
 
 
-def exact_interval(estimate, patients):
+def exact_interval(estimate: float, patients: ArrayLike) -> Interval:
     """Return the interval of a rate of exactly 0 or 1, of which resamples can say nothing: Clopper and Pearson's.
 
     Parameters
@@ -73,14 +83,21 @@ def exact_interval(estimate, patients):
     return Interval(float(estimate), float(low), float(high), f"exact, {n} patients: every resample gives the same")
 
 
-def text(estimate, low, high):
+def text(estimate: float, low: float, high: float) -> str:
     """Return an estimate with its interval to read, three decimals."""
     if np.isnan(estimate):
         return "undefined"
     return f"{estimate:.3f}" if np.isnan(low) else f"{estimate:.3f} ({low:.3f} to {high:.3f})"
 
 
-def estimate(measure, label, score, resamples, method="percentile", **options):
+def estimate(
+    measure: Callable,
+    label: ArrayLike,
+    score: ArrayLike,
+    resamples: Resamples,
+    method: str = "percentile",
+    **options: Any,
+) -> Interval:
     """Return a measure with its 95 % interval over patients.
 
     Parameters
@@ -102,7 +119,15 @@ def estimate(measure, label, score, resamples, method="percentile", **options):
     return bca_interval(value, replicates, measure(label, score, resamples=resamples.jackknife(), **options))
 
 
-def paired(measure, label, score_a, score_b, resamples, method="percentile", **options):
+def paired(
+    measure: Callable,
+    label: ArrayLike,
+    score_a: ArrayLike,
+    score_b: ArrayLike,
+    resamples: Resamples,
+    method: str = "percentile",
+    **options: Any,
+) -> Test:
     """Return the difference a - b of a measure between two models on the same images and resamples.
 
     The p-value is that of the percentile bootstrap by either method: a BCa interval may just disagree with it.
@@ -117,7 +142,7 @@ def paired(measure, label, score_a, score_b, resamples, method="percentile", **o
     return test._replace(low=low_high.low, high=low_high.high)
 
 
-def interval(estimate, replicates, few=""):
+def interval(estimate: float, replicates: np.ndarray, few: str = "") -> Interval:
     """Return the percentile interval of bootstrap replicates; NaN if more than half are undefined.
 
     Undefined replicates are left out, and `reason` says how many: the interval then holds given that both
@@ -139,7 +164,7 @@ def interval(estimate, replicates, few=""):
     return Interval(float(estimate), float(low), float(high), _left_out(good, replicates))
 
 
-def mean(values, resamples):
+def mean(values: ArrayLike, resamples: Resamples) -> Interval:
     """Return the mean of one value an image, with its interval.
 
     Parameters
@@ -163,13 +188,13 @@ def mean(values, resamples):
         return interval(estimate, resamples.totals(values) / resamples.totals(np.ones(len(values))))
 
 
-def rate_intervals(label, called, resamples):
+def rate_intervals(label: ArrayLike, called: ArrayLike, resamples: Resamples) -> dict[str, Interval]:
     """Return `rates`, each with its percentile interval over patients."""
     replicates = accuracy.rates(label, called, resamples)
     return {name: interval(value, replicates[name]) for name, value in accuracy.rates(label, called).items()}
 
 
-def bca_interval(estimate, replicates, left_out):
+def bca_interval(estimate: float, replicates: np.ndarray, left_out: np.ndarray) -> Interval:
     """Return the BCa interval (Efron, JASA 1987;82:171).
 
     Parameters
@@ -195,13 +220,13 @@ def bca_interval(estimate, replicates, left_out):
     return plain._replace(low=float(low), high=float(high))
 
 
-def _left_out(good, replicates):
+def _left_out(good: np.ndarray, replicates: np.ndarray) -> str:
     """Return a note of how many resamples were undefined, if any."""
     lost = len(replicates) - len(good)
     return f"{lost} of {len(replicates)} resamples undefined, left out" if lost else ""
 
 
-def difference(estimate, replicates):
+def difference(estimate: float, replicates: np.ndarray) -> Test:
     """Return a paired difference with percentile interval and two-sided bootstrap p-value.
 
     The p-value is twice the smaller tail of replicates at or beyond 0. If no replicate is, it is that of a normal
@@ -219,7 +244,7 @@ def difference(estimate, replicates):
     return Test(float(estimate), float(low), float(high), float(p), _left_out(good, replicates))
 
 
-def compared(estimate, replicates, few=""):
+def compared(estimate: float, replicates: np.ndarray, few: str = "") -> dict[str, Any]:
     """Return a paired difference as a row of a table: its `Test`, and what this test set shows with 80 % power.
 
     Parameters
@@ -245,7 +270,7 @@ FEW_SEEDS = 5  # an interval over fewer covers too seldom (notebook 08)
 FEW_SEEDS_NOTE = "fewer than five training seeds: such intervals cover too seldom"
 
 
-def over_seeds(each, replicates, few=""):
+def over_seeds(each: ArrayLike, replicates: ArrayLike, few: str = "") -> dict[str, Any]:
     """Return the mean over training seeds with an interval that holds for other patients and other seeds.
 
     Two sources of chance: which patients were tested, and which seeds were trained. The standard error is the root of
@@ -279,7 +304,7 @@ def over_seeds(each, replicates, few=""):
     return {**value._asdict(), "smallest": smallest, "low_patients": alone.low, "high_patients": alone.high}
 
 
-def area_over_seeds(each, replicates, few=""):
+def area_over_seeds(each: ArrayLike, replicates: ArrayLike, few: str = "") -> Interval:
     """Return the mean of an AUC (or a rate) over seeds as an `Interval` over patients and seeds, within [0, 1].
 
     Parameters are those of `over_seeds`. Of one seed the interval is over patients alone, and `reason` says so.
@@ -291,7 +316,7 @@ def area_over_seeds(each, replicates, few=""):
     return Interval(value["estimate"], float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1)), reason)
 
 
-def _over_seeds(each, replicates):
+def _over_seeds(each: np.ndarray, replicates: np.ndarray) -> tuple[Test, float]:
     good = replicates[np.isfinite(replicates)]
     if not np.isfinite(each).all() or not len(each) or len(good) < 0.5 * len(replicates):
         return Test(np.nan, np.nan, np.nan, np.nan, "undefined: one class only"), np.nan
@@ -310,7 +335,7 @@ def _over_seeds(each, replicates):
     return test, planning.smallest_difference(error, freedom=freedom)
 
 
-def _adjusted(p, sequence):
+def _adjusted(p: ArrayLike, sequence: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return adjusted p-values, NaN left as NaN; `sequence` adjusts sorted ones.
 
     Own code, since statsmodels' `multipletests`, which the tests compare with, collects garbage in each call: 0.1 s
@@ -324,22 +349,24 @@ def _adjusted(p, sequence):
     return adjusted
 
 
-def holm(p):
+def holm(p: ArrayLike) -> np.ndarray:
     """Return p-values adjusted by Holm's method (family-wise error; Scand J Stat 1979;6:65), NaN left as NaN."""
     return _adjusted(p, lambda ordered: np.maximum.accumulate(ordered * np.arange(len(ordered), 0, -1)))
 
 
-def benjamini_hochberg(p):
+def benjamini_hochberg(p: ArrayLike) -> np.ndarray:
     """Return p-values adjusted by Benjamini and Hochberg's method (JRSS B 1995;57:289), NaN left as NaN."""
 
-    def sequence(ordered):
+    def sequence(ordered: np.ndarray) -> np.ndarray:
         shares = np.arange(1, len(ordered) + 1) / max(len(ordered), 1)
         return np.minimum.accumulate((ordered / shares)[::-1])[::-1]
 
     return _adjusted(p, sequence)
 
 
-def by_subgroup(measure, label, score, group, resamples, **options):
+def by_subgroup(
+    measure: Callable, label: ArrayLike, score: ArrayLike, group: ArrayLike, resamples: Resamples, **options: Any
+) -> pd.DataFrame:
     """Return a measure in each subgroup, and its difference from the largest one.
 
     Parameters
@@ -388,11 +415,11 @@ def by_subgroup(measure, label, score, group, resamples, **options):
     return table.assign(p_holm=holm(table["p"]))
 
 
-def standard_error_from_interval(low, high):
+def standard_error_from_interval(low: float, high: float) -> float:
     """Return the standard error that a published symmetric 95 % interval implies."""
     return (high - low) / (2 * norm.ppf(0.975))
 
 
-def two_sided_p(z):
+def two_sided_p(z: float) -> float:
     """Return the two-sided p-value of a z statistic."""
     return float(2 * norm.sf(abs(z)))

@@ -4,15 +4,24 @@ The unit is the image; the noise is measured apart for images whose patient has 
 the reference says present, since that is where report labels claim findings that are no longer there.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import expit, ndtr, ndtri
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import ArrayLike
+
 STRATA = ("other_positive", "no_other_positive")
 
 
-def other_positive(reference, patient_id):
+def other_positive(reference: ArrayLike, patient_id: ArrayLike) -> np.ndarray:
     """Return whether another image of the same patient is positive in the reference.
 
     Parameters
@@ -29,7 +38,7 @@ def other_positive(reference, patient_id):
     return total - positive > 0
 
 
-def confusion(reference, other):
+def confusion(reference: ArrayLike, other: ArrayLike) -> dict[str, int]:
     """Return `tp, fp, fn, tn` of `other` against `reference`, over images where both are 0 or 1."""
     reference, other = np.asarray(reference, float), np.asarray(other, float)
     both = np.isin(reference, (0, 1)) & np.isin(other, (0, 1))
@@ -42,7 +51,7 @@ def confusion(reference, other):
     }
 
 
-def calibrate(reference, other, patient_id):
+def calibrate(reference: ArrayLike, other: ArrayLike, patient_id: ArrayLike) -> pd.DataFrame:
     """Return the confusion of two label sets, over all images and by stratum.
 
     Returns
@@ -60,7 +69,7 @@ def calibrate(reference, other, patient_id):
     return pd.DataFrame(rows)
 
 
-def _tilt(log_odds, rate):
+def _tilt(log_odds: np.ndarray, rate: float) -> np.ndarray:
     """Return probabilities with the given relative log-odds whose mean is `rate`."""
     if len(log_odds) == 0:
         return np.zeros(0)
@@ -70,7 +79,7 @@ def _tilt(log_odds, rate):
     return expit(intercept + log_odds)
 
 
-def _repeated(draws, patient_id, correlation, rng):
+def _repeated(draws: np.ndarray, patient_id: ArrayLike, correlation: float, rng: np.random.Generator) -> np.ndarray:
     """Return uniform draws, (n,), whose normal scores correlate among the images of a patient: a Gaussian copula."""
     patient = pd.factorize(np.asarray(patient_id))[0]
     shared = rng.standard_normal(patient.max(initial=-1) + 1)[patient]
@@ -78,16 +87,16 @@ def _repeated(draws, patient_id, correlation, rng):
 
 
 def corrupt(
-    reference,
-    patient_id,
-    calibration,
-    rng,
+    reference: ArrayLike,
+    patient_id: ArrayLike,
+    calibration: pd.DataFrame,
+    rng: np.random.Generator,
     *,
-    scale=1.0,
-    miss_log_odds=0.0,
-    false_alarm_log_odds=0.0,
-    correlation=0.0,
-):
+    scale: float = 1.0,
+    miss_log_odds: ArrayLike = 0.0,
+    false_alarm_log_odds: ArrayLike = 0.0,
+    correlation: float = 0.0,
+) -> np.ndarray:
     """Return labels that err against the reference as often as the calibration did, stratum by stratum.
 
     How often is measured; which images, within a stratum, is tilted by log-odds that are assumptions, and so is
@@ -132,11 +141,11 @@ def corrupt(
     rates = calibration.set_index("stratum")
     flip = np.zeros(len(reference))
     for stratum, chosen in zip(STRATA, (where, ~where), strict=True):
-        row = rates.loc[stratum]
+        row: Any = rates.loc[stratum]
         positive, negative = chosen & (reference == 1), chosen & (reference == 0)
         for images, log_odds, wrong, right in ((positive, miss, "fn", "tp"), (negative, alarm, "fp", "tn")):
             measured = row[wrong] + row[right]
             if images.any() and not measured:
                 raise ValueError(f"The calibration has no image of stratum {stratum!r} with {wrong} or {right}.")
             flip[images] = scale * _tilt(log_odds[images], row[wrong] / max(measured, 1))
-    return np.float32(np.where(draws < flip, 1 - reference, reference))
+    return np.float32(np.where(draws < flip, 1 - reference, reference))  # type: ignore[return-value]  # an array

@@ -1,16 +1,25 @@
 """Bootstrap resamples of patients, made once for all measures of a study."""
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
 import pandas as pd
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from numpy.typing import ArrayLike
+
 _PARTS_ALONE = 32  # parts of resamples that are done before joblib's threads would have started
 
 
-def clean_scores(label, score, probabilities=False):
+def clean_scores(label: ArrayLike, score: ArrayLike, probabilities: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return label as bool and score as float64, or raise a ValueError saying what is wrong with them."""
     label, score = np.asarray(label, float), np.asarray(score, float)
     if label.shape != score.shape or label.ndim != 1:
@@ -48,46 +57,46 @@ class Resamples:
     patient: np.ndarray
     sampling: np.ndarray | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.counts)
 
-    def of(self, chosen):
+    def of(self, chosen: ArrayLike) -> Resamples:
         """Return the same resamples seen by a subset of the images (boolean mask)."""
         chosen = np.asarray(chosen)
         return Resamples(self.counts, self.patient[chosen], None if self.sampling is None else self.sampling[chosen])
 
-    def weighted(self, sampling):
+    def weighted(self, sampling: ArrayLike) -> Resamples:
         """Return the same resamples with a weight for each image, (n,) float of 0 or more."""
         return Resamples(self.counts, self.patient, np.asarray(sampling, float))
 
-    def first(self, b):
+    def first(self, b: int) -> Resamples:
         """Return the first `b` resamples."""
         return self.with_counts(self.counts[:b])
 
-    def with_counts(self, counts):
+    def with_counts(self, counts: np.ndarray) -> Resamples:
         """Return other resamples of the same images."""
         return Resamples(counts, self.patient, self.sampling)
 
-    def weights(self, images=slice(None)):
+    def weights(self, images: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Return how often each image (or each of some, by position) is in each resample, (b, k) float64."""
         drawn = np.take(self.counts, self.patient[images], axis=1).astype(np.float64)
         return drawn if self.sampling is None else drawn * self.sampling[images]
 
-    def totals(self, values):
+    def totals(self, values: ArrayLike) -> np.ndarray:
         """Return the sum of a per-image value in each resample, (b,) float64."""
         values = np.asarray(values, np.float64)
         values = values if self.sampling is None else values * self.sampling
         by_patient = np.bincount(self.patient, values, minlength=self.counts.shape[1])
         return self.counts @ by_patient
 
-    def jackknife(self, groups_n=1000):
+    def jackknife(self, groups_n: int = 1000) -> Resamples:
         """Return resamples that each leave out one patient, or one of `groups_n` groups of patients if fewer."""
         patients_n = self.counts.shape[1]
         group = np.arange(patients_n) % min(groups_n, patients_n)
         return self.with_counts((np.arange(group.max() + 1)[:, None] != group).astype(np.float32))
 
 
-def patient_resamples(patient_id, resamples_n, rng):
+def patient_resamples(patient_id: ArrayLike, resamples_n: int, rng: np.random.Generator) -> Resamples:
     """Return resamples with replacement of whole patients.
 
     Parameters
@@ -105,12 +114,12 @@ def patient_resamples(patient_id, resamples_n, rng):
     return Resamples(counts.astype(np.float32), patient)
 
 
-def whole(images_n):
+def whole(images_n: int) -> Resamples:
     """Return the one 'resample' that holds every image once."""
     return Resamples(np.ones((1, 1), np.float32), np.zeros(images_n, int))
 
 
-def in_each(resamples, images_n, of_some):
+def in_each(resamples: Resamples | None, images_n: int, of_some: Callable[[Resamples], np.ndarray]) -> Any:
     """Return `of_some(part of the resamples)` for all of them, (b,), or as a float without resamples.
 
     Parts are small enough for a processor's cache; threads take them in turn, if there are enough for that to
@@ -130,13 +139,13 @@ def in_each(resamples, images_n, of_some):
     return np.concatenate(done) if done else np.empty(0)
 
 
-def quiet(of_some, part):
+def quiet(of_some: Callable[[Resamples], np.ndarray], part: Resamples) -> np.ndarray:
     """Return a measure of part of the resamples without warnings of undefined ones."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return of_some(part)
 
 
-def cumulated(weights):
+def cumulated(weights: np.ndarray) -> np.ndarray:
     """Return cumulative sums along axis 1, with a 0 before them."""
     out = np.zeros((weights.shape[0], weights.shape[1] + 1))
     np.cumsum(weights, axis=1, out=out[:, 1:])

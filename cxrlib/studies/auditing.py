@@ -6,8 +6,11 @@
 A label set is a name of the catalogue (`cxrlib.releases.catalogue`) or a CSV of one's own (docs/data.md).
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,13 +19,17 @@ from cxrlib.base import label_tables, own_tables
 from cxrlib.releases import catalogue
 from cxrlib.statistics import accuracy, intervals, resampling
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
 GROUP_ATTRIBUTES = ("view", "sex", "age_band", "follow_up")
 
 
 AUDIT_MEASURES = ("sensitivity", "specificity", "ppv", "npv", "f1", "kappa")
 
 
-def groups(images):
+def groups(images: pd.DataFrame) -> pd.DataFrame:
     """Return the groups that an image is in: `view, sex, age_band, follow_up`, text; NA where it is not known.
 
     Parameters
@@ -43,7 +50,7 @@ def groups(images):
     return out
 
 
-def pair(reference, other, finding):
+def pair(reference: pd.DataFrame, other: pd.DataFrame, finding: str) -> pd.DataFrame:
     """Return the images that both label sets assess for a finding, `reference, other` as 1 and 0, by image id.
 
     Parameters
@@ -59,7 +66,7 @@ def pair(reference, other, finding):
     return both
 
 
-def patients(images, ids):
+def patients(images: pd.DataFrame, ids: pd.Index) -> np.ndarray:
     """Return the patient of each image; where no patient is known, each image counts as one."""
     known = images.set_index("image_id")["patient_id"].reindex(ids)
     if known.isna().all():
@@ -71,7 +78,7 @@ def patients(images, ids):
     return known.to_numpy()
 
 
-def shared_findings(reference, other):
+def shared_findings(reference: pd.DataFrame, other: pd.DataFrame) -> list[str]:
     """Return the findings that both label sets assess, or raise a ValueError that lists what each has."""
     shared = [f for f in reference.columns if f in other.columns]
     if not shared:
@@ -82,7 +89,15 @@ def shared_findings(reference, other):
     return shared
 
 
-def against(reference, other, images, resamples_n, rng, findings=None, by=()):
+def against(
+    reference: pd.DataFrame,
+    other: pd.DataFrame,
+    images: pd.DataFrame,
+    resamples_n: int,
+    rng: np.random.Generator,
+    findings: Sequence[str] | None = None,
+    by: Sequence[str] = (),
+) -> pd.DataFrame:
     """Return how a label set agrees with a reference, by finding and by group of images.
 
     Parameters
@@ -130,7 +145,7 @@ def against(reference, other, images, resamples_n, rng, findings=None, by=()):
     return table
 
 
-def _rows(both, resamples, finding, by, group):
+def _rows(both: pd.DataFrame, resamples: resampling.Resamples, finding: str, by: str, group: pd.Series) -> list[dict]:
     """Return the rows of one finding and one attribute; groups in order of size, the first the yardstick."""
     out, first = [], None
     for name in group.value_counts().index:
@@ -165,13 +180,15 @@ def _rows(both, resamples, finding, by, group):
     return out
 
 
-def _denominators(a, b):
+def _denominators(a: np.ndarray, b: np.ndarray) -> dict[str, list[np.ndarray]]:
     """Return the images that each measure rests on, one mask or several."""
     single = {"sensitivity": [a], "specificity": [~a], "ppv": [b], "npv": [~b], "f1": [a]}
     return {measure: single.get(measure, [a, ~a, b, ~b]) for measure in (*AUDIT_MEASURES, "auc_of_reference")}
 
 
-def _interval(value, replicates, patients):
+def _interval(
+    value: float, replicates: np.ndarray, patients: Sequence[np.ndarray]
+) -> tuple[intervals.Interval, bool]:
     """Return the interval of one measure, and whether it can be tested against another group's."""
     few = intervals.too_few(patients)
     if few:
@@ -184,13 +201,18 @@ def _interval(value, replicates, patients):
     return intervals.interval(value, replicates), True
 
 
-def _measures(rates):
+def _measures(rates: Mapping) -> dict:
     return {**rates, "auc_of_reference": (rates["ppv"] + rates["npv"]) / 2}
 
 
-def wide(table, measures=("sensitivity", "specificity", "ppv", "npv", "kappa")):
+def wide(
+    table: pd.DataFrame, measures: Sequence[str] = ("sensitivity", "specificity", "ppv", "npv", "kappa")
+) -> pd.DataFrame:
     """Return a table of `against` to read: a row per finding (and group), estimates with intervals as text."""
-    text = [intervals.text(r.estimate, r.low, r.high) for r in table.itertuples()]
+    text = [
+        intervals.text(r.estimate, r.low, r.high)  # type: ignore[arg-type]
+        for r in table.itertuples()
+    ]
     chosen = table.assign(text=text)[table["measure"].isin(measures)]
     grouped = (chosen["by"] != "all").any()
     keys = ["finding", *(["by", "group"] if grouped else []), "images_n", "reference_n", "other_n", "tp", "fp", "fn"]
@@ -198,7 +220,7 @@ def wide(table, measures=("sensitivity", "specificity", "ppv", "npv", "kappa")):
     return out.reindex(chosen.drop_duplicates(["finding", "by", "group"]).set_index([*keys, "tn"]).index)
 
 
-def _check_header(path):
+def _check_header(path: Path) -> None:
     """Raise a ValueError if the columns of a text file are separated by something other than commas."""
     with open(path, "rb") as file:
         header = file.readline(1 << 20)
@@ -207,7 +229,7 @@ def _check_header(path):
             raise ValueError(f"{path} separates its columns by {name}: save it with commas between columns.")
 
 
-def read_file(path, scores=False, also=()):
+def read_file(path: Path | str, scores: bool = False, also: Sequence[str] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return labels or scores of a CSV by image id, and what it knows of the images; print what is not read.
 
     Parameters
@@ -239,7 +261,7 @@ def read_file(path, scores=False, also=()):
     return table.set_index("image_id"), images
 
 
-def opened(where, policy, blank="ignore"):
+def opened(where: str, policy: str, blank: str = "ignore") -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return a label set of the catalogue or of a CSV: labels by image id with the policy applied, and the images.
 
     `blank` says what a label that is not given means: `ignore`, not assessed; `absent`, as in the label files of
@@ -267,7 +289,7 @@ def opened(where, policy, blank="ignore"):
     return table.fillna(0) if blank == "absent" else table, images
 
 
-def only_part(labels, images, part, name):
+def only_part(labels: pd.DataFrame, images: pd.DataFrame, part: str, name: str) -> pd.DataFrame:
     """Return the labels of the images that a release's publisher put into one part, such as `test`.
 
     Parameters
@@ -291,7 +313,7 @@ def only_part(labels, images, part, name):
     return labels[among(labels.index, known.index[(known == part).fillna(False)])]
 
 
-def merged(images, more):
+def merged(images: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
     """Return what either table knows of each image of the first: the first's word where both speak.
 
     A column that only one of them has, such as the publisher's `part`, is kept.
@@ -301,13 +323,13 @@ def merged(images, more):
     return both.loc[images["image_id"]].reset_index()[list(columns)]
 
 
-def among(ids, known):
+def among(ids: pd.Index | pd.Series, known: Iterable) -> np.ndarray:
     """Return which of some image ids are among others, as a boolean array."""
     known = set(pd.Index(known).tolist())  # `isin` takes seconds for strings as PyArrow keeps them
     return np.array([one in known for one in pd.Index(ids).tolist()], dtype=bool)
 
 
-def matched(table, ids):
+def matched(table: pd.DataFrame, ids: pd.Index) -> pd.DataFrame:
     """Return a table whose image ids are those of `ids`: as they are, or, if none matches, without their ending."""
     if among(table.index, ids).any():
         return table
@@ -320,7 +342,7 @@ def matched(table, ids):
     return table[shared].set_axis(stems[bare[shared]].to_numpy()).rename_axis("image_id")
 
 
-def common_options(parser):
+def common_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that the audit and the scores share."""
     parser.add_argument("--by", nargs="*", default=[], choices=GROUP_ATTRIBUTES, help="groups of images")
     parser.add_argument(
@@ -331,19 +353,19 @@ def common_options(parser):
     parser.add_argument("--seed", type=_seed, default=1, help="of the resamples; 1 by default")
 
 
-def _resamples(text):
+def _resamples(text: str) -> int:
     if not text.isdecimal() or int(text) < 20:
         raise argparse.ArgumentTypeError(f"{text} is too few: give 20 resamples or more")
     return int(text)
 
 
-def _seed(text):
+def _seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return int(text)
 
 
-def tell(table, images, by):
+def tell(table: pd.DataFrame, images: pd.DataFrame, by: Iterable[str]) -> None:
     """Print why some estimates have no interval, and stop if nothing is known of an attribute."""
     unknown = [name for name in by if groups(images)[name].isna().all()]
     if unknown:

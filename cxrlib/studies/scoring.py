@@ -7,10 +7,13 @@
 Predictions: a row per image, `image_id` and a column per finding with its probability (docs/data.md).
 """
 
+from __future__ import annotations
+
 import contextlib
 import sys
 import warnings
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,24 +23,34 @@ from cxrlib.base import progress, vocabulary
 from cxrlib.statistics import accuracy, calibration, delong, intervals, resampling
 from cxrlib.studies import auditing
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    Measured = tuple[dict[str, dict], dict[str, np.ndarray]]
+
 ANY_SCORE = ("auc", "average_precision", "sensitivity_at_specificity")
 
 
 PROBABILITIES = ("brier", "calibration_intercept", "calibration_slope", "calibration_error")
 
 
-def measures(specificity):
+def measures(specificity: float) -> dict[str, Callable]:
     """Return the measures of scores by name."""
     found = {name: getattr(accuracy, name) for name in ANY_SCORE}
     found |= {name: getattr(calibration, name) for name in PROBABILITIES}
     return found | {"sensitivity_at_specificity": partial(_sensitivity, specificity)}
 
 
-def _sensitivity(specificity, label, score, resamples=None):
+def _sensitivity(
+    specificity: float, label: np.ndarray, score: np.ndarray, resamples: resampling.Resamples | None = None
+) -> Any:
     return accuracy.sensitivity_at_specificity(label, score, specificity, resamples)
 
 
-def _prepared(label, score, images, finding):
+def _prepared(
+    label: pd.DataFrame, score: pd.DataFrame, images: pd.DataFrame, finding: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, pd.Index]:
     """Return labels, scores and patients of the images that have both, in the order of the scores."""
     there = score[finding].dropna()
     truth = label[finding].reindex(there.index)
@@ -47,7 +60,7 @@ def _prepared(label, score, images, finding):
 
 
 @contextlib.contextmanager
-def _bar(steps_n, desc):
+def _bar(steps_n: int, desc: str) -> Iterator[Callable]:
     """Give a function that is to be called after each step; a bar is shown where a person looks at the terminal."""
     if not sys.stderr.isatty():
         yield lambda: None
@@ -56,7 +69,7 @@ def _bar(steps_n, desc):
         yield bar.update
 
 
-def derived(score, label):
+def derived(score: pd.DataFrame, label: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return scores with those findings added that stand for several, where the labels have one and the scores none.
 
     Its score is the highest among its parts (`vocabulary.ANY_OF`), as its label is present if any part's is. An image
@@ -89,13 +102,21 @@ def derived(score, label):
     return score, notes
 
 
-def _measured(truth, scores, resamples, named, tick):
+def _measured(
+    truth: np.ndarray,
+    scores: np.ndarray,
+    resamples: resampling.Resamples,
+    named: Mapping[str, Callable],
+    tick: Callable,
+) -> Measured:
     """Return each measure's estimate with its interval and standard error, and its replicates, by name."""
     few = intervals.too_few_of_either(truth, resamples)
     outside = bool(((scores < 0) | (scores > 1)).any())
+    rows: dict[str, dict]
+    replicates: dict[str, np.ndarray]
     rows, replicates = {}, {}
     for name, measure in named.items():
-        row = {"measure": name, "se": np.nan}
+        row: dict[str, Any] = {"measure": name, "se": np.nan}
         if outside and name in PROBABILITIES:
             row |= intervals.Interval(np.nan, np.nan, np.nan, "scores lie outside [0, 1]")._asdict()
         elif few and name != "brier":
@@ -114,7 +135,7 @@ def _measured(truth, scores, resamples, named, tick):
     return rows, replicates
 
 
-def _counted(truth, resamples):
+def _counted(truth: np.ndarray, resamples: resampling.Resamples) -> dict[str, int]:
     return {
         "images_n": len(truth),
         "patients_n": len(np.unique(resamples.patient)),
@@ -122,7 +143,14 @@ def _counted(truth, resamples):
     }
 
 
-def _grouped(truth, scores, ids, grouped, by, resamples):
+def _grouped(
+    truth: np.ndarray,
+    scores: np.ndarray,
+    ids: pd.Index,
+    grouped: Any,
+    by: Sequence[str],
+    resamples: resampling.Resamples,
+) -> list[dict]:
     """Return the AUC in each group of images, a row each."""
     rows = []
     for name in by:
@@ -131,7 +159,7 @@ def _grouped(truth, scores, ids, grouped, by, resamples):
     return rows
 
 
-def _finished(rows, specificity, by):
+def _finished(rows: list[dict], specificity: float, by: Sequence[str]) -> pd.DataFrame:
     """Return rows as a table, with the specificity where it applies and, with groups, Holm's p-values."""
     out = pd.DataFrame(rows)
     out["specificity"] = np.where(out["measure"] == "sensitivity_at_specificity", specificity, np.nan)
@@ -140,7 +168,15 @@ def _finished(rows, specificity, by):
     return out
 
 
-def table(label, score, images, resamples_n, rng, specificity=0.9, by=()):
+def table(
+    label: pd.DataFrame,
+    score: pd.DataFrame,
+    images: pd.DataFrame,
+    resamples_n: int,
+    rng: np.random.Generator,
+    specificity: float = 0.9,
+    by: Sequence[str] = (),
+) -> pd.DataFrame:
     """Return every measure of every finding, with 95 % intervals over patients.
 
     Parameters
@@ -187,7 +223,15 @@ def table(label, score, images, resamples_n, rng, specificity=0.9, by=()):
     return _finished(rows, specificity, by)
 
 
-def by_two_label_sets(labels, score, images, resamples_n, rng, specificity=0.9, by=()):
+def by_two_label_sets(
+    labels: Mapping[str, pd.DataFrame],
+    score: pd.DataFrame,
+    images: pd.DataFrame,
+    resamples_n: int,
+    rng: np.random.Generator,
+    specificity: float = 0.9,
+    by: Sequence[str] = (),
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the scores of one network by two label sets on the same images, and their paired differences.
 
     Of each finding, the images are those with a score and a label of both sets. Both sides are resampled with the
@@ -242,7 +286,7 @@ def by_two_label_sets(labels, score, images, resamples_n, rng, specificity=0.9, 
     return _finished(rows, specificity, by), out
 
 
-def _differences(finding, side_a, side_b):
+def _differences(finding: str, side_a: tuple, side_b: tuple) -> list[dict]:
     """Return the rows of one finding: each measure by the first label set minus the same by the second."""
     (counts_a, found_a, replicates_a), (counts_b, found_b, replicates_b) = side_a, side_b
     rows = []
@@ -268,7 +312,14 @@ def _differences(finding, side_a, side_b):
     return rows
 
 
-def compared(label, score_a, score_b, images, resamples_n, rng):
+def compared(
+    label: pd.DataFrame,
+    score_a: pd.DataFrame,
+    score_b: pd.DataFrame,
+    images: pd.DataFrame,
+    resamples_n: int,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
     """Return paired AUC differences a - b by finding, on the images that both models scored.
 
     Returns

@@ -1,0 +1,47 @@
+"""What each command needs beyond what `pip install cxrlib` brings, and the sentence that says so."""
+
+import importlib.util
+from collections.abc import Iterable
+
+# The extra of pyproject.toml that holds every package which a command imports.
+EXTRAS = {
+    "label": "bert",  # the labelers that learned; the rules need none
+    "audit": "audit",
+    "score": "audit",
+    "fetch": "audit",
+    "explain": "train",
+    "read": "train",
+    "edition": "paper",
+    "verify": "paper",
+}
+_TABLES = "torchxrayvision"  # a package of networks, which also holds most published label tables
+
+
+def sentence(command: str, module: str) -> str:
+    """Return what a command lacks and how it is installed, as one sentence.
+
+    Parameters
+    ----------
+    command : str
+        A key of `EXTRAS`.
+    module : str
+        Dotted name of the module that could not be imported.
+    """
+    package = module.partition(".")[0]
+    extra = "train" if package == _TABLES else EXTRAS[command]
+    return f'cxr {command}: the package {package} is not installed: run pip install "cxrlib[{extra}]".'
+
+
+def check_tables(names: Iterable[str]) -> None:
+    """Raise a ModuleNotFoundError if a label set's table lies in a package that is not installed.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of the catalogue; what is no such name, as a path is none, is passed over.
+    """
+    from cxrlib.releases import catalogue  # needs packages of an extra
+
+    wanted = [name for name in names if name in catalogue.ENTRIES and catalogue.ENTRIES[name].package]
+    if wanted and importlib.util.find_spec(_TABLES) is None:
+        raise ModuleNotFoundError(f"{wanted[0]} lies in {_TABLES}", name=_TABLES)
