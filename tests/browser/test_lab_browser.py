@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 TOKEN = "a-token-of-the-tests"
-PATIENCE_S = 120  # for a cell, and for the server
+PATIENCE_S = 240  # for the server, a page and a notebook on a machine that has much else to do
 IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
 SLIDER = ".widget-slider"
 
