@@ -67,6 +67,11 @@ def test_operating_point(choices, cases, seed, specificity, prevalence):
     assert ((table["low"] <= table["estimate"]) & (table["estimate"] <= table["high"])).all()
 
 
+def test_empty_columns_are_not_shown():
+    table = pd.DataFrame({"estimate": [0.5, np.nan], "reason": ["", ""], "left_out": ["", "mass"]})
+    assert list(play.without_empty(table)) == ["estimate", "left_out"]
+
+
 def test_a_threshold_without_the_labels_of_its_training_is_set_by_the_reference(choices, cases):
     arm = choices.networks("effusion")["labelers_visual, test_resnet"]
     valid = cases[cases["split"] == "valid"]
