@@ -1,6 +1,7 @@
 """Templates are clean and match the pipeline; the committed notebooks re-run to the same outputs."""
 
 import ast
+import itertools
 import json
 import re
 import shutil
@@ -30,6 +31,7 @@ STRICT = [
     "paper/quick/24_mining.ipynb",
     "paper/quick/25_metric.ipynb",
 ]
+BY_HAND = {"01_play.ipynb"}  # for a person in JupyterLab: no stage runs it, and it has no page
 ARCHIVES = ("15_archive", "15_release")  # whichever of them an edition's archive asks for
 
 
@@ -67,6 +69,43 @@ def test_template_is_clean(path):
     assert first.startswith("# ") and "\n> " in first and "**Writes**" in first and "**Takes**" in first
 
 
+def page_folders():
+    """Return by notebook in which folders its pages lie, as dvc.yaml has it."""
+    folders = {f"{name}.ipynb": {"paper"} for name in beyond.NOTEBOOKS}
+    for entry in PIPELINE["stages"].values():
+        entry = entry.get("do", entry)
+        for command in [entry["cmd"]] if isinstance(entry["cmd"], str) else entry["cmd"]:
+            for template, page in re.findall(r"\$\{nb\}/(\S+) (\S+)", " ".join(command.split())):
+                names = (
+                    [f"{notebook}.ipynb" for notebook, *_ in STUDIES.values()]
+                    if "${item.notebook}" in template
+                    else ([f"{name}.ipynb" for name in ARCHIVES] if "${" in template else [template])
+                )
+                for name in names:
+                    folders.setdefault(name, set()).add(page.rpartition("/")[0])
+    return folders
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.stem)
+def test_links_of_a_template_lead_somewhere_from_it_and_from_its_page(path):
+    """A page lies in `paper/` or in the folder of its edition, and links are not changed when it is written."""
+    folders = page_folders()
+    text = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        if not target.startswith("https://"):
+            assert (path.parent / target).exists(), f"{target} is not there, seen from notebooks/"
+            assert path.name in BY_HAND or folders[path.name] <= folders[target], f"{target} has its page elsewhere"
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.stem)
+def test_headings_of_a_template_make_a_table_of_contents(path):
+    """One title, and no level is skipped below it."""
+    text = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", text, re.M)]
+    assert levels[0] == 1 and levels.count(1) == 1 and len(levels) > 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
 @pytest.mark.parametrize(("stage", "name", "given"), list(commands()), ids=lambda v: str(v)[:24])
 def test_every_parameter_is_declared(stage, name, given):
     settings = yaml.safe_load((paths.ROOT / "params.yaml").read_text())
@@ -77,9 +116,10 @@ def test_every_parameter_is_declared(stage, name, given):
     assert set(given) <= parameters(paths.ROOT / "notebooks" / name), f"stage {stage} sets unknown parameters"
 
 
-def test_every_template_has_a_stage_or_is_of_make_beyond():
-    staged, apart = {name for _, name, _ in commands()}, {f"{name}.ipynb" for name in beyond.NOTEBOOKS}
+def test_every_template_has_a_stage_or_is_of_make_beyond_or_by_hand():
+    staged, apart = {name for _, name, _ in commands()}, {f"{name}.ipynb" for name in beyond.NOTEBOOKS} | BY_HAND
     assert staged | apart == {p.name for p in TEMPLATES} and not staged & apart
+    assert not [page for page in COMMITTED if page.name in BY_HAND]
 
 
 def test_parameters_of_what_make_beyond_runs_are_declared():
@@ -170,6 +210,8 @@ def test_a_notebook_starts_with_what_its_stages_depend_on(path):
     """Each keyword of `notebooks.start` is a stage of dvc.yaml that makes something that this notebook needs."""
     start, _ = start_of(path)
     needed = set().union(*(before(stage) for stage, name, _ in commands() if name == path.name))
+    if path.name in BY_HAND:
+        needed = set(PIPELINE["stages"])
     assert not start.args and {keyword.arg for keyword in start.keywords} <= needed
 
 

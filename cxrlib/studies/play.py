@@ -491,6 +491,11 @@ def caption(choices, table, rest="95 % intervals over patients"):
     return f"{choices.settings['images']}; {sizes}; {rest}"
 
 
+def without_empty(table):
+    """Return a table without the columns that hold nothing but empty texts, such as reasons where none is needed."""
+    return table.loc[:, [column for column in table if not (table[column].astype(str) == "").all()]]
+
+
 def in_words(function):
     """Return a function that prints in one sentence what its choices do not allow, where `function` raises it."""
 

@@ -30,8 +30,8 @@ pytestmark = [
 ]
 
 TOKEN = "a-token-of-the-tests"
-PATIENCE_S = 120  # for a cell, and for the server
-IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
+PATIENCE_S = 240  # for the server, a page and a notebook on a machine that has much else to do
+IDLE = ".jp-StatusBar-TextItem:text-matches('Python 3.* Idle')"  # the kernel is there, and has nothing to do
 SLIDER = ".widget-slider"
 
 
