@@ -1,4 +1,4 @@
-"""Saliency maps of the explorer: Grad-CAM of the networks of notebook 14 on some test images, drawn when it is built."""
+"""Saliency maps of the explorer: Grad-CAM of notebook 14's networks on some test images, drawn when it is built."""
 
 import matplotlib
 import numpy as np
