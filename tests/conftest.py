@@ -58,8 +58,8 @@ _WHOLE_FILES = (
     "test_mining.py",
     "test_archive_edition.py",
     "test_explorer.py",
+    "test_explorer_browser.py",
 )
-_WHOLE_FILES += ("test_explorer_browser.py",)
 
 
 class _Scheduling(LoadScopeScheduling):

@@ -236,7 +236,7 @@ def test_topics_are_the_committed_ones_and_may_be_absent(explorer_folder):
     assert explorer_topics.archive_topics("no_such_edition", ["P00001_000"]) is None
 
 
-def test_maps_need_every_network_and_prefer_images_with_something_drawn():
+def test_maps_are_of_networks_that_are_here_and_prefer_images_with_something_drawn():
     assert explorer_maps.map_networks("no_such_edition", SETTINGS) == {}
     boxes = [[], ["effusion"], [], ["edema"], []]
     assert explorer_maps.mapped_images(boxes, 2, 1).tolist() == [1, 3]

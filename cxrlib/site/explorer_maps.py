@@ -11,12 +11,12 @@ _HEAT = "inferno"  # perceptually uniform; its cold end is drawn clear
 
 
 def map_networks(edition, settings):
-    """Return the folders of the networks whose maps are drawn, by name; empty where one of them is not here."""
+    """Return the folders of the networks whose maps are drawn, by name; those that are not here are left out."""
     folders = {
         name: paths.run_dir(edition, how["target"], how["architecture"], how["seed"])
         for name, how in settings["maps"]["runs"].items()
     }
-    return folders if all((folder / "model.safetensors").is_file() for folder in folders.values()) else {}
+    return {name: folder for name, folder in folders.items() if (folder / "model.safetensors").is_file()}
 
 
 def mapped_images(boxes, images_n, seed):

@@ -53,7 +53,8 @@
 
   // Return a button with an image's picture that opens the image.
   explorer.thumbnail = (k, px, changes, note) => el("button", {
-    type: "button", class: "thumbnail", "aria-pressed": String(explorer.get("image") === cohort.image_ids[k]),
+    type: "button", class: "thumbnail", "data-key": cohort.image_ids[k],
+    "aria-pressed": String(explorer.get("image") === cohort.image_ids[k]),
     onclick: () => explorer.set({ image: cohort.image_ids[k], ...changes }) },
     explorer.tile(cohort.sheets, k, px, explorer.imageName(k)), el("span", null, cohort.image_ids[k], note
       ? ` ${note}` : ""));
@@ -94,10 +95,10 @@
 
   // One image.
 
-  const picture = k => {
+  const picture = (k, map) => {
     const maps = cohort.maps, size = cohort.size_px, px = 288;
     const place = maps.images.indexOf(k),
-      chosen = maps.names.map(name => name.join(".")).indexOf(explorer.get("map"));
+      chosen = maps.names.map(name => name.join(".")).indexOf(map);
     const layers = [explorer.tile(cohort.sheets, k, px, explorer.imageName(k))];
     if (place >= 0 && chosen >= 0) {
       const heat = explorer.tile(maps.sheets, chosen * maps.images.length + place, px);
@@ -190,8 +191,7 @@
         a: explorer.select("First label set", "a", reset),
         b: explorer.select("Second label set", "b", reset),
         show: explorer.select("Show images", "show", reset),
-        mapped: explorer.checkbox("only images with maps", "mapped", { page: null, image: null,
-          map: cohort.maps.names[0]?.join(".") ?? null }),
+        mapped: explorer.checkbox("only images with maps", "mapped", { page: null, image: null }),
       };
       this.views = {
         map: explorer.select("Saliency map", "map"),
@@ -253,35 +253,34 @@
       const says = name => `${words(name)} holds ${explorer.data.about.label_sets[name] || "labels"}`;
       this.notes.textContent = `The set ${says(a)}. The set ${says(b)}.`;
       this.list(rows);
-      const map = explorer.get("map"), names = cohort.maps.names;
+      const names = cohort.maps.names, fitting = names.find(([, f]) => f === finding) ?? names[0];
+      const map = explorer.get("map", mapped && fitting ? fitting.join(".") : "");
       views.map.show([["", "none"], ...names.map(([n, f]) => [`${n}.${f}`, `${words(n)}: ${words(f)}`])], map);
       views.opacity.show(explorer.get("opacity", "0.7"));
       views.map.hidden = views.opacity.hidden = !names.length;
       views.boxes.show(explorer.get("boxes"));
-      this.image(position.get(explorer.get("image")) ?? rows[0], finding);
+      this.image(position.get(explorer.get("image")) ?? rows[0], finding, map);
     },
     list(rows) {
       const pages = Math.max(1, Math.ceil(rows.length / PER_PAGE));
       const page = Math.min(Math.max(1, Number(explorer.get("page", 1)) || 1), pages);
       const some = rows.slice((page - 1) * PER_PAGE, page * PER_PAGE);
-      const held = document.activeElement?.closest(".grid") ? document.activeElement.textContent : null;
       this.grid.replaceChildren(...some.map(k => explorer.thumbnail(k, 88)));
-      [...this.grid.children].find(node => node.textContent === held)?.focus();
       if (!rows.length) {
         this.grid.append(el("p", { class: "empty" },
           "No image is left: choose two label sets that differ, or show all images that both assess."));
       }
-      const turn = (to, text) => el("button", { type: "button", disabled: to < 1 || to > pages, onclick: () =>
-        explorer.set({ page: to === 1 ? null : to }) }, text);
+      const turn = (to, text) => el("button", { type: "button", "data-key": text, disabled: to < 1 || to > pages,
+        onclick: () => explorer.set({ page: to === 1 ? null : to }) }, text);
       this.pager.replaceChildren(turn(page - 1, "Previous page"), el("span", null, `Page ${page} of ${pages}`),
         turn(page + 1, "Next page"));
       this.pager.hidden = pages === 1;
     },
-    image(k, finding) {
+    image(k, finding, map) {
       this.chosen.hidden = k === undefined;
       if (k === undefined) return;
       this.chosen.querySelector("h3").textContent = `Image ${cohort.image_ids[k]}`;
-      this.detail.replaceChildren(el("div", null, picture(k), mapNote(k) || ""), facts(k));
+      this.detail.replaceChildren(el("div", null, picture(k, map), mapNote(k) || ""), facts(k));
       this.side.replaceChildren(el("h4", null, "Simulated report"), explorer.markedReport(k),
         el("p", { class: "legend" }, ["present", "absent", "uncertain", "kept_out"].map(name => [el("mark",
           { class: name }, words(name)), " "])));

@@ -7,14 +7,17 @@
   const main = document.getElementById("main"), list = document.getElementById("panels");
   let shown = null, drawn = 0;
 
-  const failed = error => main.replaceChildren(el("p", { class: "empty", role: "alert" }, error.message));
+  const failed = error => {
+    shown = null;
+    main.replaceChildren(el("p", { class: "empty", role: "alert" }, error.message));
+  };
 
   explorer.redraw = async () => {
     const wish = explorer.get("panel"), name = order.includes(wish) ? wish : order[0], panel = explorer.panels[name];
-    const turn = ++drawn;
+    const turn = ++drawn, focused = document.activeElement?.dataset.key;
     try {
       list.replaceChildren(...order.map(each => el("li", null, el("a", { href: explorer.link({ panel: each }),
-        "aria-current": each === name ? "page" : null }, explorer.panels[each].title))));
+        "data-key": each, "aria-current": each === name ? "page" : null }, explorer.panels[each].title))));
       if (shown !== name) {
         main.setAttribute("aria-busy", "true");
         await panel.load();
@@ -28,6 +31,10 @@
       }
       await panel.update();
       main.removeAttribute("aria-busy");
+      // What had the focus may have been drawn again; elements with a key are found by it.
+      if (focused && document.activeElement === document.body) {
+        document.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+      }
       document.body.dataset.drawn = String(drawn);
     } catch (error) {
       failed(error);

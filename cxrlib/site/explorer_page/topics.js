@@ -75,15 +75,13 @@
       const wish = explorer.get("topic") === "" ? own : Number(explorer.get("topic"));
       const topic = rows.find(row => row.topic === wish) || rows[0];
       const most = Math.max(1, ...all.map(row => row.images_n));
-      const held = document.activeElement?.closest(".topics") !== null && document.activeElement?.dataset?.topic;
       this.list.replaceChildren(...rows.map(row => el("li", null, el("button", { type: "button",
-        "data-topic": row.topic,
+        "data-key": `topic ${row.topic}`,
         "aria-pressed": String(row === topic), onclick: () => explorer.set({ topic: row.topic }) },
         el("span", { class: "bar", style: `width:${(6 * row.images_n / most).toFixed(2)}rem` }),
         `${row.topic}${row.parent === undefined ? "" : ` in ${row.parent}`}: ` +
           `${row.words.split(" ").slice(0, 6).join(" ")} `,
         el("small", null, `${count(row.images_n)} images${row.kept ? "" : ", too few to be learned"}`)))));
-      if (held) [...this.list.querySelectorAll("button")].find(node => node.dataset.topic === held)?.focus();
       this.chosen.replaceChildren(...(topic ? this.one(found, level, topic, own) : []));
       this.near.replaceChildren(...this.neighbours(found, topic, asked));
     },
