@@ -107,7 +107,7 @@
           explorer.withInterval(found.estimate, found.low, found.high));
       };
       this.output.replaceChildren(
-        explorer.table(`Images by both label sets, ${words(finding)}`, [["is", ""], ["yes",
+        explorer.table(`Images by both label sets, ${words(finding)}`, [["is", "Images"], ["yes",
           `${words(left)}: present`], ["no", `${words(left)}: absent`]],
           [{ is: `${words(right)}: present`, yes: count(tp), no: count(fp) }, { is: `${words(right)}: absent`,
             yes: count(fn), no: count(tn) }],
