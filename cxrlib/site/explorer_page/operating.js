@@ -150,8 +150,8 @@
         : "No image is left: choose another label set.";
       const [tp, fp, fn, tn] = cells.total;
       this.output.replaceChildren(
-        explorer.table("Images by label and threshold", [["is", "Probability"], ["with", "with the finding"], ["without",
-          "without"]],
+        explorer.table("Images by label and threshold", [["is", "Probability"], ["with", "with the finding"],
+          ["without", "without"]],
           [{ is: "at or above the threshold", with: count(tp), without: count(fp) }, { is: "below it",
             with: count(fn), without: count(tn) }],
           { class: "numbers", id: "cells" }),
