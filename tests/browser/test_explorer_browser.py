@@ -362,10 +362,15 @@ def test_going_back_by_the_address_changes_the_panel(reader):
 def test_nearest_images_are_of_other_patients_and_have_their_reports(reader):
     space = pd.read_parquet(paths.ROOT / "results" / "quick" / "metric_scores" / "space.parquet")
     points = space[(space["seed"] == 2) & (space["what"] == "image")].set_index("name").filter(regex=r"^x\d")
-    asked = "P00009_000"
-    other = points[points.index.str.slice(0, 6) != asked[:6]]
-    thousandths = np.rint(1000 * other.to_numpy(float)) - np.rint(1000 * points.loc[asked].to_numpy(float))
-    wanted = other.index[np.argsort(np.square(thousandths).sum(1), kind="stable")[:5]].tolist()
+    patient, x = points.index.str.slice(0, 6).to_numpy(object), np.rint(1000 * points.to_numpy(float))
+
+    def nearest(k, allowed):
+        distance = np.square(x - x[k]).sum(1)
+        return [i for i in np.argsort(distance, kind="stable") if allowed[i] and i != k][:5]
+
+    every = np.ones(len(x), bool)
+    at = next(k for k in range(len(x)) if any(patient[i] == patient[k] for i in nearest(k, every)))
+    asked, wanted = points.index[at], points.index[nearest(at, patient != patient[at])].tolist()
     page = reader.open(panel="space", seed=2, image=asked)
     cards = page.locator(".neighbours article")
     shown = [text.split()[0] for text in cards.locator("button").all_text_contents()]
