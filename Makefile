@@ -11,7 +11,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup edition repro beyond replay status verify test lint lab site readme lock clean
+.PHONY: help setup edition repro beyond replay status verify test lint lab site explorer readme lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -64,6 +64,9 @@ lab: setup ## open the notebooks (PORT=8888 TOKEN=... LAB='--no-browser --allow-
 
 site: setup ## render the executed notebooks to site/index.html
 	$(BIN)/python -m cxrlib.commands.site
+
+explorer: setup ## write site/explorer/index.html: images, labels, operating points, topics and neighbours to look through
+	$(BIN)/python -m cxrlib.commands.explorer
 
 readme: setup ## fill the tables and numbers of README.md and docs/ from their files
 	$(BIN)/python -m cxrlib.commands.readme

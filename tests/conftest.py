@@ -36,14 +36,31 @@ def label_tables():
         pytest.skip(f"tables of {', '.join(missing)} are not here: cxr fetch says where from")
 
 
+@pytest.fixture(scope="session")
+def explorer_folder(tmp_path_factory):
+    """The explorer, built once for all tests of a worker."""
+    from cxrlib.site import explorer
+
+    folder = tmp_path_factory.mktemp("explorer") / "explorer"
+    explorer.build(folder)
+    return folder
+
+
 def pytest_configure():
     """Let tests find papermill and dvc where this Python's are, however pytest was called."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 # Files whose tests share what one of them made, such as a pipeline that has run: each file goes to one worker.
-_WHOLE_FILES = ("test_pipeline.py", "test_notebooks.py", "test_mining.py", "test_archive_edition.py")
-_WHOLE_FILES += ("test_lab_browser.py",)
+_WHOLE_FILES = (
+    "test_pipeline.py",
+    "test_notebooks.py",
+    "test_mining.py",
+    "test_archive_edition.py",
+    "test_lab_browser.py",
+    "test_explorer.py",
+    "test_explorer_browser.py",
+)
 
 
 class _Scheduling(LoadScopeScheduling):

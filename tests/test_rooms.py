@@ -21,6 +21,7 @@ ROOMS = (
     "labels",
     "networks",
     "studies",
+    "site",
     "commands",
 )
 MOST_LINES = 520
@@ -49,6 +50,7 @@ SAME_NAME_TWICE = {
     "train": "of labelers of either kind, and of an image network",
     "wide": "of an audit, of two references, and of any table of estimates",
     "merged": "of attributes of images, and of addenda with their reports",
+    "build": "of a cohort's label sets, and of the explorer",
     "calibration_table": "of finding or none, and of what a report says",
     "learn": "of a short training, and of heads on frozen features",
     "controls": "of how many images to adjudicate, and of what sees no anatomy",
