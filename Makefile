@@ -11,7 +11,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup edition repro beyond replay status verify test lint lab site readme lock clean
+.PHONY: help setup edition repro beyond replay status verify test lint lab site pdf readme lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -59,8 +59,11 @@ lint: setup ## ruff only
 lab: setup ## open the notebooks (PORT=8888 TOKEN=... LAB='--no-browser --allow-root')
 	$(BIN)/jupyter lab --notebook-dir . $(if $(PORT),--port $(PORT)) $(if $(TOKEN),--IdentityProvider.token=$(TOKEN)) $(LAB) notebooks/00_tour.ipynb
 
-site: setup ## render the executed notebooks to site/index.html
+site: setup ## render the paper to site/index.html: notebooks, results, guides; no network
 	$(BIN)/python -m cxrlib.commands.site
+
+pdf: site ## print the paper to site/paper.pdf (needs Chromium)
+	$(BIN)/python -m cxrlib.commands.site --pdf
 
 readme: setup ## put the headline tables into README.md
 	$(BIN)/python -m cxrlib.commands.readme
@@ -69,4 +72,4 @@ lock: ## resolve pyproject.toml anew into requirements.txt
 	bash tools/lock.sh
 
 clean: ## remove the environment and the rendered site; data and results stay
-	rm -rf .venv site
+	rm -rf .venv site build

@@ -21,6 +21,7 @@ ROOMS = (
     "labels",
     "networks",
     "studies",
+    "site",
     "commands",
 )
 MOST_LINES = 520

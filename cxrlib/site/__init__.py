@@ -1,0 +1,5 @@
+"""What people read and touch in a browser: static pages, which need no server and no network.
+
+In come executed notebooks, the Markdown of `docs/`, committed results and tables; out come folders of HTML, scripts
+and pictures.
+"""
