@@ -37,10 +37,12 @@ def staged_markdown(text, page, addresses):
 
     def table(match):
         counts["table"] += 1
+        name = f"{stem}-table-{counts['table']}"
+        addresses.numbered.append((page.file, "table", name, section_of(match)))
         csv = "../" * page.file.count("/") + match["path"]
         caption = f"{section_of(match)} ([{PurePosixPath(csv).name}]({csv}))"
         # Colons and not backticks, so that links in it are rewritten as elsewhere.
-        return f":::{{table}} {caption}\n:name: {stem}-table-{counts['table']}\n:class: data\n\n{match['rows']}:::"
+        return f":::{{table}} {caption}\n:name: {name}\n:class: data\n\n{match['rows']}:::"
 
     def figure(match):
         moved = re.search(r"\]\((\S+)\)", links.rewritten(f"[x]({match['to']})", page.file, addresses))
@@ -52,6 +54,7 @@ def staged_markdown(text, page, addresses):
         quoted = '"' + alternative.replace("\\", "\\\\").replace('"', '\\"') + '"'
         caption = links.rewritten(match["title"] or match["alternative"], page.file, addresses)
         name = f"{stem}-figure-{counts['figure']}"
+        addresses.numbered.append((page.file, "figure", name, figure_text.without_markup(caption)))
         return f"```{{figure}} {moved[1]}\n:name: {name}\n:alt: {quoted}\n\n{caption}\n```"
 
     staged = _PICTURE.sub(figure, _MARKER.sub("", _TABLE.sub(table, text)))

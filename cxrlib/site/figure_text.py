@@ -11,7 +11,7 @@ _LONGEST = 250
 
 @dataclass(frozen=True)
 class FigureText:
-    """A figure in words for who does not see it (`alternative`), for who does (`caption`), and in full (`details`)."""
+    """A figure in words for who does not see it (`alternative`), for who does (`caption`), and whole (`details`)."""
 
     alternative: str
     caption: str

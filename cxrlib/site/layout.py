@@ -4,6 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+INDEX = "docs/index.md"
+LIST = "docs/figures_and_tables.md"  # written while the site is built
+
 # Sections of the sidebar in order: caption, what its pages' numbers begin with, and patterns of pages in order. A
 # page belongs to the first pattern that it fits. Of a section with None, pages have no number; "" counts 1, 2, ...
 SECTIONS = (
@@ -33,13 +36,12 @@ SECTIONS = (
         "G",
         ("docs/own_images.md", "docs/own_archive.md", "docs/maps.md", "docs/guides/*.md"),
     ),
-    ("Reproduce", "R", ("docs/reproducing.md", "docs/design.md", "docs/references.md")),
+    ("Reproduce", "R", ("docs/reproducing.md", "docs/design.md", "docs/references.md", LIST)),
     ("API", None, ("docs/api/index.md", "docs/api/**/*.md")),
     ("More", None, ("docs/**/*.md",)),
 )
 # The pages that `make pdf` prints as one: the notebooks are its supplement and print one by one.
 PRINTED = ("Paper", "Reporting checklists")
-INDEX = "docs/index.md"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,27 @@ def arrange(files):
         for place, file in enumerate(taken, 1):
             pages.append(Page(file, file.removeprefix("docs/"), section, _number(file, letter, place)))
     return pages
+
+
+def figure_list(pages, numbered):
+    """Return the page that lists every numbered figure and table of the site, with links, as Markdown.
+
+    Parameters
+    ----------
+    pages : list of Page
+    numbered : iterable of tuple of str
+        `(page, kind, name, caption)`, as `links.Addresses` collects them.
+    """
+    of_page = {}
+    for file, _, name, caption in numbered:
+        # What follows a name must not read as another link.
+        words = re.sub(r"[\[\]{}`|<>]", "", caption)
+        of_page.setdefault(file, []).append(f"- {{numref}}`{name}` {words}")
+    lines = ["# Figures and tables", "", "Every numbered figure and table of the site, page by page."]
+    for page in pages:
+        if page.file in of_page:
+            lines += ["", f"{{doc}}`/{page.docname}`", "", *of_page[page.file]]
+    return "\n".join(lines) + "\n"
 
 
 def toctrees(pages):

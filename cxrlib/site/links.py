@@ -30,6 +30,8 @@ class Addresses:
         Whether files that are neither pages nor pictures are copied, too; in print there is nothing to download.
     missing : set of tuple of str
         `(page, target)` of links to files that are not in the repository; filled too.
+    numbered : list of tuple of str
+        `(page, kind, name, caption)` of each figure and table that got a number; filled while pages are made.
     """
 
     root: Path
@@ -37,6 +39,7 @@ class Addresses:
     downloads: bool = True
     copied: dict = field(default_factory=dict)
     missing: set = field(default_factory=set)
+    numbered: list = field(default_factory=list)
 
     def of(self, target):
         """Return where a file of the repository lies in the site's source, or None if it is not handed on."""

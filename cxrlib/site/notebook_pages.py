@@ -68,10 +68,12 @@ class _State:
         self.before = paragraphs[-1] if paragraphs else ""
         return links.rewritten(text, self.page.file, self.addresses)
 
-    def next_figure(self):
+    def next_figure(self, caption):
         """Return the name of the next figure."""
         self.figures_n += 1
-        return f"{self.stem}-figure-{self.figures_n}"
+        name = f"{self.stem}-figure-{self.figures_n}"
+        self.addresses.numbered.append((self.page.file, "figure", name, caption))
+        return name
 
     def next_table(self):
         """Return the name and the caption of the next table: what announces it, or its section's heading."""
@@ -80,7 +82,9 @@ class _State:
         sentence = re.split(r"(?<=[.!?])\s+", words)[-1]
         announced = sentence.removesuffix(":") if sentence.endswith(":") and len(sentence) < 160 else self.heading
         self.before = ""
-        return f"{self.stem}-table-{self.tables_n}", announced[:1].upper() + announced[1:]
+        name, caption = f"{self.stem}-table-{self.tables_n}", announced[:1].upper() + announced[1:]
+        self.addresses.numbered.append((self.page.file, "table", name, caption))
+        return name, caption
 
 
 def _lead(text):
@@ -126,7 +130,7 @@ def _picture(output, state):
         lines = "\n".join(line for line in html.escape(said.details).splitlines() if line.strip())
         caption += f"\n\n<details><summary>The figure in words</summary><pre>{lines}</pre></details>"
     cell["metadata"]["mystnb"] = {
-        "figure": {"name": state.next_figure(), "caption": caption},
+        "figure": {"name": state.next_figure(said.caption), "caption": caption},
         "image": {"alt": said.alternative},
     }
     kept = {"image/png": "".join(output["data"]["image/png"])}

@@ -66,19 +66,26 @@ def stage(root, folder, notebooks=None, sections=None):
     FileNotFoundError
         If there is nothing to render.
     """
-    pages = layout.arrange(page_files(root, notebooks))
+    pages = layout.arrange([*page_files(root, notebooks), layout.LIST])
     if sections is not None:
         pages = [page for page in pages if page.section in sections or page.file == layout.INDEX]
     at = {page.file: page.staged for page in pages} | {"README.md": "index.md"}
     addresses = links.Addresses(root, at, downloads=sections is None)
     written = {}
     for page in pages:
+        if page.file == layout.LIST:
+            continue
         text = (root / page.file).read_text()
         if page.file.endswith(".ipynb"):
             written[page.staged] = json.dumps(notebook_pages.staged_notebook(json.loads(text), page, addresses))
         else:
             written[page.staged] = docs_pages.staged_markdown(text, page, addresses)
     written["index.md"] += "\n\n" + layout.toctrees(pages)
+    for page in pages:
+        if page.file == layout.LIST:
+            written[page.staged] = docs_pages.staged_markdown(
+                layout.figure_list(pages, addresses.numbered), page, addresses
+            )
     written |= _bundle()
     for name, text in written.items():
         _write_if_changed(folder / name, text.encode())
