@@ -36,13 +36,34 @@ def label_tables():
         pytest.skip(f"tables of {', '.join(missing)} are not here: cxr fetch says where from")
 
 
+@pytest.fixture(scope="session")
+def built_site(tmp_path_factory):
+    """The site, built once for all tests of a run, whatever the number of workers: a `site_pages.BuiltSite`."""
+    import pickle
+
+    from filelock import FileLock
+    from site_pages import BuiltSite
+
+    from cxrlib.base import paths
+    from cxrlib.site import building
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "built_site"
+    done = folder / "pages.pickle"
+    with FileLock(f"{folder}.lock"):
+        if not done.exists():
+            pages, warnings = building.build_site(paths.ROOT, folder / "site", folder / "work")
+            done.write_bytes(pickle.dumps((pages, warnings)))
+    return BuiltSite(folder / "site", *pickle.loads(done.read_bytes()))
+
+
 def pytest_configure():
     """Let tests find papermill and dvc where this Python's are, however pytest was called."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 # Files whose tests share what one of them made, such as a pipeline that has run: each file goes to one worker.
-_WHOLE_FILES = ("test_pipeline.py", "test_notebooks.py", "test_mining.py", "test_archive_edition.py")
+_WHOLE_FILES = ("test_pipeline.py", "test_notebooks.py", "test_mining.py", "test_archive_edition.py", "test_site.py")
 
 
 class _Scheduling(LoadScopeScheduling):

@@ -87,6 +87,20 @@ def arrange(files):
     return pages
 
 
+def variant(file, templates):
+    """Return what an executed notebook's name has beyond its template's: `simulated` of `01_cohort_simulated`.
+
+    Parameters
+    ----------
+    file : str
+    templates : iterable of str
+        Names of templates without their ending.
+    """
+    stem = PurePosixPath(file).stem
+    fits = [name for name in templates if stem.startswith(f"{name}_")]
+    return stem.removeprefix(max(fits, key=len) + "_") if fits else ""
+
+
 def figure_list(pages, numbered):
     """Return the page that lists every numbered figure and table of the site, with links, as Markdown.
 

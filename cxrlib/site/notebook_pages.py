@@ -12,7 +12,7 @@ from cxrlib.site import figure_text, html_tables, links
 _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*$", re.M)
 
 
-def staged_notebook(notebook, page, addresses):
+def staged_notebook(notebook, page, addresses, variant=""):
     """Return an executed notebook as it is rendered.
 
     Parameters
@@ -21,6 +21,8 @@ def staged_notebook(notebook, page, addresses):
         Of nbformat 4, with stored outputs; it is not changed.
     page : layout.Page
     addresses : links.Addresses
+    variant : str
+        What its title must say to differ from those of the same template's other copies, such as the cohort.
 
     Returns
     -------
@@ -36,7 +38,8 @@ def staged_notebook(notebook, page, addresses):
         cell["source"] = "".join(cell["source"])
         tags = cell.get("metadata", {}).get("tags", [])
         if cell["cell_type"] == "markdown":
-            cells.append(_markdown(state.read(_lead(cell["source"]) if not cells else cell["source"])))
+            source = cell["source"] if cells else _titled(_lead(cell["source"]), variant)
+            cells.append(_markdown(state.read(source)))
         elif cell["cell_type"] == "code" and "parameters" in tags:
             cells += _parameters(cell["source"], _injected(notebook))
         elif cell["cell_type"] == "code" and "injected-parameters" not in tags:
@@ -92,6 +95,10 @@ def _lead(text):
     return re.sub(
         r"(?:^>.*\n?)+", lambda m: "{.lead}\n" + re.sub(r"^> ?", "", m[0], flags=re.M), text, count=1, flags=re.M
     )
+
+
+def _titled(text, variant):
+    return re.sub(r"^(# .*?)[ \t]*$", rf"\1 ({variant})", text, count=1, flags=re.M) if variant else text
 
 
 def _markdown(source):

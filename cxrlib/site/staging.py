@@ -71,13 +71,16 @@ def stage(root, folder, notebooks=None, sections=None):
         pages = [page for page in pages if page.section in sections or page.file == layout.INDEX]
     at = {page.file: page.staged for page in pages} | {"README.md": "index.md"}
     addresses = links.Addresses(root, at, downloads=sections is None)
+    templates = [path.stem for path in (root / "notebooks").glob("*.ipynb")]
     written = {}
     for page in pages:
         if page.file == layout.LIST:
             continue
         text = (root / page.file).read_text()
         if page.file.endswith(".ipynb"):
-            written[page.staged] = json.dumps(notebook_pages.staged_notebook(json.loads(text), page, addresses))
+            notebook, variant = json.loads(text), layout.variant(page.file, templates)
+            staged = notebook_pages.staged_notebook(notebook, page, addresses, variant)
+            written[page.staged] = json.dumps(staged)
         else:
             written[page.staged] = docs_pages.staged_markdown(text, page, addresses)
     written["index.md"] += "\n\n" + layout.toctrees(pages)
