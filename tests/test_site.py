@@ -100,7 +100,7 @@ def test_a_frame_becomes_a_numbered_table_with_its_name_and_caption():
 @pytest.fixture
 def repository(tmp_path):
     """A small repository: two pages, two notebooks, a template and a table."""
-    for name in ("docs/index.md", "docs/a.md", "third_party/README.md", "results/t.csv", "dvc.yaml"):
+    for name in ("docs/index.md", "docs/a.md", "README.md", "third_party/README.md", "results/t.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("# Title\n\n## A part\n")
     for name in ("notebooks/06_audit.ipynb", "paper/06_audit.ipynb", "paper/quick/20_study.ipynb"):
@@ -113,7 +113,7 @@ def repository(tmp_path):
 @pytest.fixture
 def addresses(repository):
     pages = layout.arrange(staging.page_files(repository))
-    return links.Addresses(repository, {page.file: page.staged for page in pages})
+    return links.Addresses(repository, {page.file: page.staged for page in pages} | {"README.md": "index.md"})
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,7 @@ def addresses(repository):
         ("docs/a.md", "[x](../notebooks/06_audit.ipynb)", "[x](paper/06_audit.ipynb)"),
         ("docs/a.md", "[`t.csv`](../results/t.csv)", "[`t.csv`](files/results/t.csv)"),
         ("docs/a.md", "[x](../third_party/README.md)", "[x](files/third_party/README.md.txt)"),
+        ("docs/a.md", "[x](../README.md#part)", "[x](index.md)"),
         ("docs/a.md", "[`results/`](../results)", "`results/`"),
         ("docs/a.md", "[x](https://example.org/a.md)", "[x](https://example.org/a.md)"),
         ("docs/a.md", "[x](#a-part)", "[x](#a-part)"),
@@ -228,6 +229,26 @@ def test_a_table_of_results_in_docs_is_captioned_and_can_be_downloaded(addresses
     staged = docs_pages.staged_markdown(text, page, addresses)
     assert ":::{table} Noise ([t.csv](files/results/t.csv))\n:name: a-table-1\n:class: data\n\n| a |" in staged
     assert "| [notebook 06](paper/06_audit.ipynb) |\n:::" in staged and "n is 3." in staged
+
+
+def test_a_table_whose_rows_go_on_with_the_row_above_does_not_sort(addresses):
+    page = next(p for p in layout.arrange(["docs/a.md"]) if p.file == "docs/a.md")
+    text = "# T\n\n<!-- made: five -->\n| a | b |\n| --- | --- |\n| 1 | 2 |\n|  | 3 |\n<!-- end -->\n"
+    staged = docs_pages.staged_markdown(text, page, addresses)
+    assert ":::{table} T\n:name: a-table-1\n\n| a | b |" in staged and ":class: data" not in staged
+
+
+def test_a_picture_of_docs_takes_the_italics_below_it_as_its_caption(addresses):
+    page = next(p for p in layout.arrange(["docs/a.md"]) if p.file == "docs/a.md")
+    addresses.copied.clear()
+    (addresses.root / "results/p.png").write_bytes(b"x")
+    text = '# T\n\n![Bars: "a"](../results/p.png)\n\n***Real** images\n(notebook 06).*\n\n**Bold.**\n'
+    staged = docs_pages.staged_markdown(text, page, addresses)
+    assert "```{figure} files/results/p.png\n:name: a-figure-1\n" in staged
+    assert ':alt: "Bars: \\"a\\""' in staged
+    assert "\n**Real** images\n([notebook 06](paper/06_audit.ipynb)).\n```\n\n**Bold.**" in staged
+    plain = docs_pages.staged_markdown("![Bars](../results/p.png)\n\n**Bold.**\n", page, addresses)
+    assert "\nBars\n```\n\n**Bold.**" in plain
 
 
 def test_staging_keeps_the_time_of_what_did_not_change_and_removes_what_is_gone(repository, tmp_path):

@@ -5,11 +5,17 @@ from pathlib import PurePosixPath
 
 from cxrlib.site import figure_text, links
 
-_TABLE = re.compile(r"<!-- table: (?P<path>\S+)[^>]*-->\n(?P<rows>.*?)<!-- end -->", re.S)
-_PICTURE = re.compile(r'^!\[(?P<alternative>[^\]]+)\]\((?P<to>[^()\s]+)(?:\s+"(?P<title>[^"]*)")?\)[ \t]*$', re.M)
+# A block of lines of one table: of a CSV, or made by a function.
+_TABLE = re.compile(r"<!-- (?P<kind>table|made): (?P<path>.+?) -->\n(?P<rows>(?:\|.*\n)+)<!-- end -->")
+# A picture that stands alone, and the paragraph in italics below it, if there is one.
+_PICTURE = re.compile(
+    r"^!\[(?P<alternative>[^\]]+)\]\((?P<to>[^()\s]+)\)[ \t]*$"
+    r"(?:\n\n(?P<caption>\*(?:[^*\n]|\*\*)(?:(?!\n\n).)*\*)[ \t]*(?=\n\n|\n*\Z))?",
+    re.M | re.S,
+)
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*$", re.M)
 # What says where a number in a sentence is from, which `make readme` reads and a reader does not.
-_MARKER = re.compile(r"<!-- (?:value|end)\b.*?-->", re.S)
+_MARKER = re.compile(r"<!-- (?:value|made|end)\b.*?-->", re.S)
 
 
 def staged_markdown(text, page, addresses):
@@ -39,10 +45,14 @@ def staged_markdown(text, page, addresses):
         counts["table"] += 1
         name = f"{stem}-table-{counts['table']}"
         addresses.numbered.append((page.file, "table", name, section_of(match)))
-        csv = "../" * page.file.count("/") + match["path"]
-        caption = f"{section_of(match)} ([{PurePosixPath(csv).name}]({csv}))"
+        caption = section_of(match)
+        if match["kind"] == "table":
+            csv = "../" * page.file.count("/") + match["path"]
+            caption += f" ([{PurePosixPath(csv).name}]({csv}))"
+        # Rows that go on with what the row above says would lose it if they were sorted.
+        sorts = "" if re.search(r"^\|\s*\|", match["rows"], re.M) else ":class: data\n"
         # Colons and not backticks, so that links in it are rewritten as elsewhere.
-        return f":::{{table}} {caption}\n:name: {name}\n:class: data\n\n{match['rows']}:::"
+        return f":::{{table}} {caption}\n:name: {name}\n{sorts}\n{match['rows']}:::"
 
     def figure(match):
         moved = re.search(r"\]\((\S+)\)", links.rewritten(f"[x]({match['to']})", page.file, addresses))
@@ -52,7 +62,7 @@ def staged_markdown(text, page, addresses):
         alternative = figure_text.without_markup(match["alternative"])
         # An option of a directive is YAML, where a colon or a quotation mark would end it.
         quoted = '"' + alternative.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        caption = links.rewritten(match["title"] or match["alternative"], page.file, addresses)
+        caption = links.rewritten((match["caption"] or f"*{alternative}*")[1:-1], page.file, addresses)
         name = f"{stem}-figure-{counts['figure']}"
         addresses.numbered.append((page.file, "figure", name, figure_text.without_markup(caption)))
         return f"```{{figure}} {moved[1]}\n:name: {name}\n:alt: {quoted}\n\n{caption}\n```"

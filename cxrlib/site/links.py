@@ -85,7 +85,9 @@ def rewritten(text, page, addresses):
         at = addresses.of(found)
         if at is None:
             return match["text"]
-        to = posixpath.relpath(at, posixpath.dirname(here) or ".") + (f"#{anchor}" if anchor else "")
+        # The landing page stands for the README, whose sections it does not have.
+        place = f"#{anchor}" if anchor and found != "README.md" else ""
+        to = posixpath.relpath(at, posixpath.dirname(here) or ".") + place
         return f"{match['image']}[{match['text']}]({to}{match['title'] or ''})"
 
     def named(match):
