@@ -40,7 +40,7 @@ class BuiltSite:
     def names(self):
         """Return the places of all HTML files of Sphinx, below the site's folder."""
         files = sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*.html"))
-        return [name for name in files if not name.startswith(("_static/", "explorer/"))]
+        return [name for name in files if "_static/" not in name and not name.startswith("explorer/")]
 
 
 class _Tags(HTMLParser):

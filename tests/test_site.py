@@ -388,9 +388,9 @@ def test_nothing_is_loaded_from_elsewhere(built_site):
 def test_the_search_index_has_findings_and_numbers_of_tables(built_site):
     index = (built_site.folder / "searchindex.js").read_text()
     terms = json.loads(index.removeprefix("Search.setIndex(").removesuffix(")"))
-    found = terms["terms"]["pneumothorax"]
-    names = [terms["docnames"][k] for k in ([found] if isinstance(found, int) else found)]
-    assert "paper/quick/20_pneumothorax" in names
+    found = {kind: terms[kind]["pneumothorax"] for kind in ("terms", "titleterms")}
+    names = {kind: [terms["docnames"][k] for k in places] for kind, places in found.items()}
+    assert "paper/quick/20_pneumothorax" in names["titleterms"] and "paper/36_references" in names["terms"]
     assert "seyyed_kalantari" in terms["terms"], "of tables, too, every word can be found"
 
 

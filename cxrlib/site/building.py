@@ -48,7 +48,7 @@ def build_site(root, out, work, notebooks=None):
     staging.stage(root, work / "source_printed", notebooks, sections=layout.PRINTED)
     settings = ["-tprinted"]
     warnings += _sphinx(root, "singlehtml", work / "source_printed", out / "print", work / "read_printed", settings)
-    _without_search(out / "print" / "index.html")
+    _alone(out / "print" / "index.html")
     for name in added:
         importlib.import_module(f"{__package__}.{name}").build(out / name)
     shutil.rmtree(out / "jupyter_execute", ignore_errors=True)
@@ -69,10 +69,12 @@ def _sphinx(root, builder, source, out, read, settings):
     return [line for line in said if line.strip()]
 
 
-def _without_search(page):
-    """Take from a page that is built alone what looks for an index of all pages, which it does not have."""
+def _alone(page):
+    """Take from a page that is built alone what leads to other pages, and to an index, which it does not have."""
     scripts = r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"[^>]*></script>'
-    page.write_text(re.sub(scripts, "", page.read_text()))
+    others = r'\s*<link rel="(?:index|search|next|prev|contents)"[^>]*>'
+    text = re.sub(f"{scripts}|{others}", "", page.read_text())
+    page.write_text(text.replace('href="#document-index"', 'href="#"'))
 
 
 def find_browser():
