@@ -79,6 +79,7 @@ def test_cells_over_several_rows_are_repeated_and_levels_of_columns_joined():
 
 def test_an_index_that_only_counts_rows_is_left_out_and_one_that_says_something_is_not():
     assert html_tables.read_grid(_FRAME.reset_index().to_html()).header == ("finding", "auc", "n")
+    assert html_tables.read_grid(_FRAME.set_axis(["", ""], axis=0).to_html()).header == ("auc", "n")
     numbered = _FRAME.set_axis(pd.Index([3, 4]), axis=0)
     assert html_tables.read_grid(numbered.to_html()).rows[0] == ("3", "0.9 (0.8 to 1.0)", "10")
 

@@ -81,14 +81,15 @@ def read_grid(text):
         else:
             header.append(", ".join(dict.fromkeys(level[x] for level in head if level[x])))
     rows = _spread(body)
-    if index_n and not any(header[:index_n]) and _only_counts(rows, index_n):
+    if index_n and not any(header[:index_n]) and _says_nothing(rows, index_n):
         header, rows = header[index_n:], [row[index_n:] for row in rows]
     return Grid(tuple(header), tuple(tuple(row) for row in rows))
 
 
-def _only_counts(rows, index_n):
-    """Return whether an index without a name only counts rows, so that it says nothing."""
-    return index_n == 1 and len(rows[0]) > 1 and [row[0] for row in rows] == [str(k) for k in range(len(rows))]
+def _says_nothing(rows, index_n):
+    """Return whether an index without a name only counts rows, or is empty."""
+    labels = [row[0] for row in rows]
+    return index_n == 1 and len(rows[0]) > 1 and (not any(labels) or labels == [str(k) for k in range(len(rows))])
 
 
 def marked(text, name, caption):

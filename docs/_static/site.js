@@ -79,7 +79,8 @@
 
   // What scrolls sideways must be reached by the keyboard, and say what it is.
   function makeScrollable() {
-    document.querySelectorAll("article pre, article .dt-layout-table, article .pst-scrollable-table-container").forEach((box, place) => {
+    const boxes = "article pre, article .dt-layout-table > .dt-layout-cell, article .pst-scrollable-table-container";
+    document.querySelectorAll(boxes).forEach((box, place) => {
       const scrolls = box.scrollWidth > box.clientWidth && !box.querySelector(".dt-layout-table");
       if (!scrolls) {
         box.removeAttribute("tabindex");
