@@ -11,7 +11,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup edition repro beyond replay status verify test lint lab site explorer readme lock clean
+.PHONY: help setup edition repro beyond replay status verify test lint lab site explorer pdf readme lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -62,11 +62,14 @@ lab: setup ## open the notebooks (PORT=8888 TOKEN=... LAB='--no-browser --allow-
 	JUPYTER_CONFIG_PATH="$(CURDIR)/tools/lab$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" PYTHONSTARTUP="$(CURDIR)/tools/lab/startup.py" \
 	  $(BIN)/jupyter lab --notebook-dir . $(if $(PORT),--port $(PORT)) $(if $(TOKEN),--IdentityProvider.token=$(TOKEN)) $(LAB) notebooks/00_tour.ipynb
 
-site: setup ## render the executed notebooks to site/index.html
+site: setup ## render the paper to site/index.html: notebooks, results, guides; no network
 	$(BIN)/python -m cxrlib.commands.site
 
 explorer: setup ## write site/explorer/index.html: images, labels, operating points, topics and neighbours to look through
 	$(BIN)/python -m cxrlib.commands.explorer
+
+pdf: site ## print the paper to site/paper.pdf (needs Chromium)
+	$(BIN)/python -m cxrlib.commands.site --pdf
 
 readme: setup ## fill the tables and numbers of README.md and docs/ from their files
 	$(BIN)/python -m cxrlib.commands.readme
@@ -75,4 +78,4 @@ lock: ## resolve pyproject.toml into requirements.txt (UPGRADE="numpy pandas": t
 	bash tools/lock.sh
 
 clean: ## remove the environment and the rendered site; data and results stay
-	rm -rf .venv site
+	rm -rf .venv site build

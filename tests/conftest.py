@@ -46,6 +46,27 @@ def explorer_folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def built_site(tmp_path_factory):
+    """The site, built once for all tests of a run, whatever the number of workers: a `site_pages.BuiltSite`."""
+    import pickle
+
+    from filelock import FileLock
+    from site_pages import BuiltSite
+
+    from cxrlib.base import paths
+    from cxrlib.site import building
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "built_site"
+    done = folder / "pages.pickle"
+    with FileLock(f"{folder}.lock"):
+        if not done.exists():
+            pages, warnings = building.build_site(paths.ROOT, folder / "site", folder / "work")
+            done.write_bytes(pickle.dumps((pages, warnings)))
+    return BuiltSite(folder / "site", *pickle.loads(done.read_bytes()))
+
+
 def pytest_configure():
     """Let tests find papermill and dvc where this Python's are, however pytest was called."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -60,6 +81,7 @@ _WHOLE_FILES = (
     "test_lab_browser.py",
     "test_explorer.py",
     "test_explorer_browser.py",
+    "test_site.py",
 )
 
 

@@ -15,7 +15,7 @@ from reruns import nbval
 
 from cxrlib.base import notebooks, paths
 from cxrlib.base.editions import STUDIES
-from cxrlib.commands import beyond, computes, replay, site
+from cxrlib.commands import beyond, computes, replay
 
 TEMPLATES = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
 PIPELINE = yaml.safe_load((paths.ROOT / "dvc.yaml").read_text())
@@ -307,11 +307,3 @@ def test_replay_compares_what_the_templates_give(scratch):
     table = scratch / "results" / "quick" / "maps" / "headline.csv"
     table.write_text(table.read_text().replace("0", "1", 1))
     assert replay.unequal_tables(paths.ROOT, scratch, "quick", "maps") == ["results/quick/maps/headline.csv"]
-
-
-def test_site_renders_every_committed_notebook(tmp_path):
-    pages = site.render(paths.ROOT / "paper", tmp_path)
-    index = (tmp_path / "index.html").read_text()
-    assert pages == len(COMMITTED) and index.count("<li>") == pages
-    for link in re.findall(r'href="([^"]+)"', index):
-        assert (tmp_path / link).stat().st_size > 10_000
