@@ -1,9 +1,11 @@
 """Draw where in a radiograph a network finds its evidence.
 
+cxr explain --example --out maps/
 cxr explain chest.png --run results/quick/runs/pneumothorax_radiologist/test_resnet-1 --out maps/
 cxr explain chest.png --run RUN --finding pneumothorax --box 280,300,180,420 --out boxed/
 
-It writes an overlay for each image and finding, and `explained.csv`.
+It writes an overlay for each image and finding, and `explained.csv`. Without --run it uses a released model
+(models/), which learned from simulated images.
 """
 
 import argparse
@@ -26,6 +28,7 @@ from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fa
 
 from cxrlib.base import figures, tables
 from cxrlib.cohorts import image_files
+from cxrlib.commands import released
 from cxrlib.networks import localization, map_layers, overlays, saliency, trained_runs, training
 
 _STEM_BYTES = 100  # of an image's name in its overlay's name: file systems allow 143 to 255 for the whole
@@ -288,8 +291,15 @@ def _parser():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("image", type=Path, nargs="+", help="PNG, JPEG or DICOM")
-    add("--run", type=Path, required=True, help="folder of a run: results/EDITION/runs/TARGET/NETWORK-SEED")
+    add("image", type=Path, nargs="*", help="PNG, JPEG or DICOM")
+    add("--example", action="store_true", help="draw a simulated radiograph, example.png in --out, and explain that")
+    network = parser.add_mutually_exclusive_group()
+    about_run = (
+        "folder of a run: results/EDITION/runs/TARGET/NETWORK-SEED; if there is none, its released copy is used"
+    )
+    network.add_argument("--run", type=Path, help=about_run)
+    about_model = "a released model (`cxr fetch models --list`); the first one if neither this nor --run is given"
+    network.add_argument("--model", metavar="NAME", help=about_model)
     add("--finding", action="append", help="may be repeated; all of the run by default")
     add("--method", choices=saliency.SALIENCY_METHODS, default="grad_cam", help="grad_cam by default")
     add("--layer", help="a layer of the network by name; found by itself if not given; none with occlusion")
@@ -327,10 +337,18 @@ def _read_all(files, size_px):
 def main(arguments=None):
     """Run the command line; return the exit status."""
     chosen = _parser().parse_args(arguments)
+    if chosen.example and (chosen.image or chosen.box):
+        sys.exit("--example brings its own image and box: leave the others out.")
+    if not (chosen.example or chosen.image):
+        sys.exit("No image is given: name one, or --example to have a simulated one drawn.")
     _check_boxes(chosen)
     try:
-        run = trained_runs.open_run(chosen.run, chosen.size_px)
+        run = trained_runs.open_run(released.image_network(chosen.run, chosen.model), chosen.size_px)
         make_explained_folder(chosen.out, chosen.force)
+        if chosen.example:
+            path, box, chosen.box_frame = released.draw_example(chosen.out)
+            chosen.image, chosen.box = [path], [box]
+            print(f"{tables.as_text(path)} is a simulated radiograph with a pneumothorax; the box shows where.")
         pictures = _read_all(chosen.image, run.size_px)
         if not pictures:
             print("No image could be read.", file=sys.stderr)

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from cxrlib.base import progress
+from cxrlib.base import paths, progress
 from cxrlib.labelers import registry, rules
 from cxrlib.reports import report_files, report_rows
 
@@ -275,8 +275,8 @@ def _parser():
         metavar="PATH",
         help="what the labeler reads by. rules: a changed copy of cxrlib/labelers/phrases; bert, visual: the folder "
         "of a trained labeler (labeler.json, model.safetensors), default for bert: data/labelers/bert in a clone of "
-        "the repository, for visual name data/labelers/visual/EDITION; chexbert: its authors' checkpoint, default: "
-        f"data/labelers/chexbert/{registry.CHEXBERT_FILE} in a clone",
+        "the repository, or the released one in models/, for visual name data/labelers/visual/EDITION; chexbert: its "
+        f"authors' checkpoint, default: data/labelers/chexbert/{registry.CHEXBERT_FILE} in a clone",
     )
     parser.add_argument(
         "--separator",
@@ -327,6 +327,21 @@ def _check_kept(given):
             raise ValueError(f"{path} exists already: name another file, or say --force to replace it.")
 
 
+def _opened(name, folder):
+    """Return a labeler; where the language model is asked for and was not trained here, its released copy."""
+    if name != "bert" or folder is not None or (paths.labeler_dir(name) / "labeler.json").exists():
+        return registry.LABELERS[name](folder)
+    from cxrlib.releases import released_models  # rules need nothing of what it imports
+
+    if not released_models.is_released(name):
+        return registry.LABELERS[name]()
+    found = released_models.find_model(name, released_models.REPORT_LABELER)
+    _say(found.said)
+    from cxrlib.labelers import released_bert  # torch and transformers take seconds
+
+    return released_bert.ReleasedBert(found.folder)
+
+
 def _say(sentence):
     tqdm.write(f"cxr label: {sentence}", file=sys.stderr)  # above a progress bar, if there is one
 
@@ -344,7 +359,7 @@ def main(arguments=None):
         found = report_files.sources(
             given.input, given.id_column, given.text_column, given.encoding, given.separator, _say
         )
-        labeler = registry.LABELERS[given.labeler](given.phrases)
+        labeler = _opened(given.labeler, given.phrases)
         labelled, rejected = label(found, labeler, given.out, given.evidence, given.policy, given.workers)
     except (ValueError, FileNotFoundError) as error:
         _say(error)

@@ -4,7 +4,8 @@ cxr read chest.png
 cxr read chest.png --report report.txt --out reading/
 
 It prints topic and key words, findings present and absent with calibrated probability, and the nearest reports of the
-archive; with --out it writes saliency maps.
+archive; with --out it writes saliency maps. Where the edition in force has no such networks, the released ones
+(models/) are used, which learned from simulated images.
 """
 
 import argparse
@@ -20,14 +21,17 @@ from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fa
 
 from cxrlib.base import runs
 from cxrlib.cohorts import image_files
-from cxrlib.commands import explain
+from cxrlib.commands import explain, released
 from cxrlib.labelers import rules
 from cxrlib.networks import image_reading, mined_pairs, presence, trained_runs
+from cxrlib.releases import released_models
 
 RESEARCH_ONLY = (
     "RESEARCH ONLY, NOT FOR DIAGNOSIS: networks wrote this that an archive's reports taught, errors and all; nobody "
     "has tested them on patients. Do not use it for anyone's care."
 )
+
+_RELEASED = "archive_reader"  # in models/
 
 _MOST_MAPS = 3  # findings that get a map: those present, else the most probable one
 
@@ -51,11 +55,18 @@ def _parser():
     return parser
 
 
-def _opened(chosen):
-    """Return the reader of the folder or edition that was asked for."""
+def _networks_folder(chosen):
+    """Return the folder of the reader that was asked for; the released one where the edition in force has none."""
     if chosen.networks is not None:
-        return image_reading.open_reader(chosen.networks)
-    return image_reading.open_reader(image_reading.reader_dir(chosen.edition or runs.params("edition")))
+        return chosen.networks
+    folder = image_reading.reader_dir(chosen.edition or runs.params("edition"))
+    if (folder / "reading.json").is_file() or not released_models.is_released(_RELEASED):
+        return folder
+    if chosen.edition not in (None, released_models.read_models()[_RELEASED].about["edition"]):
+        return folder
+    found = released_models.find_model(_RELEASED, released_models.ARCHIVE_READER)
+    released.say_released(found)
+    return found.folder
 
 
 def _report_text(path):
@@ -67,9 +78,11 @@ def _report_text(path):
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8.") from None
 
 
-def _texts(about, report_ids):
-    """Return the text of reports by id, of those that lie on this disk."""
-    path = mined_pairs.pairs_path(about["edition"], about["cohort"])
+def _texts(reader, report_ids):
+    """Return the text of reports by id, of those that lie on this disk; released networks bring theirs with them."""
+    if "text" in reader.reports:
+        return reader.reports.set_index("report_id")["text"].loc[report_ids].to_dict()
+    path = mined_pairs.pairs_path(reader.about["edition"], reader.about["cohort"])
     if not path.is_file() or not len(report_ids):
         return {}
     table = pd.read_parquet(path, columns=["report_id", "text"], filters=[("report_id", "in", list(report_ids))])
@@ -111,7 +124,7 @@ def _show(reader, reading, image, report):
         f"Findings; probabilities are calibrated by {reader.about['calibrated_by']}, `from` is where present begins:"
     )
     print(shown.to_string(index=False))
-    texts = _texts(reader.about, reading.nearest["report_id"])
+    texts = _texts(reader, reading.nearest["report_id"])
     print("\nNearest reports of the archive (cosine):" if len(reading.nearest) else "")
     for row in reading.nearest.itertuples():
         print(f"  {row.report_id} ({row.similarity:.3f}), of image {row.image_id}")
@@ -120,14 +133,13 @@ def _show(reader, reading, image, report):
         print(f"\nThe true report:\n{_indented(report)}")
 
 
-def _maps(reader, reading, picture, chosen):
+def _maps(reader, folder, reading, picture, chosen):
     """Write saliency maps of the findings that are present, or of the most probable one."""
     table = reading.findings.sort_values("probability", ascending=False, kind="stable")
     present = table["finding"][table["present"]].tolist()[:_MOST_MAPS] or table["finding"].tolist()[:1]
     factor = reader.about["size_px"] / reader.about["store_px"]
     places = {"scale": picture.scale * factor, "left_px": picture.left_px * factor, "top_px": picture.top_px * factor}
     small = dataclasses.replace(picture, square=reader.fitted(picture.square)[0], **places)
-    folder = chosen.networks or image_reading.reader_dir(reader.about["edition"])
     run = trained_runs.Run(reader.findings, tuple(reader.about["findings"]), reader.about["size_px"], folder)
     explain.explain(run, [small], chosen.out, findings=present, force=chosen.force)
     print(f"\nSaliency maps of {', '.join(present)}: {chosen.out} (probabilities there are not calibrated)")
@@ -139,7 +151,8 @@ def main(arguments=None):
     if chosen.nearest < 0:
         sys.exit("--nearest is below 0: give 0 or more.")
     try:
-        reader = _opened(chosen)
+        folder = _networks_folder(chosen)
+        reader = image_reading.open_reader(folder)
         if chosen.out is not None:
             explain.make_explained_folder(chosen.out, chosen.force)
         report = _report_text(chosen.report) if chosen.report else None
@@ -148,7 +161,7 @@ def main(arguments=None):
         reading = reader.read(picture.square, chosen.nearest)
         _show(reader, reading, chosen.image, report)
         if chosen.out is not None:
-            _maps(reader, reading, picture, chosen)
+            _maps(reader, folder, reading, picture, chosen)
         print(f"\n{RESEARCH_ONLY}")
     except image_files.UnreadableImageError as error:
         sys.exit(f"{chosen.image} cannot be read: {error}.")
