@@ -29,6 +29,7 @@ MOST_LINES = 520
 # Public names that more than one module defines, and why; each is used with its module's name before it.
 SAME_NAME_TWICE = {
     "main": "the entry of a command",
+    "caption": "of any figure, and of one of two references",
     "DEVICES": "what is drawn, and what a report calls it",
     "LOADERS": "each release module's own, which the catalogue collects",
     "PUBLISHED": "each paper's numbers, beside what is compared with them",
