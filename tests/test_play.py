@@ -138,7 +138,7 @@ def test_what_cannot_be_shown_is_said_in_a_sentence(choices, capsys):
     assert capsys.readouterr().out == "pneumothorax_nlp_noise_free was trained with the seeds 1, not 3.\n"
     shown(choices, arm, 1, "external", "rules", 0.9, 0.1)
     assert "choose one of drawn, radiologist, nlp" in capsys.readouterr().out
-    play.in_words(play.opinions)(choices, "abnormal", "external", "rules", "bert")
+    play.in_words(play.two_opinions)(choices, "abnormal", "external", "rules", "bert")
     assert "there are finding_radiologist." in capsys.readouterr().out
     play.in_words(play.labels_table)(choices, "internal", "P99999_000")
     assert capsys.readouterr().out.startswith("P99999_000 is no validation or test image")

@@ -366,7 +366,7 @@ def parted(choices, finding, test, first, second, cell):
 
 
 def opinions_agreement(table, first, second):
-    """Return how two label sets agree: the counts of `two_opinions`, and the first's rates with the second as reference.
+    """Return how two label sets agree: counts of `two_opinions`, and the first's rates with the second as reference.
 
     Returns
     -------
