@@ -128,17 +128,24 @@ def run_all(window, lab, notebook):
 
 
 def save(window, lab, notebook):
-    """Save by the keyboard, wait for the file and return it."""
+    """Save by the keyboard, wait until the file is whole and return it."""
     file = lab.clone / "notebooks" / notebook
     before = file.stat().st_mtime_ns
     window.keyboard.press("Control+s")
-    wait_until(lambda: file.stat().st_mtime_ns != before, "the saved file", 20)
+
+    def written():
+        try:
+            return file.stat().st_mtime_ns != before and bool(lab.stored(notebook))
+        except json.JSONDecodeError:  # the server is writing it
+            return False
+
+    wait_until(written, "the saved file", 60)
     return lab.stored(notebook)
 
 
 def nothing_left_for_git(lab):
     """Wait until git finds the clone clean: it is told a second after a notebook was saved."""
-    wait_until(lambda: git(lab.clone, "status", "--porcelain") == "", "a clean `git status`", 30)
+    wait_until(lambda: git(lab.clone, "status", "--porcelain") == "", "a clean `git status`", 60)
 
 
 def outputs(notebook):
