@@ -46,6 +46,7 @@ napoleon_google_docstring = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = project
+html_favicon = "_static/icon.svg"
 html_math_renderer = "mathml"
 html_static_path = ["_static"]
 html_css_files = ["datatables.css", "site.css"]

@@ -27,6 +27,7 @@ PAGES = (
 )
 _OWN = ("http://127.", "file:", "data:", "blob:")
 _READY = "document.querySelectorAll('table.data').length === document.querySelectorAll('[data-ready]').length"
+CAPTION = "In short, and what is written"
 HEADLINE = "results/references/headline.csv"
 
 
@@ -120,7 +121,7 @@ def test_the_search_field_opens_from_every_page(chromium, address):
 
 
 def _headline(page):
-    return page.locator("table.data", has=page.locator("caption", has_text="In short, and what is written"))
+    return page.locator("table.data", has=page.locator("caption", has_text=CAPTION))
 
 
 def test_a_table_sorts_by_its_numbers(chromium, address):
@@ -139,7 +140,7 @@ def test_a_table_sorts_by_its_numbers(chromium, address):
 def test_a_table_filters(chromium, address):
     table = pd.read_csv(paths.ROOT / HEADLINE)
     with opened(chromium, address + "paper/36_references.html") as page:
-        box = page.locator(".dt-container", has=page.locator("caption", has_text="In short, and what is written"))
+        box = page.locator(".dt-container", has=page.locator("caption", has_text=CAPTION))
         box.locator("input[type=search]").fill("RSNA")
         assert box.locator("tbody tr").count() == (table["radiologists"] == "RSNA").sum()
 
@@ -147,7 +148,7 @@ def test_a_table_filters(chromium, address):
 def test_a_table_downloads_as_what_pandas_wrote(chromium, address):
     wanted = pd.read_csv(paths.ROOT / HEADLINE, dtype=str).fillna("")
     with opened(chromium, address + "paper/36_references.html", accept_downloads=True) as page:
-        box = page.locator(".dt-container", has=page.locator("caption", has_text="In short, and what is written"))
+        box = page.locator(".dt-container", has=page.locator("caption", has_text=CAPTION))
         with page.expect_download() as download:
             box.locator(".buttons-csv").click()
         text = download.value.path().read_text(encoding="utf-8-sig")
@@ -162,7 +163,7 @@ def test_a_wide_table_scrolls_in_its_own_box_and_by_the_keyboard(chromium, addre
     with opened(chromium, address + "paper/36_references.html", 390) as page:
         box = page.locator(
             ".dt-layout-table > .dt-layout-cell",
-            has=page.locator("caption", has_text="In short, and what is written"),
+            has=page.locator("caption", has_text=CAPTION),
         )
         sizes = box.evaluate("(box) => [box.scrollWidth, box.clientWidth, box.tabIndex]")
         assert sizes[0] > sizes[1] and sizes[1] <= 390 and sizes[2] == 0
