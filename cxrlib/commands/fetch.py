@@ -6,17 +6,23 @@ cxr fetch google_four_readers
 Without a name all of them are fetched, into $CXR_DATA/labels, or data/sources/labels if CXR_DATA is not set.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import pooch
 
 from cxrlib.base import paths
 from cxrlib.releases import catalogue, fetching
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main(arguments=None):
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     about, _, examples = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(

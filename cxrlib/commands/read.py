@@ -7,10 +7,13 @@ It prints topic and key words, findings present and absent with calibrated proba
 archive; with --out it writes saliency maps.
 """
 
+from __future__ import annotations
+
 import argparse
 import dataclasses
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -23,6 +26,9 @@ from cxrlib.cohorts import image_files
 from cxrlib.commands import explain
 from cxrlib.labelers import rules
 from cxrlib.networks import image_reading, mined_pairs, presence, trained_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RESEARCH_ONLY = (
     "RESEARCH ONLY, NOT FOR DIAGNOSIS: networks wrote this that an archive's reports taught, errors and all; nobody "
@@ -133,7 +139,7 @@ def _maps(reader, reading, picture, chosen):
     print(f"\nSaliency maps of {', '.join(present)}: {chosen.out} (probabilities there are not calibrated)")
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int | None:
     """Run the command line; return the exit status."""
     chosen = _parser().parse_args(arguments)
     if chosen.nearest < 0:
