@@ -92,3 +92,23 @@ def test_imports_inside_functions_and_by_name_are_found(tree):
     code = "def f():\n    from cxrlib.labelers import bert\n\nimport_module('cxrlib.base.tables')\n"
     files = {p.relative_to(tree).as_posix() for p in computes.closure(computes.ast.parse(code), tree)}
     assert {"cxrlib/labelers/bert.py", "cxrlib/labelers/report_network.py", "cxrlib/base/tables.py"} <= files
+
+
+def test_types_cost_nothing_and_the_fields_of_a_class_count():
+    plain = "import math\n\n\ndef f(x, *y, z=1):\n    found = {}\n    return found\n"
+    typed = (
+        "from __future__ import annotations\n\nimport math\nfrom typing import TYPE_CHECKING\n\n"
+        "if TYPE_CHECKING:\n    from pathlib import Path\n\n\n"
+        "def f(x: Path, *y: int, z: float = 1) -> dict[str, int]:\n    found: dict[str, int] = {}\n    return found\n"
+    )
+    assert computes.meaning(typed) == computes.meaning(plain)
+    assert computes.meaning(typed) != computes.meaning(typed.replace("= 1)", "= 2)"))
+    fields = "class A(NamedTuple):\n    a: int\n"
+    assert computes.meaning(fields) != computes.meaning(fields.replace("int", "str"))
+    assert computes.meaning(fields) != computes.meaning("class A(NamedTuple):\n    a: int\n    b: int\n")
+
+
+def test_what_only_a_type_checker_imports_is_not_hung_on(tree):
+    code = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from cxrlib.networks import losses\n"
+    files = {p.relative_to(tree).as_posix() for p in computes.closure(computes.parsed(code), tree)}
+    assert files == {"cxrlib/__init__.py"}

@@ -218,3 +218,30 @@ def test_fetch_outside_a_clone_asks_where_to(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     with pytest.raises(SystemExit, match="set CXR_DATA to the folder"):
         fetch.main(["google_four_readers"])
+
+
+# --- what the page of packages and the type checker are told ---------------------------------------------------
+
+
+def test_the_page_of_packages_lists_every_dependency_once_with_a_licence():
+    text = (paths.ROOT / "docs" / "packages.md").read_text().split("## Licences")[1]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    rows = {canonicalize_name(name): (extra.strip("`"), licence) for name, extra, licence in rows[2:]}
+    asked = {"none": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
+    first = {}
+    for extra, lines in asked.items():
+        for one in map(Requirement, lines):
+            first.setdefault(canonicalize_name(one.name), extra)
+    first.pop("cxrlib")
+    assert {name: extra for name, (extra, _) in rows.items()} == first
+    assert all(licence for _, licence in rows.values())
+
+
+def test_the_modules_with_full_types_exist_and_have_no_bare_function():
+    tool = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    strict = next(one["module"] for one in tool["overrides"] if one.get("disallow_untyped_defs"))
+    assert len(strict) >= 25 and "cxrlib.labelers.rules" in strict
+    for module in strict:
+        tree = ast.parse((paths.ROOT / f"{module.replace('.', '/')}.py").read_text())
+        bare = [n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.returns is None]
+        assert not bare, f"{module}: {bare}"

@@ -6,9 +6,12 @@ cxr audit google_adjudicated my_labels.csv --by view sex --out audit/
 A label set is a name of the catalogue (docs/data.md lists them) or a CSV with `image_id` and a column a finding.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,6 +19,9 @@ import pandas as pd
 from cxrlib.base import tables
 from cxrlib.commands import extras
 from cxrlib.studies import auditing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def _tell_blanks(reference, other, shared):
@@ -78,7 +84,7 @@ def _audit(chosen):
         print(f"every measure: {chosen.out / 'audit.csv'}")
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     chosen = _parser().parse_args(arguments)
     try:

@@ -4,16 +4,22 @@
 writes that file first made for a hospital's own images (docs/own_images.md).
 """
 
+from __future__ import annotations
+
 import argparse
 import re
 import shlex
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import yaml
 
 from cxrlib.base import editions, paths, tables, vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _CARD = {"how": "not stated", "version": "1", "source": "our own", "licence": "not stated", "citation": "none"}
 _WHO = {"radiologist": "radiologists", "labels": "not stated"}
@@ -39,7 +45,7 @@ pneumothorax:
 """
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int | None:
     """Run the command line."""
     chosen = _parser().parse_args(arguments)
     root = paths.ROOT

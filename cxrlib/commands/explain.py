@@ -8,6 +8,8 @@ It writes an overlay for each image and finding, and `explained.csv`. Without --
 (models/), which learned from simulated images.
 """
 
+from __future__ import annotations
+
 import argparse
 import math
 import sys
@@ -15,6 +17,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,6 +33,9 @@ from cxrlib.base import figures, tables
 from cxrlib.cohorts import image_files
 from cxrlib.commands import released
 from cxrlib.networks import localization, map_layers, overlays, saliency, trained_runs, training
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _STEM_BYTES = 100  # of an image's name in its overlay's name: file systems allow 143 to 255 for the whole
 
@@ -334,7 +340,7 @@ def _read_all(files, size_px):
     return pictures
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int | None:
     """Run the command line; return the exit status."""
     chosen = _parser().parse_args(arguments)
     if chosen.example and (chosen.image or chosen.box):

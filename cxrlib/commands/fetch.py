@@ -9,20 +9,26 @@ Without a name all tables are fetched, into $CXR_DATA/labels, or data/sources/la
 to models/ of a checkout; what is there already and whole stays. Every file is compared with its SHA-256.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pooch
 
 from cxrlib.base import paths
 from cxrlib.releases import catalogue, fetching, released_models
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _MODELS = "models"
 
 
-def _models(given):
+def _models(given: argparse.Namespace) -> int:
     """Fetch or list the released models; return the exit status."""
     try:
         if given.list:
@@ -34,7 +40,7 @@ def _models(given):
         sys.exit(str(error))
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     about, _, examples = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(

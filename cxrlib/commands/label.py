@@ -10,6 +10,8 @@ only with --force. Exit status 0 if anything was
 labelled, 1 with a sentence that says what to do if not, 2 for wrong options.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import csv
@@ -18,6 +20,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +29,9 @@ from tqdm import tqdm
 from cxrlib.base import paths, progress
 from cxrlib.labelers import registry, rules
 from cxrlib.reports import report_files, report_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _ID_NAME = "report_id"  # of the id column in what is written
 
@@ -346,7 +352,7 @@ def _say(sentence):
     tqdm.write(f"cxr label: {sentence}", file=sys.stderr)  # above a progress bar, if there is one
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = _parser()
     given = parser.parse_args(arguments)

@@ -8,10 +8,13 @@ archive; with --out it writes saliency maps. Where the edition in force has no s
 (models/) are used, which learned from simulated images.
 """
 
+from __future__ import annotations
+
 import argparse
 import dataclasses
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -25,6 +28,9 @@ from cxrlib.commands import explain, released
 from cxrlib.labelers import rules
 from cxrlib.networks import image_reading, mined_pairs, presence, trained_runs
 from cxrlib.releases import released_models
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RESEARCH_ONLY = (
     "RESEARCH ONLY, NOT FOR DIAGNOSIS: networks wrote this that an archive's reports taught, errors and all; nobody "
@@ -145,7 +151,7 @@ def _maps(reader, folder, reading, picture, chosen):
     print(f"\nSaliency maps of {', '.join(present)}: {chosen.out} (probabilities there are not calibrated)")
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int | None:
     """Run the command line; return the exit status."""
     chosen = _parser().parse_args(arguments)
     if chosen.nearest < 0:

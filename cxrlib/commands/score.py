@@ -9,9 +9,12 @@ lists them) or such a CSV of 1, 0, -1 and empty. Adjudicated labels are such a C
 sampling_probability says with which probability each was picked, if it was not the same for all.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,6 +23,9 @@ from cxrlib.base import tables
 from cxrlib.commands import extras
 from cxrlib.statistics import intervals
 from cxrlib.studies import adjudicated_scoring, auditing, displays, scoring
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _COUNTS = ["images_n", "patients_n", "positives_n"]
 
@@ -225,7 +231,7 @@ def _score_adjudicated(chosen):
         print(f"written to {chosen.out}: adjudicated.csv")
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = _parser()
     chosen = parser.parse_args(arguments)

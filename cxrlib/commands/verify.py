@@ -8,6 +8,8 @@ of label tables alone must be equal to six digits. p values of trained networks 
 how far a p may move. Exit status 1 if anything is outside or missing.
 """
 
+from __future__ import annotations
+
 import argparse
 import io
 import json
@@ -15,11 +17,15 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from cxrlib.base import paths
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 _EXACT = 1e-6  # relative, of tables that no network has a part in
@@ -171,7 +177,7 @@ def verify(root=None, revision="HEAD"):
     return out
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int | None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="cxr verify", description=__doc__.splitlines()[0])
     parser.add_argument("--revision", default="HEAD", help="what to compare with")

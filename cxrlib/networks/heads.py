@@ -72,7 +72,7 @@ class PrototypeHead(nn.Module):
 
 
 def squared_distances(points, prototypes):
-    """Return |v - p|^2 of points (b, k) and of prototypes (f, k) brought to length 1, (b, f)."""
+    """Return `|v - p|^2` of points (b, k) and of prototypes (f, k) brought to length 1, (b, f)."""
     return points.square().sum(1, keepdim=True) + 1 - 2 * points @ F.normalize(prototypes, dim=1).T
 
 

@@ -259,7 +259,7 @@ class DualWeighted(nn.Module):
 
     over the n labels of a batch that are there. The image weight is w_i = e_i^gamma (1 + P_i)^rho, divided by its
     mean over the batch, where e_i is how wrong the network is about the image, the mean over its present and its
-    absent findings, each class counting half, of |y_ic - sigmoid(logit_ic)|, without gradient, and P_i is how many
+    absent findings, each class counting half, of `|y_ic - sigmoid(logit_ic)|`, without gradient, and P_i is how many
     findings the image has. The disease weight v_ic is one over the effective number of finding c's present, or
     absent, labels (`disease_weights`).
 

@@ -104,7 +104,7 @@ def _unpacked(path):
 
 
 def read_document(path, how):
-    """Yield the reports of a text, XML, HTML or JSON file, or `Problem`s.
+    """Yield the reports of a text, XML, HTML or JSON file, or a `Problem` for each that has none.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ def _entry(entry, how, number, encoding):
 
 
 def read_table(path, how):
-    """Yield the rows of a table of reports, or `Problem`s; one row, or a part of a Parquet file, is held at a time.
+    """Yield the rows of a table, each as a report or a `Problem`; one row, or a part of a Parquet file, is held at once.
 
     Parameters
     ----------
