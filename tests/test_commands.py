@@ -230,7 +230,8 @@ def prepare(words, folder, monkeypatch):
     if name == "explain":
         for word in plain:
             picture(folder / word)
-        trained_run(folder / options["--run"][0], tuple(options.get("--finding", ["pneumothorax"])))
+        if "--run" in options:  # else it uses a released model
+            trained_run(folder / options["--run"][0], tuple(options.get("--finding", ["pneumothorax"])))
 
 
 CHECKOUT = paths.ROOT
