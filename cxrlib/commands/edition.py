@@ -45,7 +45,7 @@ pneumothorax:
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int | None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     chosen = _parser().parse_args(arguments)
     root = paths.ROOT

@@ -23,7 +23,7 @@ def main(arguments=None):
             print("site/paper.pdf")
             return 0
         pages, warnings = building.build_site(paths.ROOT, site, paths.ROOT / "build" / "site")
-    except (FileNotFoundError, RuntimeError) as error:
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 1
     for warning in warnings:

@@ -177,7 +177,7 @@ def verify(root=None, revision="HEAD"):
     return out
 
 
-def main(arguments: Sequence[str] | None = None) -> int | None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="cxr verify", description=__doc__.splitlines()[0])
     parser.add_argument("--revision", default="HEAD", help="what to compare with")

@@ -274,8 +274,8 @@ def _fetch_files(source, models):
                 failed.append(error)
         here_n = len(model.files) - fetched - len(failed)
         print(f"{model.name}: {here_n} of {len(model.files)} files were here, {fetched} fetched.")
-        for error in failed:
-            print(f"  {error}.")
+        for problem in failed:
+            print(f"  {problem}.")
         whole = whole and not failed
     return whole
 
