@@ -297,11 +297,7 @@ def _entry(entry, how, number, encoding):
 
 
 def read_table(path, how):
-<<<<<<< HEAD
-    """Yield the rows of a table, each as a report or a `Problem`; one row, or part of a Parquet file, is held.
-=======
     """Yield the rows of a table, each as a report or a `Problem`; a row, or part of a Parquet file, at once.
->>>>>>> pack
 
     Parameters
     ----------
