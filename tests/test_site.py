@@ -67,6 +67,8 @@ def test_a_frame_with_names_in_a_row_of_their_own_has_one_header():
     assert grid.header == ("finding", "auc", "n")
     assert grid.rows == (("a", "0.9 (0.8 to 1.0)", "10"), ("b", "", "20"))
     assert [grid.looks(x) for x in range(3)] == ["short", "number", "number"]
+    missing = html_tables.Grid(("a", "b"), (("0.1", "–"), ("–", "x" * 40)))
+    assert [missing.looks(x) for x in range(2)] == ["number", ""]
 
 
 def test_cells_over_several_rows_are_repeated_and_levels_of_columns_joined():

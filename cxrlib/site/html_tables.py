@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bs4 import BeautifulSoup
 from docutils import nodes
 
+_MISSING = ("", "–", "NaN")
 _SHORT = 32  # characters that are not broken over lines
 _NUMBER = re.compile(r"[<>≤≥]?\s*[-+−]?[\d,]*\.?\d+(e[-+]?\d+)?\s*%?(\s*[(\[].*[)\]])?")
 
@@ -24,7 +25,7 @@ class Grid:
 
     def looks(self, column):
         """Return how a column is set: "number" if all its cells begin with one, "short", or "" for prose."""
-        cells = [row[column] for row in self.rows if row[column]]
+        cells = [row[column] for row in self.rows if row[column] not in _MISSING]
         if cells and all(_NUMBER.fullmatch(cell) for cell in cells):
             return "number"
         return "short" if all(len(cell) <= _SHORT for cell in cells) else ""

@@ -8,11 +8,13 @@
   // A number as it stands in a table: 0.778 (0.760 to 0.795), 1,962, < 0.001, 76 %.
   const NUMBER = /^[<>≤≥]?\s*[-+−]?[\d,]*\.?\d+(e[-+]?\d+)?\s*%?(\s*[(\[].*[)\]])?$/i;
 
+  const MISSING = ["", "–", "NaN"];
+
   const textOf = (cell) => String(cell).replace(/<[^>]*>/g, "").replace(/&lt;/g, "<").replace(/&gt;/g, ">").trim();
 
   const valueOf = (cell) => {
     const text = textOf(cell);
-    if (!text) return -Infinity;
+    if (MISSING.includes(text)) return -Infinity;
     const value = parseFloat(text.replace(/^[<>≤≥]\s*/, "").replace(/^−/, "-").replace(/,/g, ""));
     return text.startsWith("<") ? value - 1e-9 : value;
   };
@@ -46,7 +48,7 @@
     bundle.src = new URL("datatables.js", script.src).href;
     bundle.addEventListener("load", () => {
       window.DataTable.type("estimate", {
-        detect: { oneOf: (cell) => NUMBER.test(textOf(cell)), allOf: (cell) => !textOf(cell) || NUMBER.test(textOf(cell)) },
+        detect: { oneOf: (cell) => NUMBER.test(textOf(cell)), allOf: (cell) => MISSING.includes(textOf(cell)) || NUMBER.test(textOf(cell)) },
         order: { pre: valueOf },
       });
       tables.forEach(makeTable);
