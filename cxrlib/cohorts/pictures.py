@@ -17,7 +17,7 @@ def _source(settings):
     return source, {image_id: i for i, image_id in enumerate(source.table["image_id"])}
 
 
-def picture(settings, cohort, image_id):
+def pixels_of(settings, cohort, image_id):
     """Return one image of a cohort, (size_px, size_px) uint8, as networks see it.
 
     It comes from `data/cohorts/<cohort>/`. Where that is not packed, an image of a simulated cohort is painted again,

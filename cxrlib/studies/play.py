@@ -176,7 +176,7 @@ def threshold(choices, arm, seed, specificity):
     return accuracy.threshold_at_specificity(label, table[_run(arm, seed)], specificity)
 
 
-def operating_table(choices, arm, seed, test, label_set, specificity, prevalence):
+def chosen_point(choices, arm, seed, test, label_set, specificity, prevalence):
     """Return what one network does at an operating point, a row a measure.
 
     Parameters
@@ -323,7 +323,7 @@ def crossed_figure(table, finding, test):
     return fig
 
 
-def opinions(choices, finding, test, first, second):
+def paired_opinions(choices, finding, test, first, second):
     """Return the validation and test images that two label sets call present or absent, with both opinions.
 
     Parameters
@@ -359,14 +359,14 @@ def opinions(choices, finding, test, first, second):
 def parted(choices, finding, test, first, second, cell):
     """Return the ids of the images in one cell of the table of two label sets, or none if they cannot be compared."""
     try:
-        table = opinions(choices, finding, test, first, second)
-    except ValueError:  # `opinions` has said so beside the table
+        table = paired_opinions(choices, finding, test, first, second)
+    except ValueError:  # `paired_opinions` has said so beside the table
         return []
     return list(table["image_id"][table["cell"] == cell])
 
 
-def agreement_table(table, first, second):
-    """Return how two label sets agree: the counts of `opinions`, and the first's rates with the second as reference.
+def opinions_table(table, first, second):
+    """Return how two label sets agree: the counts of `paired_opinions`, and the first's rates with the second as reference.
 
     Returns
     -------
