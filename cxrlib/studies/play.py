@@ -366,7 +366,7 @@ def parted(choices, finding, test, first, second, cell):
 
 
 def opinions_table(table, first, second):
-    """Return how two label sets agree: the counts of `paired_opinions`, and the first's rates with the second as reference.
+    """Return how two label sets agree: counts, and the first's rates with the second as reference.
 
     Returns
     -------
@@ -485,7 +485,7 @@ def image_figure(pixels, probabilities, title, map_=None):
     return fig
 
 
-def caption(choices, table, rest="95 % intervals over patients"):
+def caption_of(choices, table, rest="95 % intervals over patients"):
     """Return what a figure is from: real or simulated, of how many images and patients, and what intervals cover."""
     sizes = f"{len(table)} images of {table['patient_id'].nunique()} patients"
     return f"{choices.settings['images']}; {sizes}; {rest}"
