@@ -44,7 +44,7 @@ def test_there_is_something_to_choose(choices):
 @pytest.mark.parametrize(("seed", "specificity", "prevalence"), [(1, 0.9, 0.1), (4, 0.6, 0.5), (5, 0.97, 0.02)])
 def test_operating_point(choices, cases, seed, specificity, prevalence):
     arm = choices.networks("pneumothorax")[ARM]
-    table = play.point_table(choices, arm, seed, "internal", "nlp", specificity, prevalence)
+    table = play.chosen_point(choices, arm, seed, "internal", "nlp", specificity, prevalence)
     column = f"probability.pneumothorax_radiologist-test_resnet-{seed}.pneumothorax"
     valid, test = (cases[cases["split"] == part] for part in ("valid", "test"))
     normal = valid.loc[valid["label.radiologist.pneumothorax"] == 0, column].to_numpy(float)
@@ -96,7 +96,7 @@ def test_labels_that_train_crossed_with_labels_that_score(choices, cases):
 
 
 def test_two_label_sets(choices, cases):
-    table = play.two_opinions(choices, "effusion", "internal", "rules", "radiologist")
+    table = play.paired_opinions(choices, "effusion", "internal", "rules", "radiologist")
     pair = cases[["label.rules.effusion", "label.radiologist.effusion"]].to_numpy()
     pair = pair[np.isin(pair, (0, 1)).all(axis=1)]
     counts = {
@@ -104,7 +104,7 @@ def test_two_label_sets(choices, cases):
         for cell, value in zip(play.CELLS, [(1, 1), (1, 0), (0, 1), (0, 0)], strict=True)
     }
     assert table["cell"].value_counts().to_dict() == counts and min(counts.values()) > 0
-    agreement = play.opinions_agreement(table, "rules", "radiologist").set_index("measure")
+    agreement = play.opinions_table(table, "rules", "radiologist").set_index("measure")
     assert agreement["images_n"].dropna().to_dict() == counts
     found = counts["both present"] / (counts["both present"] + counts["only the second"])
     assert agreement["estimate"]["rules finds of what radiologist calls present"] == pytest.approx(found)
@@ -133,12 +133,12 @@ def test_one_image(choices, cases):
 
 def test_what_cannot_be_shown_is_said_in_a_sentence(choices, capsys):
     arm = choices.networks("pneumothorax")["pneumothorax_nlp_noise_free, test_resnet"]
-    shown = play.in_words(play.point_table)
+    shown = play.in_words(play.chosen_point)
     shown(choices, arm, 3, "internal", "radiologist", 0.9, 0.1)
     assert capsys.readouterr().out == "pneumothorax_nlp_noise_free was trained with the seeds 1, not 3.\n"
     shown(choices, arm, 1, "external", "rules", 0.9, 0.1)
     assert "choose one of drawn, radiologist, nlp" in capsys.readouterr().out
-    play.in_words(play.two_opinions)(choices, "abnormal", "external", "rules", "bert")
+    play.in_words(play.paired_opinions)(choices, "abnormal", "external", "rules", "bert")
     assert "there are finding_radiologist." in capsys.readouterr().out
     play.in_words(play.labels_table)(choices, "internal", "P99999_000")
     assert capsys.readouterr().out.startswith("P99999_000 is no validation or test image")

@@ -176,7 +176,7 @@ def threshold(choices, arm, seed, specificity):
     return accuracy.threshold_at_specificity(label, table[_run(arm, seed)], specificity)
 
 
-def point_table(choices, arm, seed, test, label_set, specificity, prevalence):
+def chosen_point(choices, arm, seed, test, label_set, specificity, prevalence):
     """Return what one network does at an operating point, a row a measure.
 
     Parameters
@@ -323,7 +323,7 @@ def crossed_figure(table, finding, test):
     return fig
 
 
-def two_opinions(choices, finding, test, first, second):
+def paired_opinions(choices, finding, test, first, second):
     """Return the validation and test images that two label sets call present or absent, with both opinions.
 
     Parameters
@@ -359,14 +359,14 @@ def two_opinions(choices, finding, test, first, second):
 def parted(choices, finding, test, first, second, cell):
     """Return the ids of the images in one cell of the table of two label sets, or none if they cannot be compared."""
     try:
-        table = two_opinions(choices, finding, test, first, second)
-    except ValueError:  # `two_opinions` has said so beside the table
+        table = paired_opinions(choices, finding, test, first, second)
+    except ValueError:  # `paired_opinions` has said so beside the table
         return []
     return list(table["image_id"][table["cell"] == cell])
 
 
-def opinions_agreement(table, first, second):
-    """Return how two label sets agree: counts of `two_opinions`, and the first's rates with the second as reference.
+def opinions_table(table, first, second):
+    """Return how two label sets agree: counts, and the first's rates with the second as reference.
 
     Returns
     -------
@@ -483,6 +483,12 @@ def image_figure(pixels, probabilities, title, map_=None):
     last.set_yticks(range(len(lines)), list(reversed(lines)))
     last.set(xlim=(-0.02, 1.02), xlabel="probability, a dot a seed")
     return fig
+
+
+def caption_of(choices, table, rest="95 % intervals over patients"):
+    """Return what a figure is from: real or simulated, of how many images and patients, and what intervals cover."""
+    sizes = f"{len(table)} images of {table['patient_id'].nunique()} patients"
+    return f"{choices.settings['images']}; {sizes}; {rest}"
 
 
 def without_empty(table):
