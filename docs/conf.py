@@ -25,7 +25,7 @@ nb_code_prompt_hide = "Code"
 nb_merge_streams = True
 myst_enable_extensions = ["amsmath", "attrs_block", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
-suppress_warnings = ["myst.header", "mystnb.unknown_mime_type"]
+suppress_warnings = ["myst.header", "mystnb.unknown_mime_type", "ref.python"]
 
 # What a table holds is shown as it was written.
 smartquotes = False
@@ -39,10 +39,12 @@ if Path("references.bib").exists():
     bibtex_bibfiles = ["references.bib"]
     bibtex_default_style = "unsrtalpha"
 
-autodoc_typehints = "description"
-autodoc_member_order = "bysource"
-napoleon_numpy_docstring = True
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
 napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
 
 html_theme = "pydata_sphinx_theme"
 html_title = project
@@ -77,3 +79,13 @@ if tags.has("printed"):  # noqa: F821  Sphinx defines it
     html_sidebars = {"**": []}
     html_theme_options |= {"navbar_end": ["all-pages", "theme-switcher"], "navbar_persistent": []}
     html_theme_options |= {"secondary_sidebar_items": [], "show_prev_next": False, "disable_search": True}
+
+
+def skip_field(app, what, name, obj, skip, options):
+    """Leave out what a named tuple says of its fields by itself."""
+    return True if (getattr(obj, "__doc__", "") or "").startswith("Alias for field number") else skip
+
+
+def setup(app):
+    """Connect what this file adds to Sphinx."""
+    app.connect("autodoc-skip-member", skip_field)
