@@ -72,7 +72,7 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_context = {"default_mode": "auto", "has_explorer": False}
+html_context = {"default_mode": "auto"}
 
 # The paper as one page, which is printed: `make pdf`. It has no other pages to go to, nor an index to search.
 if tags.has("printed"):  # noqa: F821  Sphinx defines it

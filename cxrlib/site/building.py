@@ -1,17 +1,13 @@
-"""Build the site: pages by Sphinx, one page to print, and what other modules of this room add to it."""
+"""Build the site: pages by Sphinx, one page to print, and the explorer."""
 
-import importlib
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
 
-from cxrlib.site import layout, staging
+from cxrlib.site import explorer, layout, staging
 
-# Modules of this room whose `build(folder)` writes a folder of the site that Sphinx does not make.
-_ADDED = ("explorer",)
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -42,20 +38,17 @@ def build_site(root, out, work, notebooks=None):
     shutil.rmtree(out, ignore_errors=True)
     pages, missing = staging.stage(root, work / "source", notebooks)
     warnings = [f"{page} links to {target}, which is not there." for page, target in missing]
-    added = [name for name in _ADDED if importlib.util.find_spec(f"{__package__}.{name}")]
-    settings = [f"-Ahas_{name}=1" for name in added]
-    warnings += _sphinx(root, "html", work / "source", out, work / "read", settings)
+    warnings += _sphinx(root, "html", work / "source", out, work / "read")
     staging.stage(root, work / "source_printed", notebooks, sections=layout.PRINTED)
     settings = ["-tprinted"]
     warnings += _sphinx(root, "singlehtml", work / "source_printed", out / "print", work / "read_printed", settings)
     _alone(out / "print" / "index.html")
-    for name in added:
-        importlib.import_module(f"{__package__}.{name}").build(out / name)
+    explorer.build(out / "explorer")
     shutil.rmtree(out / "jupyter_execute", ignore_errors=True)
     return pages, warnings
 
 
-def _sphinx(root, builder, source, out, read, settings):
+def _sphinx(root, builder, source, out, read, settings=()):
     """Run Sphinx and return its warnings, a line each."""
     read.mkdir(parents=True, exist_ok=True)
     log = read / "warnings.txt"
