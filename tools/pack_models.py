@@ -51,6 +51,7 @@ LEARNED_FROM = {
 }
 SIMULATED = "simulated images"
 TOLERANCE = 0.005  # by which a probability of a network may change
+IMAGES_EACH = 40  # one in so many of the cohort's images is read by the reader before and after
 REPORTS_EACH = 4  # one in so many of Open-i's test reports is labelled by the labeler before and after
 
 
@@ -66,11 +67,16 @@ def half_table(table, out):
     table.astype(dict.fromkeys(vectors, np.float16)).to_parquet(out, compression="zstd", index=False)
 
 
+def rounded_up(change):
+    """Return a change of probabilities, rounded up to four digits."""
+    return round(float(np.ceil(change * 1e4)) / 1e4, 4)
+
+
 def checked(change, what):
     """Return a change of probabilities, rounded up, or stop if it is beyond the tolerance."""
     if change > TOLERANCE:
         sys.exit(f"Half precision changes the probabilities of {what} by {change:.2g}, more than {TOLERANCE}.")
-    return float(np.ceil(change * 1e4) / 1e4)
+    return rounded_up(change)
 
 
 def files_of(folder):
@@ -104,13 +110,19 @@ def overview(models):
     """Return the table of models/README.md: each image network's AUC on the internal test images, by whose labels."""
     rows = []
     for name, entry in models.items():
-        internal = [row for row in entry.get("metrics", ()) if row.get("test") == "internal"]
+        if entry["kind"] != released_models.IMAGE_NETWORK:
+            continue
+        internal = [row for row in entry["metrics"] if row["test"] == "internal"]
         area = {OPINIONS[row["scored_by"]]: row["auc"] for row in internal}
         size = sum(pinned["bytes"] for pinned in entry["files"].values())
-        row = {"model": name, "what": entry["summary"], "MB": round(size / 1e6, 1)}
-        row["test images"] = internal[0]["images"] if internal else None
-        rows.append({**row, **{f"AUC by {whose}": area.get(whose) for whose in dict.fromkeys(OPINIONS.values())}})
-    return pd.DataFrame(rows).astype({"test images": "Int64"})
+        row = {
+            "model": name,
+            "what": entry["summary"],
+            "MB": round(size / 1e6, 1),
+            "test images": internal[0]["images"],
+        }
+        rows.append({**row, **{f"AUC by {whose}": area[whose] for whose in dict.fromkeys(OPINIONS.values())}})
+    return pd.DataFrame(rows)
 
 
 def pack_network(source, out, target, architecture):
@@ -166,7 +178,7 @@ def pack_reader(source, out):
     half_table(pd.read_parquet(trained / "words.parquet"), to / "words.parquet")
     shutil.copyfile(trained / "word_bounds.parquet", to / "word_bounds.parquet")
     images = np.load(source / "data" / "cohorts" / about["cohort"] / "images.npy", mmap_mode="r")
-    some = np.arange(0, len(images), 10)
+    some = np.arange(0, len(images), IMAGES_EACH)
     before, after = (
         np.stack([reader.read(images[k], 1).findings["probability"].to_numpy() for k in some])
         for reader in map(image_reading.open_reader, (trained, to))
@@ -208,7 +220,7 @@ def pack_labeler(source, out):
         "findings": list(whole.findings),
         "precision": "8-bit differences from the package's weights, a scale a row",
         "labels_changed": {"changed": changed_n, "labels": before[..., 0].size, "reports": len(reports)},
-        "probability_change": {"largest": float(np.ceil(np.abs(before - after).max() * 1e4) / 1e4)},
+        "probability_change": {"largest": rounded_up(np.abs(before - after).max())},
         "metrics": [{"measure": first["measure"], "reports": int(first["reports_n"]), "estimate": first["bert"]}],
         "files": files_of(to),
     }
