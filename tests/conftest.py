@@ -67,6 +67,13 @@ def built_site(tmp_path_factory):
     return BuiltSite(folder / "site", *pickle.loads(done.read_bytes()))
 
 
+def pytest_collection_modifyitems(items):
+    """Tests in a browser take minutes together: they are `slow`."""
+    for item in items:
+        if "browser" in item.path.parts:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_configure():
     """Let tests find papermill and dvc where this Python's are, however pytest was called."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
