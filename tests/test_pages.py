@@ -3,7 +3,7 @@
 The lock has, for each page that a stage makes, the MD5 of the page and of what the page's code hangs on. So a stored
 number that was altered, or code that was changed without running it, is found in a second. Running pages again, each
 in a copy of the checkout of its own, finds what does not repeat itself. Pages that take more than half a minute
-are `slow`: `make test SLOW=1` runs these too, as CI does.
+are `slow`: `make test SLOW=1` runs these too.
 """
 
 import hashlib
