@@ -56,6 +56,7 @@ html_js_files = [("site.js", {"defer": "defer"})]
 html_show_sphinx = False
 html_show_sourcelink = False
 html_copy_source = False
+html_domain_indices = False
 html_permalinks_icon = "#"
 html_sidebars = {"**": ["sections.html"]}
 html_theme_options = {

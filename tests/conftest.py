@@ -68,9 +68,9 @@ def built_site(tmp_path_factory):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests in a browser take minutes together: they are `slow`."""
+    """Tests in a browser, and of the whole site, take minutes together: they are `slow`."""
     for item in items:
-        if "browser" in item.path.parts:
+        if "browser" in item.path.parts or "built_site" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
 
 

@@ -81,6 +81,10 @@ def test_fetches_says_the_terms_and_does_it_once(owner, home, sources, capsys):
 def test_without_cxr_data_they_go_below_the_root(owner, home, sources, tmp_path, monkeypatch):
     monkeypatch.setenv("CXR_DATA", "")
     sources(owner)
+    with pytest.raises(SystemExit, match="this is no clone of the repository: set CXR_DATA"):
+        fetch.main(["google_four_readers"])
+    (tmp_path / "root").mkdir(exist_ok=True)
+    (tmp_path / "root" / "dvc.yaml").write_text("")
     assert fetch.main(["google_four_readers"]) == 0
     place = tmp_path / "root" / "data" / "sources" / "labels" / "set" / "a.csv"
     assert place.exists() and paths.source_path("labels/set/a.csv") == place == owner_tables.find_labels("set/a.csv")

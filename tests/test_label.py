@@ -12,6 +12,7 @@ import pytest
 from cxrlib.base import paths
 from cxrlib.commands import label
 from cxrlib.labelers import registry, rules
+from cxrlib.releases import released_models
 
 TEXTS = {"a": "Cardiomegaly. No pneumothorax.", "b": "Possible pneumonia.", "c": "Clear lungs."}
 XML = (
@@ -468,6 +469,7 @@ def test_a_labeler_of_ones_own(run, table, tmp_path, monkeypatch):
 )
 def test_a_labeler_that_is_not_there(run, table, tmp_path, monkeypatch, labeler, message):
     monkeypatch.setattr(paths, "labeler_dir", lambda name: tmp_path / "labelers" / name)
+    monkeypatch.setattr(released_models, "models_dir", lambda: tmp_path / "models")  # nor a released one
     table.to_csv(tmp_path / "in.csv", index=False)
     status, _, _, said = run(tmp_path / "in.csv", "--labeler", labeler)
     assert status == 1 and message in said and said.count("\n") == 1
