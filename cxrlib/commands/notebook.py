@@ -6,6 +6,7 @@ own value. PAGE, the executed copy, is written without what differs from run to 
 says which and why, and the page as far as it came lies in `data/partial/failed/`.
 """
 
+import logging
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,9 @@ from papermill.exceptions import PapermillExecutionError  # noqa: E402
 from traitlets.config import Config  # noqa: E402
 
 from cxrlib.base import paths  # noqa: E402
+
+# A kernel that is gone while its last message is read is no failure of a notebook; tornado logs a traceback of it.
+logging.getLogger("tornado").setLevel(logging.CRITICAL)
 
 _VARYING = ("papermill", "execution")  # metadata that differ from run to run
 

@@ -67,6 +67,7 @@ def _alone(page):
     scripts = r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"[^>]*></script>'
     others = r'\s*<link rel="(?:index|search|next|prev|contents)"[^>]*>'
     text = re.sub(f"{scripts}|{others}", "", page.read_text())
+    text = re.sub(r'href="#document-[^"#]*#', 'href="#', text)  # Sphinx names page and place, and the place is here
     page.write_text(text.replace('href="#document-index"', 'href="#"'))
 
 
