@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from site_pages import BuiltSite, broken_links, stored_frames, words
 
-from cxrlib.base import paths
+from cxrlib.base import figure_text as base_figure_text
+from cxrlib.base import figures, paths
 from cxrlib.site import (
     building,
     docs_pages,
@@ -36,6 +37,17 @@ def test_a_described_figure_gives_its_first_line_its_caption_and_the_rest():
     assert said.alternative == "AUC of two networks."
     assert said.caption == "Simulated images, 40 patients; 95 % intervals."
     assert said.details == "x axis: AUC\nred: 0.7, 0.8"
+
+
+def test_a_figure_is_read_as_the_library_describes_it():
+    fig, axis = figures.figure()
+    figures.forest(axis, [{"name": "edema", "estimate": 0.7, "low": 0.6, "high": 0.8, "colour": "#0072B2"}])
+    axis.set(title="agreement", xlabel="kappa")
+    described = base_figure_text.described(fig, "real labels: 9 of 3 patients; no intervals")
+    said = figure_text.read_figure_text(described, "Heading")
+    assert said.alternative == base_figure_text.alternative_text(described) == "Figure: agreement. kappa."
+    assert said.caption == "real labels: 9 of 3 patients; no intervals"
+    assert said.details == "agreement: kappa.\nedema: 0.7 (0.6 to 0.8)"
 
 
 def test_a_described_figure_without_a_caption_is_captioned_by_its_first_line():

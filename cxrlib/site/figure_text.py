@@ -24,8 +24,9 @@ def read_figure_text(plain, heading, before=""):
     Parameters
     ----------
     plain : str
-        The output's `text/plain`. Described figures have a first line, which is the alternative text, lines of
-        titles, axes, series and values, and a paragraph that begins with `Caption:`. Others have `<Figure size ...>`.
+        The output's `text/plain`. Described figures (`cxrlib.base.figure_text.described`) have a first line, which is
+        the alternative text, a line that begins with `Caption:`, and lines of titles, axes, series and values, which
+        may also stand above the caption. Others have `<Figure size ...>`.
     heading : str
         The nearest heading above the figure, for those of the second kind.
     before : str
@@ -38,10 +39,13 @@ def read_figure_text(plain, heading, before=""):
         the caption is the heading.
     """
     described, _, caption = plain.strip().partition(_CAPTION)
-    lines = described.strip().splitlines()
-    if lines and not _NOTHING_SAID.fullmatch(lines[0].strip()):
-        alternative = lines[0].strip()
-        return FigureText(alternative, " ".join(caption.split()) or alternative, "\n".join(lines[1:]).strip())
+    alternative, *details = described.strip().splitlines() or [""]
+    if alternative and not _NOTHING_SAID.fullmatch(alternative.strip()):
+        if not details:  # as `cxrlib.base.figure_text` writes it: the caption's line stands above the panels' lines
+            caption, _, below = caption.partition("\n")
+            details = below.splitlines()
+        alternative = alternative.strip()
+        return FigureText(alternative, " ".join(caption.split()) or alternative, "\n".join(details).strip())
     heading = without_markup(heading)
     said = shortened(without_markup(before))
     return FigureText(f"{heading}: {said}" if said else f"Figure of the section {heading}", _sentence(heading))
