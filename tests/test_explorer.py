@@ -236,7 +236,18 @@ def test_topics_are_the_committed_ones_and_may_be_absent(explorer_folder):
     assert explorer_topics.archive_topics("no_such_edition", ["P00001_000"]) is None
 
 
-def test_maps_are_of_networks_that_are_here_and_prefer_images_with_something_drawn():
+def test_maps_are_of_released_networks_where_runs_are_not_here(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "run_dir", lambda *run: tmp_path.joinpath(*map(str, run)))
+    found = explorer_maps.map_networks("quick", SETTINGS)
+    assert {"finding", "pneumothorax_radiologist"} <= set(found) < set(SETTINGS["maps"]["runs"])
+    assert {folder.parent for folder in found.values()} == {paths.ROOT / "models"}
+    own = tmp_path.joinpath("quick", "finding_reports", "test_resnet", "1")
+    own.mkdir(parents=True)
+    (own / "model.safetensors").touch()
+    assert explorer_maps.map_networks("quick", SETTINGS)["finding"] == own
+
+
+def test_maps_are_drawn_of_images_with_something_on_them_first():
     assert explorer_maps.map_networks("no_such_edition", SETTINGS) == {}
     boxes = [[], ["effusion"], [], ["edema"], []]
     assert explorer_maps.mapped_images(boxes, 2, 1).tolist() == [1, 3]

@@ -177,6 +177,7 @@ def tiny_release(folder):
     return chosen
 
 
+@pytest.mark.slow
 def test_edition_nih_runs_on_a_tiny_folder_of_the_releases_layout(checkout, first_run, tmp_path):
     chosen = tiny_release(tmp_path)
     settings = editions.compose("nih")
@@ -207,6 +208,7 @@ def test_edition_nih_runs_on_a_tiny_folder_of_the_releases_layout(checkout, firs
     assert not back, "coming back trains nothing"
 
 
+@pytest.mark.slow
 def test_finding_or_no_finding_runs_to_its_end(checkout, first_run):
     """Last: its cohorts have the names of the tiny edition's, so coming back to that one would pack them again."""
     whole = editions.compose("quick")

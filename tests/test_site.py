@@ -410,7 +410,7 @@ def test_the_search_index_has_findings_and_numbers_of_tables(built_site):
 
 
 def test_every_figure_and_table_is_listed_with_its_number(built_site):
-    listed = {words(link) for link in built_site.page_of(layout.LIST).select("article li a")}
+    listed = {words(link) for link in built_site.page_of(layout.LIST).select("article li a:has(.std-numref)")}
     numbers = set()
     for page in built_site.pages:
         html = built_site.html(f"{page.docname}.html")
@@ -426,7 +426,7 @@ def test_equations_are_mathml_without_a_script(built_site):
 
 def test_the_printed_page_has_the_paper_and_leads_only_to_the_site(built_site):
     html = built_site.html("print/index.html")
-    titles = [words(title) for title in html.select("article h1, article h2")]
+    titles = [words(title) for title in html.select("article h1, article h2, article h3")]
     for page in built_site.pages:
         if page.section in layout.PRINTED:
             assert any(title.startswith(f"{page.number}.") for title in titles), page.file
