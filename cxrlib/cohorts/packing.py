@@ -67,15 +67,22 @@ def _pack_one(pack, i):
 
 
 def _pack_some(call, work, rows):
+    """Return what `_pack_one` returns for some rows, and the pixels by array and row that the caller is to write.
+
+    A forked worker writes them itself. Any other may be on another host, and two hosts that write to one page of a
+    file undo each other's writes on most file systems of networks.
+    """
     if call not in _packs:
         _packs.clear()
-        _packs[call] = _opened(work, *pickle.loads((work / "needed.pickle").read_bytes()))
+        _packs[call] = _opened(work, *pickle.loads((work / "needed.pickle").read_bytes())) | {"elsewhere": True}
     pack, entries = _packs[call], []
+    if "elsewhere" in pack:
+        pack |= {"images": {}, "masks": {}}
     for i in rows:
         pack["reading"][i] = 1
         entries.append(_pack_one(pack, i))
         pack["reading"][i] = 0
-    return entries
+    return entries, {name: pack[name] for name in ("images", "masks") if "elsewhere" in pack}
 
 
 def _packed(source, before, work, rows, workers):
@@ -88,7 +95,10 @@ def _packed(source, before, work, rows, workers):
     _packs[call] = _opened(work, source.read, before)
     parts = (rows[k : k + some] for k in range(0, len(rows), some))
     try:
-        for entries in parallel.mapped(partial(_pack_some, call, work), parts, workers, ordered=False):
+        for entries, pixels in parallel.mapped(partial(_pack_some, call, work), parts, workers, ordered=False):
+            for name, by_row in pixels.items():
+                for i, array in by_row.items():
+                    _packs[call][name][i] = array
             yield from entries
     finally:
         del _packs[call]

@@ -1,8 +1,9 @@
-"""Run what is out of date, stages side by side: `python -m cxrlib.commands.repro [--workers N] [--dry] [STAGE ...]`.
+"""Run what is out of date, stages side by side: `python -m cxrlib.commands.repro [--place NAME] [STAGE ...]`.
 
 DVC runs one stage at a time. Here each stage that is out of date gets a `dvc repro --single-item` of its own once
 everything that it waits for is done, as many at a time as there are cores (one where a GPU trains); at the end a
-plain `dvc repro` looks at the whole. When a stage fails, those that run are finished and no
+plain `dvc repro` looks at the whole. With a place, each notebook is sent there and waited for (`sending`), as many at
+a time as the place takes: all that is of DVC stays here. When a stage fails, those that run are finished and no
 other starts. One call runs in a clone at a time; another waits for it. Ctrl+C ends the stages that run, and so does a
 kill: unfinished work is taken up by the next call, which also mends what DVC was writing when it was killed.
 """
@@ -18,7 +19,7 @@ import sys
 import time
 
 from cxrlib.base import editions, paths, runs
-from cxrlib.commands import interruption
+from cxrlib.commands import interruption, places
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LOG_LINES = 30  # of a failed stage's output that are shown
@@ -133,7 +134,8 @@ def main(arguments=None):
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="make repro", description=__doc__.splitlines()[0])
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="only these and what they need")
-    parser.add_argument("--workers", type=int, default=_default_workers(), help="stages at a time")
+    parser.add_argument("--workers", type=int, help="stages at a time")
+    parser.add_argument("--place", help="where they run, a file of places/; without it, as processes of this machine")
     parser.add_argument("--dry", action="store_true", help="say which stages are out of date; run nothing else")
     chosen = parser.parse_args(arguments)
     try:
@@ -152,6 +154,7 @@ def _repro(chosen):
         for sentence in interruption.mend():
             print(sentence, file=sys.stderr, flush=True)
     editions.refresh(paths.ROOT)
+    place = places.named(chosen.place) if chosen.place else None
     settings = runs.params()
     paths.link_sources(editions.own_tables(settings))
     code = subprocess.run(["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", "code"], cwd=paths.ROOT)
@@ -174,7 +177,9 @@ def _repro(chosen):
     if chosen.dry:
         print("\n".join(sorted(todo)) or "Everything is up to date.")
         return 0
-    failed = run(todo, waits_for, max(1, chosen.workers))
+    workers = chosen.workers or (int(place.jobs) if place else _default_workers())
+    with places.in_force(place) if place and todo else contextlib.nullcontext():
+        failed = run(todo, waits_for, max(1, workers))
     for stage, log in failed.items():
         lines = log.read_text().strip().splitlines()
         print(f"\n{stage} failed ({log.relative_to(paths.ROOT)}):", *lines[-_LOG_LINES:], sep="\n", file=sys.stderr)
