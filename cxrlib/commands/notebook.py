@@ -119,7 +119,6 @@ def clean(notebook):
 
 def main(arguments=None):
     """Run the command line."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # without DVC, nobody would take what is made here
     words = sys.argv[1:] if arguments is None else arguments
     if len(words) < 2 or not all("=" in word for word in words[2:]):
         sys.exit("usage: python -m cxrlib.commands.notebook TEMPLATE PAGE [NAME=VALUE ...]")
@@ -149,4 +148,5 @@ def _elsewhere(words):
 
 
 if __name__ == "__main__":
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # without DVC, nobody would take what is made here
     main()
