@@ -6,16 +6,14 @@ they stand, so that no entry of another edition is left in them. OmegaConf resol
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cxrlib.base import paths, runs
+from cxrlib.base import paths, runs, whole_files
 
 BASE = "base"  # what editions extend, and no edition itself
 REPLACED: tuple[str, ...] = ("cohorts", "label_sets", "splits", "targets", "runs")
@@ -89,7 +87,7 @@ def activate(name, root=paths.ROOT):
         )
     body = "\n" + yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, allow_unicode=True, width=118)
     digest = hashlib.sha256(body.encode()).hexdigest()
-    _replace(root / "params.yaml", _HEADER.format(name=name, digest=digest) + body)
+    whole_files.write_text(root / "params.yaml", _HEADER.format(name=name, digest=digest) + body)
 
 
 def refresh(root=paths.ROOT):
@@ -111,7 +109,9 @@ def refresh(root=paths.ROOT):
     if settings.get("stages") == stages:
         return False
     rest = _STAGES.sub("", text).rstrip("\n") + "\n"
-    _replace(path, rest + yaml.safe_dump({"stages": stages}, sort_keys=False, default_flow_style=None, width=118))
+    whole_files.write_text(
+        path, rest + yaml.safe_dump({"stages": stages}, sort_keys=False, default_flow_style=None, width=118)
+    )
     return True
 
 
@@ -469,16 +469,3 @@ def _differences(one, other):
 
     found = [path for path in walk(one, other, ()) if path.split(".")[0] != "stages"]
     return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-
-
-def _replace(path, text):
-    """Write a file at once: whoever reads it finds the old text or the new."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.chmod(temporary, path.stat().st_mode if path.exists() else 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from cxrlib.base import whole_files
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -90,7 +92,10 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
         If it cannot be written, in one sentence.
     """
     try:
-        table.to_csv(path, index=False)
+        with whole_files.replacing(path) as new:
+            table.to_csv(new, index=False)
+    except whole_files.UnwrittenError:
+        raise
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"{as_text(path)} cannot be written ({reason}): name another folder by --out.") from None

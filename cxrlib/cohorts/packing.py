@@ -20,7 +20,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from cxrlib.base import parallel, progress, records
+from cxrlib.base import checksums, parallel, progress, records, whole_files
 from cxrlib.cohorts import image_files, image_source, simulation, store
 
 _packs: dict = {}  # what the workers of a call of `pack` need: those that were forked have it, others open it once
@@ -67,15 +67,22 @@ def _pack_one(pack, i):
 
 
 def _pack_some(call, work, rows):
+    """Return what `_pack_one` returns for some rows, and the pixels by array and row that the caller is to write.
+
+    A forked worker writes them itself. Any other may be on another host, and two hosts that write to one page of a
+    file undo each other's writes on most file systems of networks.
+    """
     if call not in _packs:
         _packs.clear()
-        _packs[call] = _opened(work, *pickle.loads((work / "needed.pickle").read_bytes()))
+        _packs[call] = _opened(work, *pickle.loads((work / "needed.pickle").read_bytes())) | {"elsewhere": True}
     pack, entries = _packs[call], []
+    if "elsewhere" in pack:
+        pack |= {"images": {}, "masks": {}}
     for i in rows:
         pack["reading"][i] = 1
         entries.append(_pack_one(pack, i))
         pack["reading"][i] = 0
-    return entries
+    return entries, {name: pack[name] for name in ("images", "masks") if "elsewhere" in pack}
 
 
 def _packed(source, before, work, rows, workers):
@@ -88,7 +95,10 @@ def _packed(source, before, work, rows, workers):
     _packs[call] = _opened(work, source.read, before)
     parts = (rows[k : k + some] for k in range(0, len(rows), some))
     try:
-        for entries in parallel.mapped(partial(_pack_some, call, work), parts, workers, ordered=False):
+        for entries, pixels in parallel.mapped(partial(_pack_some, call, work), parts, workers, ordered=False):
+            for name, by_row in pixels.items():
+                for i, array in by_row.items():
+                    _packs[call][name][i] = array
             yield from entries
     finally:
         del _packs[call]
@@ -107,8 +117,11 @@ def _how(source, size_px):
     return [size_px, hashlib.sha256(code.encode()).hexdigest(), *versions]
 
 
+_HASHED = ("images.npy", "images.parquet")  # by which a store is known to be the one that was packed last
+
+
 def _hashes(out):
-    return [records.sha256(out / name) for name in ("images.npy", "images.parquet")]
+    return [records.sha256(out / name) for name in _HASHED]
 
 
 def _say(sentence):
@@ -198,18 +211,18 @@ def pack(source, out, work, *, size_px, workers=None):
     if not (work / "key.json").exists() or (work / "key.json").read_text() != key:
         shutil.rmtree(work)
         work.mkdir(parents=True)
-        np.lib.format.open_memmap(work / "images.npy", "w+", np.uint8, (n, size_px, size_px)).flush()
+        _new_array(work / "images.npy", np.uint8, (n, size_px, size_px))
         if source.has_masks:
-            np.lib.format.open_memmap(work / "masks.npy", "w+", np.uint16, (n, size_px, size_px)).flush()
-        (work / "key.json").write_text(key)
+            _new_array(work / "masks.npy", np.uint16, (n, size_px, size_px))
+        whole_files.write_text(work / "key.json", key)  # last: with it, the arrays are whole
     done = _read_journal(work / "journal.jsonl")
     todo = [i for i in range(n) if i not in done]
     record = work.with_name(f"{work.name}.json")
     before = _before(source, table, out, record, how) if todo and source_files(source) else None
-    reading = np.lib.format.open_memmap(work / "reading.npy", "w+", bool, (n,))  # shared with the workers
+    reading = _new_array(work / "reading.npy", bool, (n,))  # shared with the workers
     try:
         packed = contextlib.closing(_packed(source, before, work, todo, workers))
-        with open(work / "journal.jsonl", "a") as journal, packed as entries:
+        with whole_files.naming(work), open(work / "journal.jsonl", "a") as journal, packed as entries:
             for entry in progress.bar(entries, total=len(todo), desc="pack"):
                 done[entry["row"]] = entry
                 journal.write(json.dumps(entry) + "\n")
@@ -223,12 +236,28 @@ def pack(source, out, work, *, size_px, workers=None):
         ) from None
     if before:
         _say(f"{sum('taken_over' in entry for entry in done.values())} of {n} images are taken over from {out}.")
-    rejected = _finish(source, table, done, out, work)
+    with whole_files.naming(out):
+        rejected = _finish(source, table, done, out, work)
     if source_files(source):
         files = dict(zip(table["image_id"], source_files(source), strict=True))
-        record.write_text(json.dumps({"how": how, "sha256": _hashes(out), "files": files}))
+        told = checksums.sealed(out)
+        hashes = [told[name]["sha256"] for name in _HASHED]
+        whole_files.write_text(record, json.dumps({"how": how, "sha256": hashes, "files": files}))
+    (work / "key.json").unlink()  # first: without it, what is left of the folder counts for nothing
     shutil.rmtree(work)
     return rejected
+
+
+def _new_array(path, dtype, shape):
+    """Return an array of zeros in a file, memory-mapped, whose place on the disk is taken now.
+
+    Otherwise a disk that is full kills whoever writes into the map (SIGBUS).
+    """
+    with whole_files.naming(path):
+        array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _place(source, i):
@@ -261,7 +290,7 @@ def _finish(source, table, done, out, work):
                 shutil.copyfile(path, final / path.name)
         else:  # close the gaps, in a copy: the work can still be taken up after an interruption here
             old = np.load(path, mmap_mode="r")
-            new = np.lib.format.open_memmap(final / path.name, "w+", old.dtype, (len(good), *old.shape[1:]))
+            new = _new_array(final / path.name, old.dtype, (len(good), *old.shape[1:]))
             for start in range(0, len(good), 1024):
                 new[start : start + 1024] = old[good[start : start + 1024]]
             new.flush()
@@ -280,6 +309,7 @@ def _finish(source, table, done, out, work):
     labels[labels["image_id"].isin(kept["image_id"])].reset_index(drop=True).to_parquet(final / "labels.parquet")
     rejected = pd.DataFrame(rejected, columns=list(image_source.REJECTED_COLUMNS))
     rejected.to_csv(final / "rejected.csv", index=False)
+    checksums.seal(final)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.exists():  # moved, not deleted: at no time is half a store there
         shutil.rmtree(work / "old", ignore_errors=True)

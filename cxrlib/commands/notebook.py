@@ -3,10 +3,12 @@
 The template gets the parameters that it declares: those of the command line, else what `params.yaml` has of that name
 in the section `section=NAME` (`NAME.PART` inside one), else at its top level; what neither has keeps the template's
 own value. PAGE, the executed copy, is written without what differs from run to run. If a cell fails, one sentence
-says which and why, and the page as far as it came lies in `data/partial/failed/`.
+says which and why, and the page as far as it came lies in `data/partial/failed/`. With a place in the variable
+`CXR_PLACE` (`make repro PLACE=NAME`), a stage of DVC sends this command there and waits for it.
 """
 
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from papermill.exceptions import PapermillExecutionError  # noqa: E402
 from traitlets.config import Config  # noqa: E402
 
 from cxrlib.base import paths  # noqa: E402
+from cxrlib.commands import places  # noqa: E402
 
 # A kernel that is gone while its last message is read is no failure of a notebook; tornado logs a traceback of it.
 logging.getLogger("tornado").setLevel(logging.CRITICAL)
@@ -110,12 +113,27 @@ def main(arguments=None):
     words = sys.argv[1:] if arguments is None else arguments
     if len(words) < 2 or not all("=" in word for word in words[2:]):
         sys.exit("usage: python -m cxrlib.commands.notebook TEMPLATE PAGE [NAME=VALUE ...]")
+    if os.environ.get(places.PLACE) and os.environ.get("DVC_STAGE"):
+        sys.exit(_elsewhere(words))
+    if os.environ.get("CXR_DASK"):
+        os.environ["PYTHONSTARTUP"] = str(places.KERNEL_STARTUP)
     template, page = (paths.ROOT / word for word in words[:2])
     settings = yaml.safe_load((paths.ROOT / "params.yaml").read_text())
     try:
         run(template, Path(page), settings, dict(word.split("=", 1) for word in words[2:]))
     except (RuntimeError, ValueError, KeyError) as error:
         sys.exit(str(error))
+
+
+def _elsewhere(words):
+    """Run this command where the environment says; return its exit status, or a sentence."""
+    from cxrlib.commands import sending  # not needed here
+
+    command = [sys.executable, "-m", "cxrlib.commands.notebook", *words]
+    try:
+        return sending.send(command, os.environ["DVC_STAGE"], places.named(os.environ[places.PLACE]))
+    except (RuntimeError, ValueError) as error:
+        return str(error)
 
 
 if __name__ == "__main__":

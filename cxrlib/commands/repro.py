@@ -1,12 +1,14 @@
-"""Run what is out of date, stages side by side: `python -m cxrlib.commands.repro [--workers N] [--dry] [STAGE ...]`.
+"""Run what is out of date, stages side by side: `python -m cxrlib.commands.repro [--place NAME] [STAGE ...]`.
 
 DVC runs one stage at a time. Here each stage that is out of date gets a `dvc repro --single-item` of its own once
 everything that it waits for is done, as many at a time as there are cores (one where a GPU trains); at the end a
-plain `dvc repro` looks at the whole. When a stage fails, those that run are finished and no
+plain `dvc repro` looks at the whole. With a place, each notebook is sent there and waited for (`sending`), as many at
+a time as the place takes: all that is of DVC stays here. When a stage fails, those that run are finished and no
 other starts. Ctrl+C and a kill leave what `dvc repro` leaves: unfinished work is taken up by the next call.
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -16,6 +18,7 @@ import sys
 import time
 
 from cxrlib.base import editions, paths, runs
+from cxrlib.commands import places
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LOG_LINES = 30  # of a failed stage's output that are shown
@@ -115,11 +118,13 @@ def main(arguments=None):
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="make repro", description=__doc__.splitlines()[0])
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="only these and what they need")
-    parser.add_argument("--workers", type=int, default=_default_workers(), help="stages at a time")
+    parser.add_argument("--workers", type=int, help="stages at a time")
+    parser.add_argument("--place", help="where they run, a file of places/; without it, as processes of this machine")
     parser.add_argument("--dry", action="store_true", help="say which stages are out of date; run nothing else")
     chosen = parser.parse_args(arguments)
     try:
         editions.refresh(paths.ROOT)
+        place = places.named(chosen.place) if chosen.place else None
         settings = runs.params()
         paths.link_sources(editions.own_tables(settings))
     except (ValueError, OSError) as error:
@@ -141,8 +146,12 @@ def main(arguments=None):
     if chosen.dry:
         print("\n".join(sorted(todo)) or "Everything is up to date.")
         return
+    workers = chosen.workers or (int(place.jobs) if place else _default_workers())
     try:
-        failed = run(todo, waits_for, max(1, chosen.workers))
+        with places.in_force(place) if place and todo else contextlib.nullcontext():
+            failed = run(todo, waits_for, max(1, workers))
+    except ValueError as error:
+        sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     for stage, log in failed.items():
