@@ -202,11 +202,14 @@ def _fingerprint(data, settings, code):
 
 def _long(image_ids, findings, probability):
     """Return probabilities (n, findings_n) as `image_id, finding, probability`, a finding after another."""
-    parts = [
-        pd.DataFrame({"image_id": image_ids, "finding": finding, "probability": probability[:, k]})
-        for k, finding in enumerate(findings)
-    ]
-    return pd.concat(parts, ignore_index=True)
+    ids = pd.DataFrame({"image_id": image_ids})["image_id"]
+    return pd.DataFrame(
+        {
+            "image_id": pd.concat([ids] * len(findings), ignore_index=True),
+            "finding": np.repeat(np.asarray(findings, object), len(ids)),
+            "probability": probability.T.ravel(),
+        }
+    )
 
 
 def _predict_unseen(network, store, table, findings, settings):
