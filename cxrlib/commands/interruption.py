@@ -72,7 +72,9 @@ def keep_lock(root=None):
     lock = (root or paths.ROOT) / "dvc.lock"
     text = lock.read_text(encoding="utf-8", errors="replace") if lock.exists() else ""
     if text and not _torn(text):
-        whole_files.write_text((root or paths.ROOT) / "data" / "partial" / "dvc.lock", text)
+        copy = (root or paths.ROOT) / "data" / "partial" / "dvc.lock"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        whole_files.write_text(copy, text)
 
 
 def mend(root=None):
