@@ -287,7 +287,11 @@ def predictions_like_a_run(ids, seed):
     """Return predictions of 14 findings as a run writes them down."""
     probability = np.random.default_rng((4, seed)).random((len(FINDINGS), len(ids)), np.float32)
     return pd.DataFrame(
-        {"image_id": np.tile(ids, len(FINDINGS)), "finding": np.repeat(FINDINGS, len(ids)), "probability": probability.ravel()}
+        {
+            "image_id": np.tile(ids, len(FINDINGS)),
+            "finding": np.repeat(FINDINGS, len(ids)),
+            "probability": probability.ravel(),
+        }
     )
 
 

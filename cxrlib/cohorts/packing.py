@@ -205,7 +205,8 @@ def pack(source, out, work, *, size_px, workers=None):
     how = _how(source, size_px) if source_files(source) else [size_px]
     ids = hashlib.sha256("\n".join(table["image_id"]).encode()).hexdigest()
     key = json.dumps([source.fingerprint, n, ids, *how])
-    work.mkdir(parents=True, exist_ok=True)
+    with whole_files.naming(work):
+        work.mkdir(parents=True, exist_ok=True)
     if (work / "old").exists() and not out.exists():  # interrupted between the two
         os.replace(work / "old", out)
     if not (work / "key.json").exists() or (work / "key.json").read_text() != key:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrlib.base import checksums, paths
+from cxrlib.base import checksums, paths, records
 
 IMAGE_COLUMNS = ("image_id", "patient_id", "follow_up_number", "view", "sex", "age", "official_split")
 
@@ -105,6 +105,21 @@ def open_store(cohort):
         masks=np.load(where / "masks.npy", mmap_mode="r") if (where / "masks.npy").exists() else None,
         labels=pd.read_parquet(where / "labels.parquet"),
     )
+
+
+def pixels_sha256(folder):
+    """Return the SHA-256 of a store's `images.npy`, which is hashed only if it has changed since it last was.
+
+    Raises
+    ------
+    ValueError
+        If the store is not as it was packed.
+    """
+    told = checksums.sealed(folder)
+    if "images.npy" not in told:
+        return records.sha256(folder / "images.npy")
+    check_store(folder)
+    return told["images.npy"]["sha256"]
 
 
 def check_store(folder, *, anew=False):

@@ -4,14 +4,14 @@ A file is a line with the SHA-256 of what follows, then `torch.save`'s format, r
 numbers and text come back, and nothing else can. A file that was cut short, or in which a bit fell over, is named.
 """
 
-import contextlib
 import hashlib
 import io
-import os
 import random
 
 import numpy as np
 import torch
+
+from cxrlib.base import whole_files
 
 
 class DamagedCheckpointError(ValueError):
@@ -29,23 +29,14 @@ def write(state, path):
 
     Raises
     ------
-    OSError
+    whole_files.UnwrittenError
         Naming the file, if it cannot be written: the disk is full, or may not be written to.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(new, "wb") as file:
-            file.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode() + b"\n")
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())  # on the disk before it takes the name of the one before
-        os.replace(new, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
-        raise type(error)(error.errno, f"no checkpoint could be written ({error.strerror})", str(path)) from None
+    with whole_files.replacing(path) as new, open(new, "wb") as file:
+        file.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode() + b"\n")
+        file.write(buffer.getbuffer())
 
 
 def read(path):
