@@ -23,6 +23,7 @@ from cxrlib.studies import case_tables
 FINDINGS = list(vocabulary.NIH_FINDINGS.values())
 FILES_N, FILE_PX, STORED_PX, TRAINED_PX = 16, 320, 320, 64
 PATIENTS_FRAC = 30_805 / 112_120  # of ChestX-ray14
+WRITTEN_N = 5_000  # simulated reports whose sentences are recombined
 RUNS_N = 60  # of the case table, 14 findings each
 RESAMPLES_N, SCORED_RESAMPLES_N = 2_000, 100  # of the bootstrap alone; of each of the 840 columns of the case table
 STEPS_N, BATCH = 8, 32  # of training at full resolution
@@ -342,10 +343,10 @@ def score(folder, n):
 
 
 def sentence_pool():
-    """Return the sentences of 5,000 simulated reports, in order, repeated as they are repeated there."""
+    """Return the sentences of simulated reports, in order, repeated as they are repeated there."""
     from cxrlib.reports import simulated_reports
 
-    texts = simulated_reports.practice(5_000, seed=0)
+    texts = simulated_reports.practice(WRITTEN_N, seed=0)
     return [s for text in texts for s in re.split(r"(?<=[.!?])\s+", text) if s]
 
 
