@@ -21,6 +21,7 @@ ENGINES = ("slurm", "local")
 _ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING")
 _ALIVE += ("SPECIAL_EXIT", "STAGE_OUT", "SIGNALING", "STOPPED", "SUSPENDED", "RESV_DEL_HOLD", "PREEMPTED")
 UNKNOWN = "UNKNOWN"  # the queue does not answer
+_SIGNALLED_SECONDS = 60  # more than Slurm's usual KillWait, 30
 PLACE = "CXR_PLACE"  # the variable that names the place to what runs stages; its absence means here
 _DASK = "CXR_DASK"  # the variable with the address of the scheduler that a stage's kernel connects to
 KERNEL_STARTUP = Path(__file__).with_name("kernel_startup.py")  # what that kernel runs first
@@ -151,19 +152,32 @@ class Command:
         """Run the command; return its exit status."""
         from cxrlib.commands import job_trees
 
+        if os.environ.get("SUBMITIT_EXECUTOR") == "local":  # a group of its own, so that it can be ended as a whole
+            os.setsid()
+            _group(self.output.parent).write_text(str(os.getpid()))
         for path in self.afresh:
             job_trees.remove(path)
         environment = {name: value for name, value in os.environ.items() if name not in self.without}
         with open(self.output, "ab") as output:
-            return subprocess.run(
+            status = subprocess.run(
                 self.words, cwd=self.folder, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
             ).returncode
+            if status < 0:
+                output.write(f"The command was killed by signal {-status}.\n".encode())
+        if status < 0 and "SLURM_JOB_ID" in os.environ:
+            time.sleep(_SIGNALLED_SECONDS)  # then this process is about to be killed as well, and perhaps requeued
+        return status
 
     def checkpoint(self):
         """Return the same command again: submitit requeues it when its time is up or another job takes its node."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
+
+
+def _group(folder):
+    """Return the file that has the process group of a local job."""
+    return folder / "group"
 
 
 def submit(place, stage, command, folder):
@@ -254,17 +268,23 @@ def is_alive(named_state):
     return named_state == UNKNOWN or named_state in _ALIVE
 
 
-def cancel(engine, number):
-    """End a job, and wait until it is no longer there."""
-    if engine == "local":
-        try:
-            os.kill(int(number), signal.SIGTERM)
-        except ProcessLookupError:
-            return
-        ended = time.monotonic() + 20
-        while Path("/proc", number).exists() and time.monotonic() < ended:
-            time.sleep(0.1)
+def cancel(engine, folder, number):
+    """End a job, and wait until it is no longer there.
+
+    Parameters
+    ----------
+    engine : str
+    folder : Path
+        That has the output of its command.
+    number : str
+    """
+    if engine == "slurm":
+        subprocess.run(["scancel", number], check=False)
+        while subprocess.run(["squeue", "--noheader", "--jobs", number], capture_output=True, text=True).stdout:
+            time.sleep(1)
         return
-    subprocess.run(["scancel", number], check=False)
-    while subprocess.run(["squeue", "--noheader", "--jobs", number], capture_output=True, text=True).stdout.strip():
-        time.sleep(1)
+    for kill, pid in ((os.kill, number), (os.killpg, _group(folder).read_text() if _group(folder).exists() else "")):
+        try:
+            kill(int(pid), signal.SIGKILL)
+        except (ProcessLookupError, ValueError):  # it is gone, or has no group yet
+            continue

@@ -173,7 +173,7 @@ def send(words, stage, place, root=paths.ROOT):
         told = job.told()
         if told and told["key"] != key:
             print(f"{stage}: job {told['job']} has other dependencies and is cancelled.", flush=True)
-            places.cancel(told["engine"], told["job"])
+            places.cancel(told["engine"], job.folder, told["job"])
             job.end([path for path, kept in outs.items() if kept])
             told = None
         if told:
