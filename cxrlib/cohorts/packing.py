@@ -151,20 +151,65 @@ def _before(source, table, out, record, how):
     return {"row": row, "files": files, "index": index[list(store.PACKED_COLUMNS)], "images": out / "images.npy"}
 
 
-def _read_journal(path):
-    """Return the finished rows of an interrupted pack; a last line cut short is dropped.
+class _Done:
+    """What is known of the rows that were packed, in arrays by column, since there may be a hundred thousand of them.
+
+    Attributes
+    ----------
+    reasons : dict
+        Of each row that could not be read, why.
+    taken_over_n : int
+    """
+
+    def __init__(self, n):
+        kinds = {"sha256": "S64", "scale": np.float64}
+        self._columns = {name: np.zeros(n, kinds.get(name, np.int64)) for name in store.PACKED_COLUMNS}
+        self._packed = np.zeros(n, bool)
+        self.reasons, self.taken_over_n = {}, 0
+
+    def __len__(self):
+        return int(self._packed.sum()) + len(self.reasons)
+
+    def add(self, entry):
+        """Take what `_pack_one` returned."""
+        row = entry["row"]
+        if "reason" in entry:
+            self.reasons[row] = entry["reason"]
+            return
+        for name, column in self._columns.items():
+            column[row] = entry[name]
+        self._packed[row] = True
+        self.taken_over_n += "taken_over" in entry
+
+    def rows(self):
+        """Return the rows that were packed, in order."""
+        return np.flatnonzero(self._packed)
+
+    def left(self):
+        """Return the rows that were not, as a list."""
+        return np.flatnonzero(~self._packed).tolist()
+
+    def table(self):
+        """Return `PACKED_COLUMNS` of the rows that were packed."""
+        found = {name: column[self._packed] for name, column in self._columns.items()}
+        return pd.DataFrame({**found, "sha256": found["sha256"].astype("U64").astype(object)})
+
+
+def _read_journal(path, n):
+    """Return the finished rows of an interrupted pack of n, as a `_Done`; a last line cut short is dropped.
 
     What could not be read is tried again: its folder may not have been mounted.
     """
-    done = {}
+    done = _Done(n)
     if path.exists():
-        for line in path.read_text().split("\n"):
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if "reason" not in entry:
-                done[entry["row"]] = entry
+        with open(path) as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError:
+                    continue
+                if "reason" not in entry:
+                    done.add(entry)
     return done
 
 
@@ -216,8 +261,8 @@ def pack(source, out, work, *, size_px, workers=None):
         if source.has_masks:
             _new_array(work / "masks.npy", np.uint16, (n, size_px, size_px))
         whole_files.write_text(work / "key.json", key)  # last: with it, the arrays are whole
-    done = _read_journal(work / "journal.jsonl")
-    todo = [i for i in range(n) if i not in done]
+    done = _read_journal(work / "journal.jsonl", n)
+    todo = done.left()
     record = work.with_name(f"{work.name}.json")
     before = _before(source, table, out, record, how) if todo and source_files(source) else None
     reading = _new_array(work / "reading.npy", bool, (n,))  # shared with the workers
@@ -225,7 +270,7 @@ def pack(source, out, work, *, size_px, workers=None):
         packed = contextlib.closing(_packed(source, before, work, todo, workers))
         with whole_files.naming(work), open(work / "journal.jsonl", "a") as journal, packed as entries:
             for entry in progress.bar(entries, total=len(todo), desc="pack"):
-                done[entry["row"]] = entry
+                done.add(entry)
                 journal.write(json.dumps(entry) + "\n")
                 journal.flush()
     except parallel.WorkerKilledError:
@@ -236,7 +281,7 @@ def pack(source, out, work, *, size_px, workers=None):
             f"{len(done)} of {n} images are done and kept: run it again."
         ) from None
     if before:
-        _say(f"{sum('taken_over' in entry for entry in done.values())} of {n} images are taken over from {out}.")
+        _say(f"{done.taken_over_n} of {n} images are taken over from {out}.")
     with whole_files.naming(out):
         rejected = _finish(source, table, done, out, work)
     if source_files(source):
@@ -270,12 +315,12 @@ def _place(source, i):
 def _finish(source, table, done, out, work):
     """Write the store from finished work."""
     rejected = list(source.rejected)
-    good = [i for i in range(len(table)) if "reason" not in done[i]]
-    for i in sorted(set(range(len(table))) - set(good)):
-        rejected.append((table["image_id"][i], _place(source, i), done[i]["reason"]))
-    if not good:
+    good = done.rows()
+    for i in done.left():
+        rejected.append((table["image_id"][i], _place(source, i), done.reasons[i]))
+    if not len(good):
         raise ValueError(
-            f"None of {len(table)} images could be read; the first: {_place(source, 0)}: {done[0]['reason']}."
+            f"None of {len(table)} images could be read; the first: {_place(source, 0)}: {done.reasons[0]}."
         )
     final = work / "final"
     shutil.rmtree(final, ignore_errors=True)
@@ -295,7 +340,7 @@ def _finish(source, table, done, out, work):
             for start in range(0, len(good), 1024):
                 new[start : start + 1024] = old[good[start : start + 1024]]
             new.flush()
-    packed = pd.DataFrame([done[i] for i in good])[list(store.PACKED_COLUMNS)]
+    packed = done.table()
     kept = table.loc[good].reset_index(drop=True)
     for column in store.IMAGE_COLUMNS:
         if column not in kept:
