@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cxrlib.base import paths, runs, whole_files
 
 BASE = "base"  # what editions extend, and no edition itself
+PRIVATE = "private"  # the one DVC remote that gets what may not be given away
 REPLACED: tuple[str, ...] = ("cohorts", "label_sets", "splits", "targets", "runs")
 REPLACED += ("comparisons", "controls", "curated", "again", "end_to_end")
 RUN_GROUPS = ("pneumothorax", "controls", "labelers", "visual", "finding", "finding_others", "metric")
@@ -329,6 +330,7 @@ def _stages(settings):
         "results": compared,
         "studies": {f"{edition}-{name}": _study(settings, name, visual) for name in STUDIES if _has(settings, name)},
         "published": [folder for folder, made in kept.items() if made and settings["published"]],
+        "remote": "" if settings["published"] else PRIVATE,
         "runs": {
             target: [runs.key(*run) for run in runs.planned(settings) if run[0] == target] for target in targets
         },
