@@ -91,7 +91,7 @@ def _dask_cluster(place, options, workers):
 
         if place.engine == "local":
             return distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
-        cluster = dask_jobqueue.SLURMCluster(**options)
+        cluster = dask_jobqueue.SLURMCluster(**{"log_directory": str(paths.partial_dir("logs")), **options})
     except ModuleNotFoundError as error:
         raise ValueError(f'{error.name} is not installed: run pip install "cxrlib[cluster]".') from None
     except (TypeError, ValueError) as error:
