@@ -1,5 +1,7 @@
 """Stages sent elsewhere: to processes of this machine by the call that also serves Slurm."""
 
+import contextlib
+import os
 import shutil
 
 import pytest
@@ -119,3 +121,18 @@ def test_what_a_place_cannot_ask_for_is_said(root):
     done = sent.sender(root)
     said = done.communicate(timeout=60)[0]
     assert done.returncode == 1 and "What place there asks for count is not understood" in said
+
+
+@pytest.mark.parametrize(
+    ("engine", "dask", "said"),
+    [
+        ("local", {"cores": 2}, "has cores of dask: on this machine it has only workers"),
+        ("slurm", {"colour": 2, "cores": 1, "memory": "1GB"}, "What place here has of dask is not understood"),
+        ("local", {}, None),
+    ],
+)
+def test_a_place_says_what_is_wrong_with_its_cluster_and_leaves_no_variable(engine, dask, said):
+    place = places.Place("here", engine, dask=dask)
+    with pytest.raises(ValueError, match=said) if said else contextlib.nullcontext(), places.in_force(place):
+        assert os.environ[places.PLACE] == "here"
+    assert places.PLACE not in os.environ and "CXR_DASK" not in os.environ

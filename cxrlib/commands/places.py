@@ -82,6 +82,24 @@ def named(name, root=paths.ROOT):
     return Place(name=name, **told)
 
 
+def _dask_cluster(place, options, workers):
+    if place.engine == "local" and options:
+        raise ValueError(f"Place {place.name} has {', '.join(options)} of dask: on this machine it has only workers.")
+    try:
+        import dask_jobqueue
+        import distributed
+
+        if place.engine == "local":
+            return distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
+        cluster = dask_jobqueue.SLURMCluster(**{"log_directory": str(paths.partial_dir("logs")), **options})
+    except ModuleNotFoundError as error:
+        raise ValueError(f'{error.name} is not installed: run pip install "cxrlib[cluster]".') from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"What place {place.name} has of dask is not understood: {error}") from None
+    cluster.scale(workers)
+    return cluster
+
+
 @contextlib.contextmanager
 def in_force(place):
     """Let stages run at a place while this lasts, with the Dask cluster that it has, if any.
@@ -97,22 +115,7 @@ def in_force(place):
     with contextlib.ExitStack() as stack:
         stack.callback(os.environ.pop, PLACE)
         if place.dask:
-            try:
-                import dask_jobqueue
-                import distributed
-
-                if place.engine == "local":
-                    options = {"threads_per_worker": 1, "dashboard_address": None, **options}
-                    cluster = distributed.LocalCluster(n_workers=workers, **options)
-                else:
-                    cluster = dask_jobqueue.SLURMCluster(**options)
-            except ModuleNotFoundError as error:
-                raise ValueError(f'{error.name} is not installed: run pip install "cxrlib[cluster]".') from None
-            except TypeError as error:
-                raise ValueError(f"What place {place.name} has of dask is not understood: {error}.") from None
-            stack.enter_context(cluster)
-            if place.engine == "slurm":
-                cluster.scale(workers)
+            cluster = stack.enter_context(_dask_cluster(place, options, workers))
             os.environ[_DASK] = cluster.scheduler_address
             stack.callback(os.environ.pop, _DASK)
         yield
