@@ -1,6 +1,7 @@
 """Bad files that are not text: each kind is refused in a sentence or a line of rejected.csv, and nothing is run."""
 
 import contextlib
+import gzip
 import json
 import os
 import resource
@@ -20,7 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from cxrlib.base import bounded
-from cxrlib.cohorts import image_files, packing, sources, store
+from cxrlib.cohorts import image_files, packing, sources, store, torchxrayvision_source
 from cxrlib.commands import explain, read
 from cxrlib.labelers import bert, chexbert, released_bert, visual
 from cxrlib.networks import architectures, trained_runs
@@ -235,6 +236,13 @@ def test_headers_of_a_deflated_bomb_are_not_expanded(tmp_path):
         (problem,) = dicom_headers.read_dicom(path, False, None)
     assert row == {} and reason == "it expands to more than 64 MiB"
     assert "it expands to more than 64 MiB" in problem.reason
+
+
+def test_pixels_that_are_no_numbers_are_refused_whatever_read_them():
+    pixels = np.zeros((1, 8, 9), np.float32)
+    pixels[0, 2, 3] = np.nan
+    with pytest.raises(image_files.UnreadableImageError, match="NaN or infinite"):
+        torchxrayvision_source._read(["PC_Dataset row 4"], [{"img": pixels}], [0], 32, 0)
 
 
 # --- weights -------------------------------------------------------------------------------------------------
@@ -454,6 +462,13 @@ def test_a_bad_file_of_an_export_is_a_problem_with_a_reason(tmp_path, name):
         problems = list(read_file(path, report_headers.conventions()))
     assert len(problems) == 1 and isinstance(problems[0], export_files.Problem)
     assert "64 MiB" in problems[0].reason or "named pipe" in problems[0].reason
+
+
+def test_a_table_of_reports_that_expands_beyond_measure_is_refused(tmp_path):
+    path = tmp_path / "reports.csv.gz"
+    path.write_bytes(gzip.compress(b"report_id,text\n") + zeros(EMPTY))
+    with pytest.raises(ValueError, match="expands to more than 64 MiB, over 200 times its size"), bounded_memory():
+        list(report_files.sources(path, say=lambda sentence: None))
 
 
 def test_a_whole_archive_is_read_as_before(tmp_path):

@@ -98,7 +98,8 @@ def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     hindered : list of (Path, str)
         What cannot be read, and folders that are not searched, each with the reason and the remedy.
     """
-    files, locked = [], []
+    files: list[Path] = []
+    locked: list[OSError] = []
     hindered: list[tuple[Path, str]] = []
     for root, folders, names in os.walk(folder, onerror=locked.append):
         here = folder / os.path.relpath(root, folder)

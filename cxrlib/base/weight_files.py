@@ -65,7 +65,8 @@ def read_safetensors(path: Path, remedy: str = "copy it from where it was made a
         reason = str(error).strip().splitlines()[0][:120].rstrip(".:")
         raise WeightsError(f"{path} is damaged or cut short ({reason}): {remedy}.") from None
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        values = tensor.float() if tensor.element_size() == 1 else tensor  # 8 bits have no test of their own
+        if tensor.is_floating_point() and not torch.isfinite(values).all():
             raise WeightsError(f"{path}: the weights {name!r} hold NaN or infinity: train again, or {remedy}.")
     return state
 

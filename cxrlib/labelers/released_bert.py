@@ -87,7 +87,7 @@ def load_difference(folder):
         If the files are damaged, or the installed encoder is another one than the difference was taken from.
     """
     folder = Path(folder)
-    entry = report_network.read_entry(folder, {"encoder_sha256": str})
+    entry = report_network.read_entry(folder, {"encoder_sha256": str, "trained_layers": int})
     path = _encoder_file(entry["encoder"])
     if records.sha256(path) != entry["encoder_sha256"]:
         raise ValueError(
