@@ -8,9 +8,9 @@ import array
 import collections
 import itertools
 import os
-import tarfile
 from pathlib import Path, PurePosixPath
 
+from cxrlib.base import bounded
 from cxrlib.releases import openi_reports
 from cxrlib.reports import report_rows, report_tables
 
@@ -115,27 +115,20 @@ def _locked(errors, say):
 def _archive(path, asked):
     """Yield the files of an archive."""
     others, number = collections.Counter(), 0
-    with report_rows.undamaged(path), tarfile.open(path) as archive:
+    with report_rows.undamaged(path), bounded.open_tar(path) as archive:
         for member in archive:
             name = PurePosixPath(member.name)
             if member.isfile() and name.suffix.lower() in _FILE_ENDINGS:
                 number += 1
-                data = archive.extractfile(member).read()
+                data = bounded.read_member(archive, member, path)
                 yield _content(f"{path}: {name}", str(name.with_suffix("")), name.suffix, data, asked.encoding)
             elif not member.isdir():
                 others[_ending(name) if member.isfile() else "link"] += 1
-        _check_end(archive)
+        bounded.check_end(archive)
     if not number:
         there = f", only {_counted(others)}" if others else ""
         raise ValueError(f"{path} has no .xml or .txt file in it{there}: pack the folder that holds them.")
     yield from _left_aside(path, others, asked.say)
-
-
-def _check_end(archive):
-    """Raise if an archive goes on where its list of files ended, which tarfile takes for the end without a word."""
-    while chunk := archive.fileobj.read(2**20):
-        if chunk.strip(b"\0"):
-            raise tarfile.ReadError("its list of files breaks off")
 
 
 def _ending(name):

@@ -16,10 +16,13 @@ a document, and do not expect the same topic of it elsewhere.
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
+
+from cxrlib.base import bounded
 
 _ITERATIONS = {"tomotopy": 100, "sklearn": 10}  # sweeps of the sampler; passes of variational Bayes
 
@@ -200,6 +203,7 @@ def load_topics(path):
     if not path.exists():
         raise FileNotFoundError(f"There is no topic model {path}: fit one first.")
     try:
+        bounded.check_zip(path)
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
         about = json.loads(str(found["about"]))
@@ -211,7 +215,7 @@ def load_topics(path):
             tuple(found["document_ids"].tolist()),
             about["settings"],
         )
-    except (zipfile.BadZipFile, EOFError, KeyError, ValueError, TypeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is no topic model ({type(error).__name__}): fit it anew and save it.") from None
 
 
