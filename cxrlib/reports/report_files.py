@@ -10,7 +10,7 @@ import itertools
 import os
 from pathlib import Path, PurePosixPath
 
-from cxrlib.base import bounded
+from cxrlib.base import bounded, csv_rows
 from cxrlib.releases import openi_reports
 from cxrlib.reports import report_rows, report_tables
 
@@ -18,6 +18,7 @@ _FILE_ENDINGS = (".txt", ".xml")
 
 
 _BUCKETS_N = 1 << 14  # in which ids are looked for: some sixty in each of a million
+_BYTES_MOST = 1 << 26  # of a file that is a report
 
 
 def sources(path, id_column=None, text_columns=None, encoding="utf-8", separator=None, say=print):
@@ -152,6 +153,10 @@ def _left_aside(path, others, say):
 
 def _file(path, report_id, encoding):
     try:
+        size = path.stat().st_size
+        if size > _BYTES_MOST:
+            problem = f"it has {size:,} bytes, more than a report has: give each report a file of its own"
+            return report_rows.ReportSource(str(path), report_id, None, problem)
         data = path.read_bytes()
     except OSError as error:
         return report_rows.ReportSource(
@@ -162,7 +167,7 @@ def _file(path, report_id, encoding):
 
 def _content(where, report_id, ending, data, encoding):
     """Return the report in the bytes of a .txt or .xml file."""
-    if not report_tables.decoded(where):
+    if not csv_rows.decoded(where):
         return report_rows.ReportSource(ascii(where), None, None, "its name is not UTF-8: rename it")
     if ending.lower() == ".xml":
         return _xml(where, data, report_id)
