@@ -33,9 +33,9 @@ setup: $(if $(filter .venv/bin,$(BIN)),.venv/.ready) ## install everything into 
 edition: setup ## put editions/EDITION.yaml in force as params.yaml
 	@$(BIN)/cxr edition $(EDITION)
 
-repro: setup ## run the pipeline, stages side by side (EDITION=nih_mini; STAGES="train results"; WORKERS=N)
+repro: setup ## run the pipeline, stages side by side (EDITION=nih_mini; STAGES="train results"; WORKERS=N; PLACE=slurm)
 	@if [ -n "$(EDITION)" ]; then $(BIN)/cxr edition $(EDITION); fi
-	@$(BIN)/python -m cxrlib.commands.repro $(if $(WORKERS),--workers $(WORKERS)) $(STAGES)
+	@$(BIN)/python -m cxrlib.commands.repro $(if $(WORKERS),--workers $(WORKERS)) $(if $(PLACE),--place $(PLACE)) $(STAGES)
 
 beyond: setup ## train the dose-response study of label noise (an hour on 2 cores; interrupted, it goes on) and write its page
 	@$(BIN)/python -m cxrlib.commands.beyond

@@ -570,7 +570,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def journalled(folder):
-    return sorted(packing._read_journal(folder / "work" / "journal.jsonl"))
+    return packing._read_journal(folder / "work" / "journal.jsonl", N).rows().tolist()
 
 
 def finish(folder, uninterrupted, done, n=N):

@@ -6,6 +6,7 @@
 - `labels.parquet`: labels that came with the images, `image_id` and one column per finding, if any
 - `rejected.csv`: everything that was not taken, and why
 - `masks.npy`: uint16 (n, size_px, size_px), bits as `simulate.DRAWN`, of simulated images
+- `checksums.json`: size and SHA-256 of each of these files, as `packing.pack` wrote them
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from cxrlib.base import paths
+from cxrlib.base import checksums, paths, records
 
 IMAGE_COLUMNS = ("image_id", "patient_id", "follow_up_number", "view", "sex", "age", "official_split")
 
@@ -66,6 +67,9 @@ class Store:
 def open_store(cohort):
     """Open a packed cohort and check what it promises.
 
+    Its files must have the sizes and the SHA-256 of `checksums.json`, if it has one; bytes are hashed once, and again
+    when the file has changed (`base.checksums`).
+
     Parameters
     ----------
     cohort : str or Path
@@ -76,11 +80,12 @@ def open_store(cohort):
     FileNotFoundError
         If it is not packed yet.
     ValueError
-        If files disagree; the message names the file.
+        If files disagree, or one is damaged; the message names the file.
     """
     where = Path(cohort) if isinstance(cohort, Path) else paths.cohort_dir(cohort)
     if not (where / "images.parquet").exists():
         raise FileNotFoundError(f"Cohort {where.name!r} is not packed at {where}: run `make repro` first.")
+    check_store(where)
     index, pixels = _table(where / "images.parquet"), _array(where / "images.npy")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or len(pixels) != len(index):
         raise ValueError(
@@ -100,6 +105,39 @@ def open_store(cohort):
         masks=_array(where / "masks.npy") if (where / "masks.npy").exists() else None,
         labels=_table(where / "labels.parquet"),
     )
+
+
+def pixels_sha256(folder):
+    """Return the SHA-256 of a store's `images.npy`, which is hashed only if it has changed since it last was.
+
+    Raises
+    ------
+    ValueError
+        If the store is not as it was packed.
+    """
+    told = checksums.sealed(folder)
+    if "images.npy" not in told:
+        return records.sha256(folder / "images.npy")
+    check_store(folder)
+    return told["images.npy"]["sha256"]
+
+
+def check_store(folder, *, anew=False):
+    """Raise a ValueError that names the file if a store is not as it was packed.
+
+    Parameters
+    ----------
+    folder : Path
+    anew : bool
+        Whether all bytes are read, although no file has changed since that was last done.
+    """
+    try:
+        memory = folder.with_name(f".{folder.name}.checked.json")
+        wrong = checksums.problem(folder, checksums.sealed(folder), memory, anew=anew)
+    except ValueError as error:
+        wrong = str(error)
+    if wrong:
+        raise ValueError(f"{wrong}: remove {folder} and pack the cohort again (`make repro`).")
 
 
 def _array(path):

@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
+from cxrlib.base import torchvision_fix, whole_files  # noqa: F401 (must come before timm, fastai and transformers)
 
 # isort: split
 import timm
@@ -80,7 +80,8 @@ def with_head(network, kind, findings_n, prototypes=None):
 
 def save_network(network, path):
     """Write a network's weights as safetensors."""
-    save_file({k: v.contiguous().cpu() for k, v in network.state_dict().items()}, path)
+    with whole_files.replacing(path) as new:
+        save_file({k: v.contiguous().cpu() for k, v in network.state_dict().items()}, new)
 
 
 def load_network(path, architecture, findings_n):

@@ -11,7 +11,7 @@ from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fa
 # isort: split
 import timm
 
-from cxrlib.base import paths, records, weight_files
+from cxrlib.base import checksums, paths, records, weight_files
 from cxrlib.networks import architectures, batches
 
 _NO_RECORD = "it is no record of a run: take another folder"
@@ -107,5 +107,9 @@ def open_run(folder, size_px=None):
     if size_px and recorded and size_px != recorded:
         raise ValueError(f"{folder} was trained at {recorded} px, not at {size_px}: leave out --size-px.")
     network = _trained(folder, parameters["architecture"], len(parameters["findings"]))
+    told = entry.get("files", {})
+    damaged = checksums.problem(folder, {name: told[name] for name in told if name == "model.safetensors"})
+    if damaged:
+        raise ValueError(f"{damaged}: copy it from the run again.")
     size_px = size_px or recorded or _packed_size(folder, entry)
     return Run(network.to(batches.device()), tuple(parameters["findings"]), int(size_px), folder)

@@ -6,9 +6,8 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
-from cxrlib.base import bounded, paths
+from cxrlib.base import bounded, paths, xml_files
 
 ARCHIVE = "NLMCXR_reports.tgz"
 
@@ -57,12 +56,12 @@ def parse(data, where):
     Raises
     ------
     ValueError
-        If it is not XML, or not a report of Open-i.
+        If it is not XML, declares entities, or is not a report of Open-i.
     """
     try:
-        root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{where} is not XML ({error}).") from None
+        root = xml_files.parse(data)
+    except ValueError as error:
+        raise ValueError(f"{where} is {error}.") from None
     named = root.find("uId")
     if named is None or not named.get("id"):
         raise ValueError(f"{where} is not a report of Open-i: it has no uId.")

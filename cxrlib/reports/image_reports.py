@@ -9,11 +9,10 @@ impression.
 
 import re
 from typing import NamedTuple
-from xml.etree import ElementTree
 
 import pandas as pd
 
-from cxrlib.base import paths, tables
+from cxrlib.base import paths, tables, xml_files
 from cxrlib.releases import openi_reports
 
 LINKED_COLUMNS = ("report_id", "image_id", "patient_id", "text")
@@ -260,9 +259,9 @@ def openi(*, archive=None, sections="impression"):
     rows = []
     for where, data in openi_reports.members(path):
         try:
-            root = ElementTree.fromstring(data)
-        except ElementTree.ParseError as error:
-            raise ValueError(f"{where} is not XML ({error}).") from None
+            root = xml_files.parse(data)
+        except ValueError as error:
+            raise ValueError(f"{where} is {error}.") from None
         said = {part.get("Label"): _plain(part.text or "") for part in root.iterfind(".//AbstractText")}
         text = _chosen(said.get("FINDINGS", ""), said.get("IMPRESSION", ""), "", sections)
         report = getattr(root.find("uId"), "attrib", {}).get("id")
@@ -276,7 +275,7 @@ def openi(*, archive=None, sections="impression"):
 def _archive_reports(*, path, sections="impression"):
     """Return the reports of pairs that notebook 15 matched, `data/reports/<edition>/<cohort>.parquet`."""
     file = paths.source_path(path)
-    pairs = pd.read_parquet(file, columns=["report_id", "image_id", "patient_id", "text"])
+    pairs = tables.read_parquet(file, ("report_id", "image_id", "patient_id", "text"))
     texts = {text: _read_of(text, sections) for text in pairs["text"].dropna().unique()}
     pairs["text"] = pairs["text"].map(texts)
     return _table(list(pairs[list(LINKED_COLUMNS)].itertuples(index=False, name=None)), file)

@@ -4,16 +4,21 @@ What cannot be read is a `Source` whose problem says what is wrong and what to d
 whole (files of other endings, columns that could hold the text too) is said as well: nothing is dropped in silence.
 """
 
+import array
 import collections
 import itertools
 import os
 from pathlib import Path, PurePosixPath
 
-from cxrlib.base import bounded
+from cxrlib.base import bounded, csv_rows
 from cxrlib.releases import openi_reports
 from cxrlib.reports import report_rows, report_tables
 
 _FILE_ENDINGS = (".txt", ".xml")
+
+
+_BUCKETS_N = 1 << 14  # in which ids are looked for: some sixty in each of a million
+_BYTES_MOST = 1 << 26  # of a file that is a report
 
 
 def sources(path, id_column=None, text_columns=None, encoding="utf-8", separator=None, say=print):
@@ -64,16 +69,19 @@ def sources(path, id_column=None, text_columns=None, encoding="utf-8", separator
 def accepted(found, reject):
     """Yield `id, text` of the sources that can be labelled; pass the others, and repeated ids, to `reject`.
 
-    Its memory is that of the ids' 8-byte hashes.
+    Its memory is that of the ids' 8-byte hashes, since a set would take ten times as much.
     """
-    seen = set()
+    seen = [array.array("q") for _ in range(_BUCKETS_N)]
     for source in found:
-        if source.problem is None and (key := hash(source.report_id)) in seen:
-            source = source._replace(text=None, problem="its id occurs before: give each report an id of its own")
+        if source.problem is None:
+            key = hash(source.report_id)
+            bucket = seen[key % _BUCKETS_N]
+            if key in bucket:
+                source = source._replace(text=None, problem="its id occurs before: give each report an id of its own")
         if source.problem is not None:
             reject(source)
             continue
-        seen.add(key)
+        bucket.append(key)
         yield source.report_id, source.text
 
 
@@ -145,6 +153,10 @@ def _left_aside(path, others, say):
 
 def _file(path, report_id, encoding):
     try:
+        size = path.stat().st_size
+        if size > _BYTES_MOST:
+            problem = f"it has {size:,} bytes, more than a report has: give each report a file of its own"
+            return report_rows.ReportSource(str(path), report_id, None, problem)
         data = path.read_bytes()
     except OSError as error:
         return report_rows.ReportSource(
@@ -155,7 +167,7 @@ def _file(path, report_id, encoding):
 
 def _content(where, report_id, ending, data, encoding):
     """Return the report in the bytes of a .txt or .xml file."""
-    if not report_tables.decoded(where):
+    if not csv_rows.decoded(where):
         return report_rows.ReportSource(ascii(where), None, None, "its name is not UTF-8: rename it")
     if ending.lower() == ".xml":
         return _xml(where, data, report_id)
