@@ -16,6 +16,7 @@ import sys
 import time
 
 from cxrlib.base import editions, paths, runs
+from cxrlib.commands import sharing
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LOG_LINES = 30  # of a failed stage's output that are shown
@@ -121,6 +122,7 @@ def main(arguments=None):
     try:
         editions.refresh(paths.ROOT)
         settings = runs.params()
+        sharing.check(settings)
         paths.link_sources(editions.own_tables(settings))
     except (ValueError, OSError) as error:
         sys.exit(str(error))
