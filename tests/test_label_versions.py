@@ -29,7 +29,7 @@ def test_every_kind_of_change_is_counted_by_finding():
     values = [1.0, 0.0, -1.0, np.nan]
     first = labels(edema=np.repeat(values, 4), mass=np.zeros(16))
     second = labels(mass=np.zeros(16), edema=np.tile(values, 4))
-    counts, changed = label_versions.changes(first, second)
+    counts, changed = label_versions.changed_labels(first, second)
     assert set(counts["finding"]) == {"edema"} and (counts["images_n"] == 1).all() and len(counts) == 12
     assert list(zip(counts["before"], counts["after"], strict=True)) == [
         (a, b) for a in label_versions.STATES for b in label_versions.STATES if a != b
@@ -41,7 +41,7 @@ def test_images_of_one_version_and_patients():
     first = labels(edema=[1, 1, 1, 0])
     second = labels(edema=[0, 0, 0, 0, 1]).drop("i3")
     patient = pd.Series(["p", "p", "q"], ["i0", "i1", "i2"])
-    counts, changed = label_versions.changes(first, second, patient)
+    counts, changed = label_versions.changed_labels(first, second, patient)
     absent, present = label_versions.STATES[1], label_versions.STATES[0]
     none_before, none_after = label_versions.ONE_SIDED
     assert counts.to_numpy().tolist() == [
@@ -50,15 +50,15 @@ def test_images_of_one_version_and_patients():
         ["edema", none_before, present, 1, 1],
     ]
     assert changed["patient_id"].tolist() == ["p", "p", "q", "i3", "i4"], "an image without patient counts as one"
-    nothing, none = label_versions.changes(first, first)
+    nothing, none = label_versions.changed_labels(first, first)
     assert nothing.empty and none.empty
 
 
 def test_other_findings_are_no_other_version():
     with pytest.raises(ValueError, match=r"^The second version has no mass: versions of one label set have the same"):
-        label_versions.changes(labels(edema=[1], mass=[1]), labels(edema=[1]))
+        label_versions.changed_labels(labels(edema=[1], mass=[1]), labels(edema=[1]))
     with pytest.raises(ValueError, match=r"^The first version has no mass"):
-        label_versions.changes(labels(edema=[1]), labels(edema=[1], mass=[1]))
+        label_versions.changed_labels(labels(edema=[1]), labels(edema=[1], mass=[1]))
 
 
 # --- the guide ----------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_a_label_set_of_the_pipeline_is_read_too(tmp_path):
     shell(tmp_path, "git init -q; git add .; git commit -qm one; git tag v1")
     labels(edema=[1, 1]).reset_index().to_parquet(tmp_path / "nlp.parquet")
     first, second = (label_versions.opened_version(f"{tmp_path}/nlp.parquet{at}")[0] for at in ("@v1", ""))
-    assert label_versions.changes(first, second)[0]["images_n"].tolist() == [1]
+    assert label_versions.changed_labels(first, second)[0]["images_n"].tolist() == [1]
 
 
 @pytest.mark.parametrize(

@@ -235,16 +235,16 @@ FOLDER = {"cohorts": {"ours": {"source": "folder", "folder": "a", "table": "b"}}
 
 def test_an_edition_that_has_published_from_another_is_refused(tmp_path):
     shutil.copytree(CHECKOUT / "editions", tmp_path / "editions")
-    sharing.check(editions.compose("quick"))
-    sharing.check({**editions.compose("nih")})
+    sharing.check_edition(editions.compose("quick"))
+    sharing.check_edition({**editions.compose("nih")})
     settings = {**editions.compose("quick"), **FOLDER, "label_sets": {"ours": {}}}
     with pytest.raises(ValueError, match=r"Edition quick gives everything away .* images of ours are not simulated"):
-        sharing.check(settings, tmp_path)
+        sharing.check_edition(settings, tmp_path)
     (tmp_path / "editions" / "mine.yaml").write_text("extends: nih\npublished: true\n")
     with pytest.raises(
         ValueError, match=r"mine.yaml says `published: true`, and its label set rsna of nih is rsna_on"
     ):
-        sharing.check(editions.compose("mine", tmp_path), tmp_path)
+        sharing.check_edition(editions.compose("mine", tmp_path), tmp_path)
 
 
 def test_a_file_that_was_added_by_hand_says_who_may_have_it(gated):
@@ -313,7 +313,7 @@ def test_gc_keeps_what_another_branch_names(gated):
     root, made = gated
     lock = (root / "dvc.lock").read_text()
     (root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    assert gc.named(root) >= {each for each in made["nih_mini"]["data/cohorts/nih"] if each.endswith(".dir")}
+    assert gc.kept_hashes(root) >= {each for each in made["nih_mini"]["data/cohorts/nih"] if each.endswith(".dir")}
     (root / "dvc.lock").write_text(lock)
 
 

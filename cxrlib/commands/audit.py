@@ -71,7 +71,7 @@ def _compare_versions(chosen):
         print(*(f"{where}: {note}" for note in notes), sep="\n", end="\n" if notes else "")
     (first, images, _), (second, more, _) = versions
     patient = pd.concat([more, images]).dropna(subset="patient_id").drop_duplicates("image_id")
-    counts, labels = label_versions.changes(first, second, patient.set_index("image_id")["patient_id"])
+    counts, labels = label_versions.changed_labels(first, second, patient.set_index("image_id")["patient_id"])
     shared = first.index.intersection(second.index)
     print(
         f"{len(first)} images in {chosen.reference}, {len(second)} in {chosen.other}, {len(shared)} in both; "

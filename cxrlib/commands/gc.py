@@ -56,7 +56,7 @@ def _hashes(node: Any) -> Iterator[str]:
             yield from _hashes(value)
 
 
-def named(root: Path) -> set[str]:
+def kept_hashes(root: Path) -> set[str]:
     """Return the MD5 of every file and folder (with `.dir`) that any version of `dvc.lock` or a `.dvc` file names.
 
     Parameters
@@ -97,7 +97,7 @@ def collect(root: Path, dry: bool = False) -> tuple[int, int]:
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
 
-    keep = named(root)
+    keep = kept_hashes(root)
     with Repo(str(root)) as repo, repo.lock:
         odb = repo.cache.local
         here = set(odb.all())

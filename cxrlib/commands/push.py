@@ -34,7 +34,7 @@ def push(remote: str | None = None) -> int:
     """
     from dvc.repo import Repo  # takes a second
 
-    sharing.check(runs.params())
+    sharing.check_edition(runs.params())
     with Repo(str(paths.ROOT)) as repo:
         name, address = sharing.remote_named(repo, remote)
         if name != editions.PRIVATE:

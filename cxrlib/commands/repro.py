@@ -122,7 +122,7 @@ def main(arguments=None):
     try:
         editions.refresh(paths.ROOT)
         settings = runs.params()
-        sharing.check(settings)
+        sharing.check_edition(settings)
         paths.link_sources(editions.own_tables(settings))
     except (ValueError, OSError) as error:
         sys.exit(str(error))

@@ -26,7 +26,7 @@ _GUIDE = "docs/guides/dvc_remotes.md"
 ANYONE = "anyone"  # what `meta: {for: anyone}` in a .dvc file says
 
 
-def check(settings: Mapping[str, Any], root: Path = paths.ROOT) -> None:
+def check_edition(settings: Mapping[str, Any], root: Path = paths.ROOT) -> None:
     """Raise a ValueError if an edition that gives everything away has what may not be given away.
 
     Parameters

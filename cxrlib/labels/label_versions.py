@@ -133,7 +133,7 @@ def states(labels: pd.DataFrame) -> pd.DataFrame:
     return labels.apply(lambda column: column.map(words).fillna(STATES[3]).astype("string"))
 
 
-def changes(
+def changed_labels(
     first: pd.DataFrame, second: pd.DataFrame, patient: pd.Series | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return how many labels changed between two versions, and which.
