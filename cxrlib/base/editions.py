@@ -178,8 +178,8 @@ def _check_known(below, own, name, section=""):
             near = ", ".join(map(str, below))
             raise ValueError(f"editions/{name}.yaml sets {section}{key}, which is no setting; there are {near}.")
         wanted, given = _kind(below[key]), _kind(value)
-        free = (value is None and not isinstance(below[key], dict | list)) or (isinstance(value, str) and "${" in value)
-        if wanted and given != wanted and not free:
+        refers = isinstance(value, str) and "${" in value
+        if wanted and given != wanted and not refers and (value is not None or isinstance(below[key], dict | list)):
             raise ValueError(f"editions/{name}.yaml sets {section}{key} to {str(value)[:80]!r}; it takes {wanted}.")
         if isinstance(value, dict) and isinstance(below[key], dict) and key not in (*REPLACED, *_OPEN):
             _check_known(below[key], value, name, f"{section}{key}.")
