@@ -154,7 +154,7 @@ def _repro(chosen):
         for sentence in interruption.mend():
             print(sentence, file=sys.stderr, flush=True)
     editions.refresh(paths.ROOT)
-    place = places.named(chosen.place) if chosen.place else None
+    place = places.open_place(chosen.place) if chosen.place else None
     settings = runs.params()
     paths.link_sources(editions.own_tables(settings))
     code = subprocess.run(["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", "code"], cwd=paths.ROOT)
@@ -178,7 +178,7 @@ def _repro(chosen):
         print("\n".join(sorted(todo)) or "Everything is up to date.")
         return 0
     workers = chosen.workers or (int(place.jobs) if place else _default_workers())
-    with places.in_force(place) if place and todo else contextlib.nullcontext():
+    with places.at_place(place) if place and todo else contextlib.nullcontext():
         failed = run(todo, waits_for, max(1, workers))
     for stage, log in failed.items():
         lines = log.read_text().strip().splitlines()

@@ -110,7 +110,7 @@ def _wait(job, told, poll_seconds, dvc):
     shown = ended = 0
     before, looked = None, -poll_seconds
     while True:
-        status = places.result(told["engine"], job.log, told["job"])
+        status = places.exit_status(told["engine"], job.log, told["job"])
         shown = _show(job.output, shown)
         if status is not None:
             return status
@@ -118,7 +118,7 @@ def _wait(job, told, poll_seconds, dvc):
             raise Left
         now = time.monotonic()
         if now - looked >= poll_seconds:
-            looked, state = now, places.state(told["engine"], job.log, told["job"])
+            looked, state = now, places.job_state(told["engine"], job.log, told["job"])
             if state != before:
                 print(f"{job.stage}: job {told['job']} of {told['engine']} is {state.lower()}.", flush=True)
                 before = state
