@@ -3,12 +3,13 @@
 import contextlib
 import os
 import shutil
+import time
 
 import pytest
 import sent_stage as sent
 
 from cxrlib.base import paths
-from cxrlib.commands import job_trees, places
+from cxrlib.commands import job_trees, places, sending
 
 
 @pytest.fixture
@@ -39,6 +40,7 @@ def test_a_job_is_joined_by_the_next_call_though_dvc_took_its_outputs_away(root)
     first = sent.sender(root)
     sent.wait_for(lambda: sent.starts(root) and (root / "data/partial/jobs" / sent.STAGE / "job.json").exists())
     sent.kill(first)
+    assert sending.still_running(root) == {sent.STAGE: "there"}
     shutil.rmtree(root / "results/out", ignore_errors=True)  # as DVC does before it calls again
     second = sent.sender(root)
     assert f"joining job {sent.job(root)['job']} of local" in second.stdout.readline()
@@ -46,6 +48,7 @@ def test_a_job_is_joined_by_the_next_call_though_dvc_took_its_outputs_away(root)
     assert second.wait(timeout=60) == 0
     second.stdout.close()
     assert sent.written(root) == sent.WHOLE and sent.starts(root) == ["here"], "it ran once"
+    assert sending.still_running(root) == {}
 
 
 def test_a_job_with_other_dependencies_is_cancelled(root):
@@ -61,6 +64,23 @@ def test_a_job_with_other_dependencies_is_cancelled(root):
     said = second.communicate(timeout=60)[0]
     assert second.returncode == 0 and f"job {old} has other dependencies and is cancelled" in said
     assert sent.written(root)["out/first.txt"] == "2"
+    lines = ["a line from before", "a line", "a line"]
+    assert (root / "results/kept/lines.txt").read_text().splitlines() == lines, "what the first had finished is kept"
+
+
+def test_a_cancelled_job_does_not_undo_what_was_made_since(root):
+    first = sent.sender(root)
+    sent.wait_for(lambda: sent.starts(root) and (root / "data/partial/jobs" / sent.STAGE / "job.json").exists())
+    sent.kill(first)
+    (root / "asked.txt").write_text("2")
+    time.sleep(0.05)
+    (root / "results/kept/lines.txt").write_text("newer\n")
+    second = sent.sender(root)
+    sent.wait_for(lambda: len(sent.starts(root)) == 2)
+    sent.go(root)
+    assert second.wait(timeout=60) == 0
+    second.stdout.close()
+    assert sent.written(root)["kept/lines.txt"] == "newer\na line\n"
 
 
 def test_a_tree_reads_all_and_writes_only_its_own(tmp_path):

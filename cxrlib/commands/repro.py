@@ -19,7 +19,7 @@ import sys
 import time
 
 from cxrlib.base import editions, paths, runs
-from cxrlib.commands import interruption, places
+from cxrlib.commands import interruption, places, sending
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LOG_LINES = 30  # of a failed stage's output that are shown
@@ -177,6 +177,11 @@ def _repro(chosen):
     if chosen.dry:
         print("\n".join(sorted(todo)) or "Everything is up to date.")
         return 0
+    for stage, where in ({} if place else sending.still_running()).items():
+        raise ValueError(
+            f"{stage} was sent to place {where}, where it still runs and writes its unfinished work: join it by "
+            f"`make repro PLACE={where}`, or end its job first (docs/guides/cluster.md)."
+        )
     workers = chosen.workers or (int(place.jobs) if place else _default_workers())
     with places.at_place(place) if place and todo else contextlib.nullcontext():
         failed = run(todo, waits_for, max(1, workers))

@@ -90,6 +90,11 @@ class _Job:
         os.replace(part, self.record)
         return told
 
+    def is_newest(self, path):
+        """Return whether nobody has changed an output in the checkout since the job was sent."""
+        home, sent = self.root / path, self.record.stat().st_mtime
+        return all(file.lstat().st_mtime <= sent for file in (home, *home.rglob("*")) if file.exists())
+
     def end(self, outs):
         """Bring home what is named of what the job wrote, and remove record and tree, in this order."""
         job_trees.bring_home(self.root, self.tree, outs)
@@ -145,6 +150,25 @@ def _show(output, shown):
     return shown + len(more)
 
 
+def still_running(root=paths.ROOT):
+    """Return the stages whose jobs still wait or run, each with the name of the place that its job was sent to."""
+    found = {}
+    for record in sorted((root / "data" / "partial" / "jobs").glob("*/job.json")):
+        told = json.loads(record.read_text())
+        log = record.with_name("submitit")
+        ended = _result_is_there(told, log) or not places.is_alive(places.job_state(told["engine"], log, told["job"]))
+        if not ended:
+            found[record.parent.name] = told["place"]
+    return found
+
+
+def _result_is_there(told, log):
+    try:
+        return places.exit_status(told["engine"], log, told["job"]) is not None
+    except RuntimeError:
+        return True
+
+
 def send(words, stage, place, root=paths.ROOT):
     """Run the command of a stage at a place, or join the job that does; return its exit status.
 
@@ -174,7 +198,7 @@ def send(words, stage, place, root=paths.ROOT):
         if told and told["key"] != key:
             print(f"{stage}: job {told['job']} has other dependencies and is cancelled.", flush=True)
             places.cancel(told["engine"], job.folder, told["job"])
-            job.end([path for path, kept in outs.items() if kept])
+            job.end([path for path, begins in outs.items() if begins and job.is_newest(path)])
             told = None
         if told:
             print(f"{stage}: joining job {told['job']} of {told['engine']}.", flush=True)
