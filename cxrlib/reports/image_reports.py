@@ -262,7 +262,7 @@ def openi(*, archive=None, sections="impression"):
             if not member.name.endswith(".xml"):
                 continue
             try:
-                root = xml_files.parse(tar.extractfile(member).read())
+                root = xml_files.parse_xml(tar.extractfile(member).read())
             except ValueError as error:
                 raise ValueError(f"{path}: {member.name} is {error}.") from None
             said = {part.get("Label"): _plain(part.text or "") for part in root.iterfind(".//AbstractText")}

@@ -214,7 +214,7 @@ def load_topics(path):
         raise FileNotFoundError(f"There is no topic model {path}: fit one first.")
     try:
         found = _arrays(path)
-        about = json_files.parse(str(found["about"]))
+        about = json_files.parse_json(str(found["about"]))
         return TopicModel(
             about["engine"],
             tuple(found["terms"].tolist()),
