@@ -88,7 +88,7 @@ def test_own(csv, encoding):
         ("image_id,edema\na,1\nb,0\nc,0.5\n", "line 4: edema is '0.5'"),
         ("image_id,edema\na,1\nb,0\na,1\n", "line 4: image_id 'a' occurs twice"),
         ("image_id,edema\nx,1\ny,0\n", "None of the 2 image ids in .* is in cohort 'fake'"),
-        ("image_id,edema\na,1,2,3\nb,1\nc,1,2,3,4,5\n", "is not a table"),
+        ("image_id,edema\na,1,2,3\nb,1\nc,1,2,3,4,5\n", "line 2: 4 fields, more fields than its header"),
     ],
 )
 def test_own_says_what_is_wrong(csv, text, message):

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def parse(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """Return what a JSON text holds.
 
     Refused are numbers that JSON does not have (NaN, Infinity), a name that occurs twice in one object, of which

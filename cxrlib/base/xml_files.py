@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _DEPTH_MOST = 200  # elements within elements
 
 
-def parse(data: bytes) -> ElementTree.Element:
+def parse_xml(data: bytes) -> ElementTree.Element:
     """Return the root of an XML document.
 
     Parameters

@@ -42,14 +42,14 @@ def read_mapping(path: Path, named: str = "") -> dict:
     FileNotFoundError, ValueError
         In one sentence that names the file, the line and the remedy.
     """
-    found = parse_file(path, named or str(path))
+    found = read_yaml(path, named or str(path))
     if not isinstance(found, dict):
         raise ValueError(f"{named or path} holds no settings: it must be `name: value` lines.")
     return found
 
 
-def parse_file(path: Path, named: str, kind: str = "YAML") -> Any:
-    """Return what a YAML file holds, as `parse` does."""
+def read_yaml(path: Path, named: str, kind: str = "YAML") -> Any:
+    """Return what a YAML file holds, as `parse_yaml` does."""
     with open(path, "rb") as file:
         data = file.read(_BYTES_MOST + 1)
     if len(data) > _BYTES_MOST:
@@ -59,10 +59,10 @@ def parse_file(path: Path, named: str, kind: str = "YAML") -> Any:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{named} line {line} is no {kind}: it is not UTF-8; save it as UTF-8.") from None
-    return parse(text, named, kind)
+    return parse_yaml(text, named, kind)
 
 
-def parse(text: str, named: str, kind: str = "YAML") -> Any:
+def parse_yaml(text: str, named: str, kind: str = "YAML") -> Any:
     """Return what a YAML text holds, None if it is empty.
 
     Parameters

@@ -15,7 +15,7 @@ def read_entries(path):
     ValueError
         If it is no YAML, no mapping of names, or has a key twice.
     """
-    found = yaml_files.parse_file(Path(path), str(path), "proper YAML")
+    found = yaml_files.read_yaml(Path(path), str(path), "proper YAML")
     if not isinstance(found, dict) or not found:
         raise ValueError(f"{path} holds no entries: write one as a name, a colon and its fields below.")
     return found

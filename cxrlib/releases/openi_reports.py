@@ -59,7 +59,7 @@ def parse(data, where):
         If it is not XML, declares entities, or is not a report of Open-i.
     """
     try:
-        root = xml_files.parse(data)
+        root = xml_files.parse_xml(data)
     except ValueError as error:
         raise ValueError(f"{where} is {error}.") from None
     named = root.find("uId")

@@ -221,7 +221,7 @@ def _words(value):
 
 def _xml_reports(data, how):
     try:
-        root = xml_files.parse(data)
+        root = xml_files.parse_xml(data)
     except ValueError as error:
         raise ValueError(f"it is {error}: export it anew, or save the report as .txt") from None
     units = _units(root, how)
@@ -268,7 +268,7 @@ def _of_element(root, how, number):
 def _json_reports(data, how):
     text, encoding = _decoded_text(data, how)
     try:
-        found = json_files.parse(text)
+        found = json_files.parse_json(text)
     except ValueError as error:
         raise ValueError(f"it is not JSON ({report_rows.brief(error)}): export it anew") from None
     if isinstance(found, dict):
@@ -407,7 +407,7 @@ def _jsonl_rows(path, how):
                     return
                 if not line.strip():
                     continue
-                entry = json_files.parse(line)
+                entry = json_files.parse_json(line)
             except csv.Error as error:
                 yield Problem(number, f"{report_rows.brief(error)}: write one object a line")
                 continue

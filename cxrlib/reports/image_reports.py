@@ -259,7 +259,7 @@ def openi(*, archive=None, sections="impression"):
     rows = []
     for where, data in openi_reports.members(path):
         try:
-            root = xml_files.parse(data)
+            root = xml_files.parse_xml(data)
         except ValueError as error:
             raise ValueError(f"{where} is {error}.") from None
         said = {part.get("Label"): _plain(part.text or "") for part in root.iterfind(".//AbstractText")}

@@ -215,7 +215,7 @@ def load_topics(path):
     try:
         bounded.check_zip(path)
         found = _arrays(path)
-        about = json_files.parse(str(found["about"]))
+        about = json_files.parse_json(str(found["about"]))
         return TopicModel(
             about["engine"],
             tuple(found["terms"].tolist()),

@@ -233,7 +233,7 @@ def intrusion_scores(answers, filled, resamples_n=2000, seed=0):
         In a sentence: a reader who answers twice, or a question that was not asked.
     """
     try:
-        known = json_files.parse(answers.read_text(encoding="utf-8"))
+        known = json_files.parse_json(answers.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{answers} is not JSON ({error}): make the page anew.") from None
     given = pd.concat([tables.read_csv(path, ("reader", "question", "word")) for path in filled], ignore_index=True)
