@@ -178,7 +178,7 @@ def test_a_dask_cluster_of_two_jobs_packs_the_same_bytes(cluster, tmp_path):
     packing.pack(source, tmp_path / "here", tmp_path / "work_here", size_px=32, workers=1)
     asks = {"workers": 2, "cores": 1, "memory": "1GB", "walltime": "00:10:00"}
     place = places.Place("two_nodes", "slurm", dask=asks | {"job_directives_skip": ["--mem"]})
-    with places.in_force(place), distributed.Client(os.environ["CXR_DASK"]) as client:
+    with places.at_place(place), distributed.Client(os.environ["CXR_DASK"]) as client:
         client.wait_for_workers(2, timeout=120)
         with joblib.parallel_config(backend="dask", client=client):
             packing.pack(source, tmp_path / "there", tmp_path / "work_there", size_px=32)

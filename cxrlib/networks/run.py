@@ -5,8 +5,8 @@ images, settings and code, is left as it is; so adding a seed trains that seed a
 a run starts that many and waits for them; each then calls this module as a program.
 
 A run's folder comes into being whole, by a rename. Until then everything is below `data/partial/runs/`, which is no
-output of a stage, so that DVC, which removes outputs before a stage runs, leaves checkpoints alone. It is removed once
-the run is there.
+output of a stage, so that DVC, which removes outputs before a stage runs, leaves checkpoints alone. It is removed
+once the run is there.
 """
 
 import errno
@@ -110,7 +110,7 @@ def _inputs_of(out):
 
 
 def _damaged(out):
-    """Return which of a run's files is not as it was written; None if all are, or if it is older than their SHA-256."""
+    """Return which of a run's files is not as it was written; None if all are, or their SHA-256 was not recorded."""
     try:
         told = json.loads((out / "run.json").read_text()).get("files", {})
     except FileNotFoundError:
