@@ -398,7 +398,8 @@ def test_bad_networks_are_refused_by_read_and_nothing_is_run(tmp_path, marker, k
 def test_a_bad_array_of_a_store_is_named_and_nothing_is_run(packed, tmp_path, marker, kind):
     good = Path(packed[1].images.filename).parent
     for file in good.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+        if file.name != "checksums.json":  # a store from elsewhere brings none, or its own
+            (tmp_path / file.name).write_bytes(file.read_bytes())
     content = (good / "images.npy").read_bytes()
     huge = content.replace(b"(2, 32, 32)", b"(2, 9**9,9)")
     kinds = {"cut": content[:-9], "objects": array_of_objects(marker), "pickle": shouting_pickle(marker)}
