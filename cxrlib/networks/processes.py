@@ -28,11 +28,16 @@ def count():
 def joined():
     """Join the processes that a launcher has started: by NCCL with a GPU each, by gloo on processors.
 
+    Without a launcher this process is alone.
+
     Raises
     ------
     ValueError
         If this machine has GPUs, but fewer than processes.
     """
+    if "LOCAL_RANK" not in os.environ:
+        yield
+        return
     local = int(os.environ["LOCAL_RANK"])
     gpus_n = torch.cuda.device_count()
     if 0 < gpus_n <= local:

@@ -284,6 +284,10 @@ class Trained:
 def _loaders(store, rows, labels, settings):
     """Return batches for training and for validation, which all processes share."""
     batch = min(settings.batch_size, len(rows["train"]))
+    if settings.processes != processes.count():
+        raise ValueError(
+            f"The settings ask for {settings.processes} processes, and {processes.count()} are here: start as many."
+        )
     if batch % processes.count():
         raise ValueError(
             f"A batch of {batch} images cannot be shared by {processes.count()} processes: give `training` a "
@@ -334,7 +338,7 @@ def train(store, targets, findings, settings, work):
     Raises
     ------
     ValueError
-        If a batch cannot be shared equally, or labels are none.
+        If there are not as many processes as the settings say, a batch cannot be shared equally, or labels are none.
     checkpoints.DamagedCheckpointError
         If the checkpoint in `work` is not as it was written.
     """
