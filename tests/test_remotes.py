@@ -293,7 +293,7 @@ def test_gc_keeps_the_results_of_every_edition(gated):
         for name in made[edition]:
             path = root / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        dvc(root, "checkout", "-q")
+        dvc(root, "checkout", "-q", *made[edition])
         assert all((root / name).exists() for name in made[edition])
     put_in_force(root, micro())
     saved = shutil.copytree(cache, root.parent / "saved")
