@@ -12,6 +12,7 @@ folder is touched. It takes half an hour on two cores, most of it for `make repr
 import argparse
 import contextlib
 import datetime
+import encodings.utf_8_sig  # noqa: F401  nobody, who has not the right to write, may not read it either
 import hashlib
 import json
 import os
@@ -41,7 +42,13 @@ from cxrlib.networks import trained_runs, training
 SIZE = 64
 FINDINGS = ["pneumothorax", "effusion"]
 NOBODY = 65534
-SENTENCES = ("No finding.", "Small right pneumothorax.", "No pleural effusion.", "Possible pneumonia.", "Cardiomegaly.")
+SENTENCES = (
+    "No finding.",
+    "Small right pneumothorax.",
+    "No pleural effusion.",
+    "Possible pneumonia.",
+    "Cardiomegaly.",
+)
 
 
 # --- what is disturbed: each makes its inputs in a folder, works there, and says what came out --------------------------
@@ -86,9 +93,7 @@ class Train:
         packing.pack(sources.open_source(source), self.cohort, folder / "work", size_px=32, workers=1)
         store = open_store(self.cohort)
         split = splits.by_patient(store.index, {"train": 0.7, "valid": 0.3}, 1)
-        self.table = target_table(
-            split, {"drawn": store.labels.set_index("image_id")}, FINDINGS, "drawn", "u_zeros"
-        )
+        self.table = target_table(split, {"drawn": store.labels.set_index("image_id")}, FINDINGS, "drawn", "u_zeros")
         self.settings = training.TrainingSettings(
             **{"architecture": "test_resnet", "pretrained": "none", "epochs": 6, "batch_size": 16, "seed": 1},
             **{"learning_rate": 2e-3, "weight_decay": 0.05, "positive_weight": "sqrt", "flip": True},
@@ -120,15 +125,15 @@ class Train:
 
 
 class Label:
-    """`cxr label` of 30,000 reports, with evidence and rows that are rejected."""
+    """`cxr label` of 10,000 reports, with evidence and rows that are rejected."""
 
     name = "label"
 
     def prepare(self, folder):
         rng = np.random.default_rng(4)
         (folder / "out").mkdir(parents=True)
-        texts = [" ".join(rng.choice(SENTENCES, 3)) if k % 500 else "" for k in range(30_000)]
-        table = pd.DataFrame({"report_id": np.arange(30_000), "report": texts})
+        texts = [" ".join(rng.choice(SENTENCES, 3)) if k % 500 else "" for k in range(10_000)]
+        table = pd.DataFrame({"report_id": np.arange(10_000), "report": texts})
         table.to_csv(folder / "reports.csv", index=False)
 
     def work(self, folder):
@@ -145,14 +150,22 @@ class Repro:
 
     name = "repro"
 
+    def __init__(self, template):
+        self.template = template
+
     def prepare(self, folder):
+        if not self.template.exists():  # a copy of the project at this moment
+            self.make(self.template)
+        shutil.copytree(self.template, folder, symlinks=True)
+
+    def make(self, folder):
         folder.mkdir(parents=True)
         replay.scratch_copy(paths.find_root(Path(__file__).parent), folder)
         for name in ("paper", "results/quick", "results/nih_mini"):
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / "dvc.lock").unlink(missing_ok=True)
         settings = editions.compose("quick", folder) | {"edition": "tiny", "size_px": 32}
-        settings["cohorts"]["simulated"]["images_n"] = settings["cohorts"]["simulated_external"]["images_n"] = 24
+        settings["cohorts"]["simulated"]["images_n"] = settings["cohorts"]["simulated_external"]["images_n"] = 80
         (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
         editions.refresh(folder)
         for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
@@ -218,7 +231,9 @@ def digest(files):
 
 def said(log):
     """Return the last line that a process said."""
-    lines = [line.strip() for line in log.read_text(errors="replace").replace("\r", "\n").splitlines() if line.strip()]
+    lines = [
+        line.strip() for line in log.read_text(errors="replace").replace("\r", "\n").splitlines() if line.strip()
+    ]
     return lines[-1] if lines else ""
 
 
@@ -387,7 +402,7 @@ def damaged(fault, of, damage, file, read, moments_n, seed):
 
 def campaign(folder, kills, interrupts, only):
     """Return the rows of the kinds of faults that are asked for."""
-    cases = {case.name: case for case in (Pack(), Train(folder / "train"), Label(), Repro())}
+    cases = {case.name: case for case in (Pack(), Train(folder / "train"), Label(), Repro(folder / "project"))}
     rows = []
     for case in cases.values():
         if f"kill-{case.name}" in only or "kill" in only:
@@ -418,7 +433,9 @@ def flips(cases, folder):
         read = partial(case.read, place)
         for file in case.results(place):
             if file.name != "checksums.json":
-                rows.append(damaged("one bit turned, times kept", f"{case.name}: {file.name}", flip, file, read, 20, 22))
+                rows.append(
+                    damaged("one bit turned, times kept", f"{case.name}: {file.name}", flip, file, read, 20, 22)
+                )
                 rows.append(damaged("file cut short", f"{case.name}: {file.name}", truncate, file, read, 5, 23))
     case = cases["train"]
     place = folder / "train-checkpoint"
@@ -493,7 +510,7 @@ def pipeline(case, folder):
 
     after("file cut short", "repro: dvc.lock", lambda: os.truncate(lock, lock.stat().st_size * 6 // 10), "dvc.lock")
     after("one hash changed", "repro: dvc.lock", turn_hash, "")
-    after("one bit turned", "repro: store", flip_store, "packed anew" if False else "")
+    after("one bit turned", "repro: store", flip_store, "")
     after("all files ten years younger", "repro", partial(shift, 10), "")
     after("all files ten years older", "repro", partial(shift, -10), "")
     started, kept = time.perf_counter(), (place / "params.yaml").read_text()
@@ -509,7 +526,9 @@ def pipeline(case, folder):
     command = [sys.executable, "-m", "cxrlib.commands.cxr", "verify"]
     done = subprocess.run(command, cwd=place, env=_environment(place), capture_output=True, text=True)
     message = next((line for line in done.stdout.splitlines() if "audit/headline.csv" in line), "")
-    rows.append(row("one digit changed", "results table", 1, int(done.returncode == 1 and bool(message)), message, started))
+    rows.append(
+        row("one digit changed", "results table", 1, int(done.returncode == 1 and bool(message)), message, started)
+    )
     return rows
 
 
@@ -521,7 +540,9 @@ def main():
     parser.add_argument("--kills", type=int, default=20, help="moments a command")
     parser.add_argument("--interrupts", type=int, default=5, help="moments a command")
     parser.add_argument("--only", default=",".join(KINDS), help=f"default: {','.join(KINDS)}; also kill-pack, ...")
-    parser.add_argument("--out", type=Path, help="CSV to write; default: results/benchmarks/faults.csv, if nothing is left out")
+    parser.add_argument(
+        "--out", type=Path, help="CSV to write; default: results/benchmarks/faults.csv, if nothing is left out"
+    )
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="cxr-faults-"))
     folder.chmod(0o755)

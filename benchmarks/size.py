@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import size_steps
 
-from cxrlib.base import paths, tables
+from cxrlib.base import paths
 
 FULL_N, REPORTS_N = 112_120, 1_000_000
 OUT = paths.ROOT / "results" / "benchmarks" / "size.csv"
@@ -127,7 +127,7 @@ def kept(row, out):
         new = pd.concat([old[(old["step"] != row["step"]) | (old["n"] != row["n"])], new], ignore_index=True)
     table = with_growth(new)
     out.parent.mkdir(parents=True, exist_ok=True)
-    tables.write_csv(table, out) if hasattr(tables, "write_csv") else table.to_csv(out, index=False)
+    table.to_csv(out, index=False)
     return table
 
 

@@ -6,6 +6,7 @@ before score.
 """
 
 import json
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from cxrlib.statistics import accuracy, resampling
 from cxrlib.studies import case_tables
 
 FINDINGS = list(vocabulary.NIH_FINDINGS.values())
-FILES_N, FILE_PX, STORED_PX, TRAINED_PX = 16, 512, 320, 64
+FILES_N, FILE_PX, STORED_PX, TRAINED_PX = 16, 320, 320, 64
 PATIENTS_FRAC = 30_805 / 112_120  # of ChestX-ray14
-RUNS_N, SCORED_N, RESAMPLES_N = 60, 4, 500  # runs of the case table; those scored, each of every finding
+WRITTEN_N = 5_000  # simulated reports whose sentences are recombined
+RUNS_N = 60  # of the case table, 14 findings each
+RESAMPLES_N, SCORED_RESAMPLES_N = 2_000, 100  # of the bootstrap alone; of each of the 840 columns of the case table
 STEPS_N, BATCH = 8, 32  # of training at full resolution
 EDITION, TARGET, NETWORK, SEED = "size", "reports", "test_resnet", 1
 
@@ -47,8 +50,6 @@ class Clock:
 
 def cpu_seconds():
     """Return the CPU time of this process and of its workers that ended."""
-    import os
-
     spent = os.times()
     return spent.user + spent.system + spent.children_user + spent.children_system
 
@@ -61,7 +62,7 @@ def cohort_of(n):
 
 
 def release(folder, n):
-    """Return a folder laid out as ChestX-ray14's release with n images: links to 16 files of smooth noise."""
+    """Return a folder laid out as ChestX-ray14's release with n images: links to 16 smooth pictures of 320 px."""
     out = folder / f"release_{n}"
     if (out / "Data_Entry_2017_v2020.csv").exists():
         return out
@@ -69,9 +70,9 @@ def release(folder, n):
     (out / "images").mkdir(parents=True)
     (out / "files").mkdir()
     for k in range(FILES_N):
-        coarse = Image.fromarray(rng.integers(0, 256, (24, 24), np.uint8)).resize((FILE_PX, FILE_PX), Image.BICUBIC)
-        noisy = np.asarray(coarse, int) + rng.integers(-6, 7, (FILE_PX, FILE_PX))
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(out / "files" / f"{k:02d}.png")
+        coarse = Image.fromarray(rng.integers(0, 256, (24, 24), np.uint8))
+        coarse = coarse.resize((FILE_PX, FILE_PX), Image.BICUBIC)
+        coarse.save(out / "files" / f"{k:02d}.png")
     patient = np.sort(rng.integers(0, max(2, int(n * PATIENTS_FRAC)), n))
     number = pd.Series(patient).groupby(patient).cumcount().to_numpy()
     names = [f"{p:08d}_{k:03d}.png" for p, k in zip(patient, number, strict=True)]
@@ -237,7 +238,7 @@ def predict_anchor(folder, n):
     clock = Clock.started()
     with torch.no_grad():
         for start in range(0, took, 128):
-            x = torch.from_numpy(images[start : start + 128]).unsqueeze(1).float().div_(255)
+            x = torch.from_numpy(images[start : start + 128].copy()).unsqueeze(1).float().div_(255)
             x = interpolate(x, (TRAINED_PX, TRAINED_PX), mode="bilinear", antialias=True)
             torch.sigmoid(network((x - 0.5) / 0.25))
     return clock.stopped(took)
@@ -287,7 +288,11 @@ def predictions_like_a_run(ids, seed):
     """Return predictions of 14 findings as a run writes them down."""
     probability = np.random.default_rng((4, seed)).random((len(FINDINGS), len(ids)), np.float32)
     return pd.DataFrame(
-        {"image_id": np.tile(ids, len(FINDINGS)), "finding": np.repeat(FINDINGS, len(ids)), "probability": probability.ravel()}
+        {
+            "image_id": np.tile(ids, len(FINDINGS)),
+            "finding": np.repeat(FINDINGS, len(ids)),
+            "probability": probability.ravel(),
+        }
     )
 
 
@@ -324,24 +329,24 @@ def cases_anchor(folder, n, runs_n=2):
 
 
 def score(folder, n):
-    """Score four runs of the case table by patient-clustered bootstrap, 14 findings each, on shared resamples."""
+    """Score all runs of the case table by patient-clustered bootstrap, 14 findings each, on shared resamples."""
     clock = Clock.started()
     table = pd.read_parquet(cases_path(folder, n))
-    resamples = resampling.patient_resamples(table["patient_id"], RESAMPLES_N, np.random.default_rng(0))
-    for key, finding in case_tables.runs_in(table)[: SCORED_N * len(FINDINGS)]:
+    resamples = resampling.patient_resamples(table["patient_id"], SCORED_RESAMPLES_N, np.random.default_rng(0))
+    for key, finding in case_tables.runs_in(table):
         columns = case_tables.label("reports", finding), case_tables.probability(key, finding)
         accuracy.auc(*(table[column] for column in columns), resamples)
-    return clock.stopped(n * SCORED_N * len(FINDINGS) * RESAMPLES_N)
+    return clock.stopped(n * RUNS_N * len(FINDINGS) * SCORED_RESAMPLES_N)
 
 
 # Reports
 
 
 def sentence_pool():
-    """Return the sentences of 5,000 simulated reports, in order, repeated as they are repeated there."""
+    """Return the sentences of simulated reports, in order, repeated as they are repeated there."""
     from cxrlib.reports import simulated_reports
 
-    texts = simulated_reports.practice(5_000, seed=0)
+    texts = simulated_reports.practice(WRITTEN_N, seed=0)
     return [s for text in texts for s in re.split(r"(?<=[.!?])\s+", text) if s]
 
 

@@ -66,7 +66,18 @@ def _pack_one(pack, i):
     return {"row": i, **entry}
 
 
-def _pack_some(call, work, rows):
+def _needed(work, digest):
+    """Return what the caller has written for workers that were not forked, if it is just that.
+
+    Unpickling can execute anything. So the file's SHA-256 comes with the call, by the way that this function came.
+    """
+    content = (work / "needed.pickle").read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise RuntimeError(f"{work / 'needed.pickle'} is not what was written for this pack: run it again.")
+    return pickle.loads(content)
+
+
+def _pack_some(call, work, digest, rows):
     """Return what `_pack_one` returns for some rows, and the pixels by array and row that the caller is to write.
 
     A forked worker writes them itself. Any other may be on another host, and two hosts that write to one page of a
@@ -74,7 +85,7 @@ def _pack_some(call, work, rows):
     """
     if call not in _packs:
         _packs.clear()
-        _packs[call] = _opened(work, *pickle.loads((work / "needed.pickle").read_bytes())) | {"elsewhere": True}
+        _packs[call] = _opened(work, *_needed(work, digest)) | {"elsewhere": True}
     pack, entries = _packs[call], []
     if "elsewhere" in pack:
         pack |= {"images": {}, "masks": {}}
@@ -90,12 +101,16 @@ def _packed(source, before, work, rows, workers):
     workers = max(1, min(workers, len(rows)))
     some = max(1, min(16, len(rows) // (4 * workers)))
     call = uuid.uuid4().hex
+    digest = None
     if not parallel.forked():
-        (work / "needed.pickle").write_bytes(pickle.dumps((source.read, before)))
+        content = pickle.dumps((source.read, before))
+        digest = hashlib.sha256(content).hexdigest()
+        (work / "needed.pickle").write_bytes(content)
     _packs[call] = _opened(work, source.read, before)
     parts = (rows[k : k + some] for k in range(0, len(rows), some))
+    results = parallel.mapped(partial(_pack_some, call, work, digest), parts, workers, ordered=False)
     try:
-        for entries, pixels in parallel.mapped(partial(_pack_some, call, work), parts, workers, ordered=False):
+        for entries, pixels in results:
             for name, by_row in pixels.items():
                 for i, array in by_row.items():
                     _packs[call][name][i] = array
@@ -151,20 +166,65 @@ def _before(source, table, out, record, how):
     return {"row": row, "files": files, "index": index[list(store.PACKED_COLUMNS)], "images": out / "images.npy"}
 
 
-def _read_journal(path):
-    """Return the finished rows of an interrupted pack; a last line cut short is dropped.
+class _Done:
+    """What is known of the rows that were packed, in arrays by column, since there may be a hundred thousand of them.
+
+    Attributes
+    ----------
+    reasons : dict
+        Of each row that could not be read, why.
+    taken_over_n : int
+    """
+
+    def __init__(self, n):
+        kinds = {"sha256": "S64", "scale": np.float64}
+        self._columns = {name: np.zeros(n, kinds.get(name, np.int64)) for name in store.PACKED_COLUMNS}
+        self._packed = np.zeros(n, bool)
+        self.reasons, self.taken_over_n = {}, 0
+
+    def __len__(self):
+        return int(self._packed.sum()) + len(self.reasons)
+
+    def add(self, entry):
+        """Take what `_pack_one` returned."""
+        row = entry["row"]
+        if "reason" in entry:
+            self.reasons[row] = entry["reason"]
+            return
+        for name, column in self._columns.items():
+            column[row] = entry[name]
+        self._packed[row] = True
+        self.taken_over_n += "taken_over" in entry
+
+    def rows(self):
+        """Return the rows that were packed, in order."""
+        return np.flatnonzero(self._packed)
+
+    def left(self):
+        """Return the rows that were not, as a list."""
+        return np.flatnonzero(~self._packed).tolist()
+
+    def table(self):
+        """Return `PACKED_COLUMNS` of the rows that were packed."""
+        found = {name: column[self._packed] for name, column in self._columns.items()}
+        return pd.DataFrame({**found, "sha256": found["sha256"].astype("U64").astype(object)})
+
+
+def _read_journal(path, n):
+    """Return the finished rows of an interrupted pack of n, as a `_Done`; a last line cut short is dropped.
 
     What could not be read is tried again: its folder may not have been mounted.
     """
-    done = {}
+    done = _Done(n)
     if path.exists():
-        for line in path.read_text().split("\n"):
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if "reason" not in entry:
-                done[entry["row"]] = entry
+        with open(path) as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError:
+                    continue
+                if "reason" not in entry:
+                    done.add(entry)
     return done
 
 
@@ -205,7 +265,8 @@ def pack(source, out, work, *, size_px, workers=None):
     how = _how(source, size_px) if source_files(source) else [size_px]
     ids = hashlib.sha256("\n".join(table["image_id"]).encode()).hexdigest()
     key = json.dumps([source.fingerprint, n, ids, *how])
-    work.mkdir(parents=True, exist_ok=True)
+    with whole_files.naming(work):
+        work.mkdir(parents=True, exist_ok=True)
     if (work / "old").exists() and not out.exists():  # interrupted between the two
         os.replace(work / "old", out)
     if not (work / "key.json").exists() or (work / "key.json").read_text() != key:
@@ -215,8 +276,8 @@ def pack(source, out, work, *, size_px, workers=None):
         if source.has_masks:
             _new_array(work / "masks.npy", np.uint16, (n, size_px, size_px))
         whole_files.write_text(work / "key.json", key)  # last: with it, the arrays are whole
-    done = _read_journal(work / "journal.jsonl")
-    todo = [i for i in range(n) if i not in done]
+    done = _read_journal(work / "journal.jsonl", n)
+    todo = done.left()
     record = work.with_name(f"{work.name}.json")
     before = _before(source, table, out, record, how) if todo and source_files(source) else None
     reading = _new_array(work / "reading.npy", bool, (n,))  # shared with the workers
@@ -224,7 +285,7 @@ def pack(source, out, work, *, size_px, workers=None):
         packed = contextlib.closing(_packed(source, before, work, todo, workers))
         with whole_files.naming(work), open(work / "journal.jsonl", "a") as journal, packed as entries:
             for entry in progress.bar(entries, total=len(todo), desc="pack"):
-                done[entry["row"]] = entry
+                done.add(entry)
                 journal.write(json.dumps(entry) + "\n")
                 journal.flush()
     except parallel.WorkerKilledError:
@@ -235,7 +296,7 @@ def pack(source, out, work, *, size_px, workers=None):
             f"{len(done)} of {n} images are done and kept: run it again."
         ) from None
     if before:
-        _say(f"{sum('taken_over' in entry for entry in done.values())} of {n} images are taken over from {out}.")
+        _say(f"{done.taken_over_n} of {n} images are taken over from {out}.")
     with whole_files.naming(out):
         rejected = _finish(source, table, done, out, work)
     if source_files(source):
@@ -269,12 +330,12 @@ def _place(source, i):
 def _finish(source, table, done, out, work):
     """Write the store from finished work."""
     rejected = list(source.rejected)
-    good = [i for i in range(len(table)) if "reason" not in done[i]]
-    for i in sorted(set(range(len(table))) - set(good)):
-        rejected.append((table["image_id"][i], _place(source, i), done[i]["reason"]))
-    if not good:
+    good = done.rows()
+    for i in done.left():
+        rejected.append((table["image_id"][i], _place(source, i), done.reasons[i]))
+    if not len(good):
         raise ValueError(
-            f"None of {len(table)} images could be read; the first: {_place(source, 0)}: {done[0]['reason']}."
+            f"None of {len(table)} images could be read; the first: {_place(source, 0)}: {done.reasons[0]}."
         )
     final = work / "final"
     shutil.rmtree(final, ignore_errors=True)
@@ -294,7 +355,7 @@ def _finish(source, table, done, out, work):
             for start in range(0, len(good), 1024):
                 new[start : start + 1024] = old[good[start : start + 1024]]
             new.flush()
-    packed = pd.DataFrame([done[i] for i in good])[list(store.PACKED_COLUMNS)]
+    packed = done.table()
     kept = table.loc[good].reset_index(drop=True)
     for column in store.IMAGE_COLUMNS:
         if column not in kept:

@@ -11,6 +11,7 @@ COMMANDS = {
     "label": "label radiology reports, with the words that decided",
     "audit": "compare a label set with another on the same images",
     "score": "score a network's predictions by any label set",
+    "leaks": "search a split or an external test set for images and patients that were trained on",
     "explain": "draw where in a radiograph a network finds its evidence",
     "read": "read one radiograph approximately, by what an archive's reports taught (research only)",
     "fetch": "fetch the published label tables that are in no package",

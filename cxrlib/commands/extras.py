@@ -8,6 +8,7 @@ EXTRAS = {
     "label": "bert",  # the labelers that learned; the rules need none
     "audit": "audit",
     "score": "audit",
+    "leaks": "train",
     "fetch": "audit",
     "explain": "train",
     "read": "train",

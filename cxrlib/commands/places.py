@@ -18,17 +18,9 @@ from cxrlib.base import paths
 
 ENGINES = ("slurm", "local")
 # States of `squeue` from which a job goes on by itself; from any other it has ended, or is unknown.
-_ALIVE: tuple[str, ...] = (
-    "PENDING",
-    "CONFIGURING",
-    "RUNNING",
-    "COMPLETING",
-    "REQUEUED",
-    "REQUEUE_HOLD",
-    "REQUEUE_FED",
-    "RESIZING",
-)
-_ALIVE += ("SPECIAL_EXIT", "STAGE_OUT", "SIGNALING", "STOPPED", "SUSPENDED", "RESV_DEL_HOLD", "PREEMPTED")
+_ALIVE: tuple[str, ...] = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD")
+_ALIVE += ("REQUEUE_FED", "RESIZING", "SPECIAL_EXIT", "STAGE_OUT", "SIGNALING", "STOPPED", "SUSPENDED")
+_ALIVE += ("RESV_DEL_HOLD", "PREEMPTED")
 UNKNOWN = "UNKNOWN"  # the queue does not answer
 _SIGNALLED_SECONDS = 60  # more than Slurm's usual KillWait, 30
 PLACE = "CXR_PLACE"  # the variable that names the place to what runs stages; its absence means here

@@ -82,9 +82,23 @@ def predict(network, store, rows, batch_size=128, size_px=None):
     own = rows[processes.share(len(rows))] if shared else rows
     loader = batches.StoreLoader(store.images, own, np.zeros((len(own), 1)), batch_size, size_px=size_px)
     network.to(loader.to_device)
-    parts = [torch.sigmoid(network(x).float()) for x, _ in loader]
-    probability = torch.cat(parts)
+    probability = _joined((torch.sigmoid(network(x).float()) for x, _ in loader), len(own))
     return (processes.gathered(probability, len(rows)) if shared else probability).cpu().numpy()
+
+
+def _joined(parts, rows_n):
+    """Return tensors of some rows each as one, whose place is taken at the first.
+
+    If the parts were kept until the last, each would lie where a larger batch was freed, so that the next batch
+    finds no place there: memory would grow by up to a batch with every batch.
+    """
+    out, at = None, 0
+    for part in parts:
+        if out is None:
+            out = part.new_empty((rows_n, *part.shape[1:]))
+        out[at : at + len(part)] = part
+        at += len(part)
+    return out
 
 
 class _Epochs(Callback):
@@ -300,8 +314,8 @@ def train(store, targets, findings, settings, work):
     and called again with the same `work`, it goes on after its last whole epoch and ends with the weights that it
     would have had. With the same seed, machine and number of threads and processes it gives the same weights.
 
-    Called in several processes that have joined (`processes.joined`), all train one network, and each returns it. With
-    the same effective batch the losses and gradients are those of one process, but for rounding.
+    Called in several processes that have joined (`processes.joined`), all train one network, and each returns it.
+    With the same effective batch the losses and gradients are those of one process, but for rounding.
 
     Parameters
     ----------
