@@ -31,9 +31,8 @@ from cxrlib.commands import replay, repro
 OUT = paths.ROOT / "results" / "benchmarks" / "fan_out.csv"
 WORKERS = (1, 2, 4, 8, 16, 64)
 TARGETS = ("pneumothorax_radiologist", "pneumothorax_nlp", "pneumothorax_nlp_noise_free", "labelers_radiologist")
-TARGETS += ("labelers_rules_u_zeros", "labelers_rules_u_ones")
-EPOCHS = 4
-PIPELINE = f"{len(TARGETS)} trainings of {EPOCHS} epochs of 1,000 images"
+EPOCHS, IMAGES_N = 2, 600
+PIPELINE = f"{len(TARGETS)} trainings of {EPOCHS} epochs of {IMAGES_N} images"
 _LINE = re.compile(r"^(\S+): (\d+) s \(\d+ of \d+\)$", re.M)  # of `make repro`, on a stage that ended
 
 
@@ -71,7 +70,7 @@ def graph(root):
 def prepared(root):
     """Make a checkout in which all is done but the trainings."""
     settings = editions.compose("quick") | {"edition": "fan_out"}
-    settings["cohorts"]["simulated"]["images_n"] = 1000
+    settings["cohorts"]["simulated"]["images_n"] = IMAGES_N
     settings["runs"] = {name: {**group, "targets": []} for name, group in settings["runs"].items()}
     settings["runs"]["pneumothorax"] |= {"targets": list(TARGETS), "architectures": ["test_resnet"], "seeds": [1]}
     settings["pneumothorax"] |= {"comparisons": {}, "controls": {}}
