@@ -7,13 +7,15 @@ by `make repro` and by `make repro PLACE=local`, each in a copy of one prepared 
 the Slurm that runs here. What is expected of any number of workers follows from what each stage took with one worker,
 by the scheduler's own choice of what starts next; with workers without end it is the longest path in the pipeline.
 `--log` takes what `make repro WORKERS=1` printed of the edition in force, and adds what is expected of that one.
-Rows go to `results/benchmarks/fan_out.csv` and replace those of the same pipeline.
+`cpu_seconds` are of this host's own processes and leave out what ran by Slurm: they say how busy with other things the
+machine was. Rows go to `results/benchmarks/fan_out.csv` and replace those of the same pipeline.
 """
 
 import argparse
 import datetime
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -89,16 +91,16 @@ def prepared(root):
 
 
 def timed(root, command):
-    """Run a command in a copy of a checkout; return its wall-clock seconds and what it printed."""
+    """Run a command in a copy of a checkout; return its seconds, those of its processors, and what it printed."""
     copy = root.with_name("copy")
     shutil.copytree(root, copy, symlinks=True)
-    start = time.perf_counter()
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
-    took = time.perf_counter() - start
+    took, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
     shutil.rmtree(copy)
-    return took, done.stdout
+    return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
 
 
 def measured(root, with_slurm):
@@ -114,9 +116,11 @@ def measured(root, with_slurm):
     contenders += [(f"make repro PLACE={p}", 2, [*ours, "--workers", "2", "--place", p, *stages]) for p in places]
     rows, alone = [], {}
     for what, workers, command in contenders:
-        took, said = timed(root, command)
+        took, of_cpu, said = timed(root, command)
         print(f"{what}, {workers} at a time: {took:.0f} s", flush=True)
-        rows.append({"what": what, "workers": workers, "seconds": took, "is": "measured"})
+        rows.append(
+            {"what": what, "workers": workers, "seconds": took, "is": "measured", "cpu_seconds": round(of_cpu)}
+        )
         if what == "make repro" and workers == 1:
             alone = {stage: float(took) for stage, took in _LINE.findall(said)}
     return rows, alone
