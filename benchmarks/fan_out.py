@@ -7,8 +7,8 @@ by `make repro` and by `make repro PLACE=local`, each in a copy of one prepared 
 the Slurm that runs here. What is expected of any number of workers follows from what each stage took with one worker,
 by the scheduler's own choice of what starts next; with workers without end it is the longest path in the pipeline.
 `--log` takes what `make repro WORKERS=1` printed of the edition in force, and adds what is expected of that one.
-`cpu_seconds` are of this host's own processes and leave out what ran by Slurm: they say how busy with other things the
-machine was. Rows go to `results/benchmarks/fan_out.csv` and replace those of the same pipeline.
+`cpu_seconds` are of this host's own processes and leave out what ran by Slurm: they say how busy the machine was with
+other things. Rows go to `results/benchmarks/fan_out.csv` and replace those of the same pipeline.
 """
 
 import argparse
