@@ -21,7 +21,7 @@ from cxrlib.statistics import accuracy, resampling
 from cxrlib.studies import case_tables
 
 FINDINGS = list(vocabulary.NIH_FINDINGS.values())
-FILES_N, FILE_PX, STORED_PX, TRAINED_PX = 16, 320, 320, 64
+FILES_N, FILE_PX, STORED_PX, TRAINED_PX = 16, 320, 320, 32
 PATIENTS_FRAC = 30_805 / 112_120  # of ChestX-ray14
 WRITTEN_N = 5_000  # simulated reports whose sentences are recombined
 RUNS_N = 60  # of the case table, 14 findings each
@@ -62,7 +62,7 @@ def cohort_of(n):
 
 
 def release(folder, n):
-    """Return a folder laid out as ChestX-ray14's release with n images: links to 16 smooth pictures of 320 px."""
+    """Return a folder laid out as ChestX-ray14's release with n images: links to 16 pictures of 320 px."""
     out = folder / f"release_{n}"
     if (out / "Data_Entry_2017_v2020.csv").exists():
         return out
@@ -71,7 +71,7 @@ def release(folder, n):
     (out / "files").mkdir()
     for k in range(FILES_N):
         coarse = Image.fromarray(rng.integers(0, 256, (24, 24), np.uint8))
-        coarse = coarse.resize((FILE_PX, FILE_PX), Image.BICUBIC)
+        coarse = coarse.resize((FILE_PX, FILE_PX), Image.NEAREST)
         coarse.save(out / "files" / f"{k:02d}.png")
     patient = np.sort(rng.integers(0, max(2, int(n * PATIENTS_FRAC)), n))
     number = pd.Series(patient).groupby(patient).cumcount().to_numpy()
@@ -135,7 +135,7 @@ def settings_of(**changed):
 
 
 def train(folder, n):
-    """Do a whole run: an epoch of the training part, each image brought to 64 px; predictions of what is unseen."""
+    """Do a whole run: an epoch of the training part, each image brought to 32 px; predictions of what is unseen."""
     from cxrlib.cohorts.store import open_store
     from cxrlib.networks import run
 
@@ -187,7 +187,7 @@ def pixels_of(n):
 
 
 def train_anchor(folder, n):
-    """Train some steps at 64 px in a plain torch loop over the same memory map."""
+    """Train some steps at 32 px in a plain torch loop over the same memory map."""
     return bare_loop(pixels_of(n), random_labels(n), settings_of(), max(1, min(64, n // 64)))
 
 

@@ -20,11 +20,12 @@ from bad_input.weights import BAD_RECORDS, array_of_objects, bad_torch, bad_weig
 from PIL import Image
 from safetensors.torch import save_file
 
-from cxrlib.base import bounded
+from cxrlib.base import bounded, paths
 from cxrlib.cohorts import image_files, packing, sources, store, torchxrayvision_source
 from cxrlib.commands import explain, read
 from cxrlib.labelers import bert, chexbert, released_bert, visual
 from cxrlib.networks import architectures, trained_runs
+from cxrlib.releases import downloads
 from cxrlib.reports import dicom_headers, export_files, image_reports, report_files, report_headers
 from cxrlib.topics import models
 
@@ -200,6 +201,10 @@ def test_the_nih_release_with_pngs_that_are_none(tmp_path):
         (tmp_path / "images" / name).write_bytes(png(Image.fromarray(RAMP8)))
     for k, make in enumerate((PLACES["a link to itself"][0], PLACES["a named pipe"][0], os.mkdir)):
         make(tmp_path / "images" / f"00000002_00{k}.png")
+    header = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position\n"
+    names = ("00000001_000.png", "00000001_001.png", *(f"00000002_00{k}.png" for k in range(3)))
+    rows = [f"{name},No Finding,0,{int(name[:8])},50,F,PA\n" for name in names]
+    (tmp_path / "Data_Entry_2017_v2020.csv").write_text(header + "".join(rows))
     source = sources.nih(size_px=32, folder=str(tmp_path))
     assert source.table["image_id"].tolist() == ["00000001_000.png", "00000001_001.png"]
     named = {image_id: reason for image_id, _, reason in source.rejected if image_id.startswith("00000002_00")}
@@ -478,6 +483,15 @@ def test_a_whole_archive_is_read_as_before(tmp_path):
         with bounded.open_tar(tmp_path / "whole.tgz") as opened:
             (only,) = opened
             assert bounded.read_member(opened, only, tmp_path) == REPORT
+
+
+def test_the_guide_says_the_bounds():
+    page = (paths.ROOT / "docs" / "own_images.md").read_text(encoding="utf-8")
+    for most in (bounded.IMAGE_BYTES, bounded.MEMBER_BYTES, bounded.FREE_BYTES, bounded.RECORD_BYTES):
+        assert f"| {bounded.size_text(most)}" in page
+    assert f"| {bounded.IMAGE_PIXELS // 10**6} million pixels |" in page
+    assert f"beyond that {bounded.EXPANSION} times its size" in page
+    assert f"| {trained_runs.MOST_PX:,} px |" in page and f"| {bounded.size_text(downloads.TABLE_BYTES)} |" in page
 
 
 def test_there_are_at_least_sixty_kinds():

@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -276,3 +277,18 @@ def test_resamples_take_a_byte_a_patient():
         made[0].totals(np.ones(8_000))
 
     assert rise(draw) < 30 and made[0].counts.nbytes == 8_000_000
+
+
+def test_many_runs_are_added_without_a_word():
+    """Column by column, pandas warns beyond a hundred of them, and slows down."""
+    from cxrlib.studies import case_tables
+
+    table = pd.DataFrame({"image_id": ["a", "b"]}, index=[4, 7])
+    predictions = pd.DataFrame({"image_id": ["b", "a"] * 2, "finding": ["edema"] * 2 + ["mass"] * 2})
+    predictions["probability"] = [0.1, 0.2, 0.3, 0.4]
+    with warnings.catch_warnings(action="error"):
+        for k in range(60):
+            table = case_tables.add_predictions(table, f"run-{k}", predictions)
+    assert case_tables.runs_in(table) == [(f"run-{k}", f) for k in range(60) for f in ("edema", "mass")]
+    assert table["probability.run-59.edema"].tolist() == pytest.approx([0.2, 0.1])
+    assert table.index.tolist() == [4, 7] and table["probability.run-0.mass"].dtype == np.float32

@@ -65,7 +65,7 @@ class Lines:
     def __init__(self, file: IO[str]) -> None:
         csv.field_size_limit(FIELD_MOST)  # the module's own, 131,072 characters, refuses long reports
         self.file, self.number, self.characters_n = file, 0, 0
-        self.too_long = False
+        self.too_long = self._cut = False
         self.open_before: int | None = None
         self._open: int | None = None
 
@@ -74,6 +74,9 @@ class Lines:
 
     def __next__(self) -> str:
         self.open_before = self._open
+        while self._cut:  # the rest of a line that was too long
+            rest = self.file.readline(FIELD_MOST)
+            self._cut = bool(rest) and not rest.endswith(("\n", "\r"))
         line = self.file.readline(FIELD_MOST + 1)
         if not line:
             raise StopIteration
@@ -81,8 +84,7 @@ class Lines:
         self.characters_n += len(line)
         self.too_long = len(line) > FIELD_MOST
         if self.too_long:
-            while not line.endswith(("\n", "\r")) and (line := self.file.readline(FIELD_MOST)):
-                pass  # the rest, so that the reader goes on with the next line
+            self._cut = not line.endswith(("\n", "\r"))
             raise csv.Error(f"line {self.number} is longer than {FIELD_MOST:,} characters")
         if '"' in line:
             quotes = line.replace('""', "").count('"')
@@ -185,14 +187,14 @@ def _header(path: Path, row: list[str]) -> list[str]:
     twice = [name for k, name in enumerate(names) if name and name in names[:k]]
     if twice:
         raise ValueError(f"{path} has the column {twice[0]!r} twice: rename or remove one.")
+    other = next((c for c in _SEPARATORS if c in names[0]), None)
+    if len(names) == 1 and other:
+        raise ValueError(f"{path} has cells that are separated by {_SEPARATORS[other]}: separate them by commas.")
     strange = [name for name in names if any(c < " " or c == "\x7f" for c in name)]
     if strange:
         raise ValueError(
             f"{path} has a column named {strange[0][:80]!r}, with control characters: save it as CSV UTF-8."
         )
-    other = next((c for c in _SEPARATORS if c in names[0]), None)
-    if len(names) == 1 and other:
-        raise ValueError(f"{path} has cells that are separated by {_SEPARATORS[other]}: separate them by commas.")
     return names
 
 

@@ -3,6 +3,7 @@
 import io
 import re
 import struct
+import textwrap
 import warnings
 import zlib
 
@@ -277,7 +278,7 @@ def _said(error):
         return f" (it lacks {error.name})"
     worded = isinstance(error, (ValueError, RuntimeError, AttributeError, OSError, SyntaxError))
     lines = str(error).strip().splitlines() if worded else []
-    return f" ({lines[0][:120].rstrip('.: ')})" if lines else ""
+    return f" ({textwrap.shorten(lines[0], 130, placeholder=' ...').rstrip('.: ')})" if lines else ""
 
 
 def decode(content, suffix):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cxrlib.cohorts import lookalikes, splits
+from cxrlib.cohorts import splits
 from cxrlib.cohorts.store import Store
 from cxrlib.releases import image_ids
 
@@ -142,6 +142,8 @@ def pixel_hashes(store, rows):
 
 def _by_pixels(first, second, stores):
     """Return leaks between two parts that pixels tell: equal ones, and near-duplicates."""
+    from cxrlib.cohorts import lookalikes  # and Pillow, which ids do not need
+
     one, other = (stores[part["set"].iat[0]] for part in (first, second))
     first, second = (part[part["row"] >= 0] for part in (first, second))
     found = []
@@ -155,7 +157,7 @@ def _by_pixels(first, second, stores):
         part.set_index("row").loc[near[name]].reset_index(drop=True)
         for part, name in ((first, "row"), (second, "other_row"))
     ]
-    pairs = sides[1].join(sides[0], rsuffix="_other")
+    pairs = pd.concat([sides[1], sides[0].add_suffix("_other")], axis=1)
     found.append(
         _leaks(
             pairs, "near-duplicate", distance=near["distance"].to_numpy(), correlation=near["correlation"].to_numpy()
@@ -245,11 +247,8 @@ def refuse_leaks(found, what):
     if len(refused):
         first = refused.iloc[0]
         counted = ", ".join(f"{n} {kind}" for kind, n in refused["kind"].value_counts(sort=False).items())
-        whose = "".join(
-            f" (patient {one[0]} and {one[1]})"
-            for one in [(first["patient_id"], first["other_patient_id"])]
-            if not pd.isna(one).any()
-        )
+        patients = first[["patient_id", "other_patient_id"]]
+        whose = "" if patients.isna().any() else f" (patients {patients.iloc[0]} and {patients.iloc[1]})"
         raise ValueError(
             f"{what} leaks ({counted}), the first: {first['image_id']} of {first['part']} and "
             f"{first['other_image_id']} of {first['other_part']}{whose}: {LEAK_KINDS[first['kind']]}."

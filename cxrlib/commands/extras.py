@@ -13,6 +13,9 @@ EXTRAS = {
     "explain": "train",
     "read": "train",
     "edition": "paper",
+    "push": "paper",
+    "pull": "paper",
+    "gc": "paper",
     "verify": "paper",
 }
 _TABLES = "torchxrayvision"  # a package of networks, which also holds most published label tables

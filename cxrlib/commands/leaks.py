@@ -75,6 +75,30 @@ def trained_on(name):
     return table.assign(part=name), collection
 
 
+def refuse_trained_on(name, images):
+    """Raise a ValueError if images that are scored, or their patients, were trained on, as far as ids tell.
+
+    Parameters
+    ----------
+    name : str
+        A set as the command takes it: what was trained on.
+    images : pandas.DataFrame
+        `image_id` and, where known, `patient_id` of what is scored.
+
+    Returns
+    -------
+    str
+        What else is to be said: that both are of one collection, or nothing.
+    """
+    from cxrlib.cohorts import leaks
+
+    table, collection = trained_on(name)
+    scored = images[["image_id", "patient_id"]].assign(part="scored")
+    found = leaks.find([leaks.ImageSet(table, collection), leaks.ImageSet(scored)], near=False)
+    rest = leaks.refuse_leaks(found, f"a score of a network that was trained on {name}")
+    return "".join(f"{leaks.LEAK_KINDS[kind]}.".capitalize() for kind in rest["kind"].unique())
+
+
 def _listed(name):
     """Return `image_id, patient_id` and, if there is one, `split` of a set, and its collection or None."""
     if Path(name).is_dir():

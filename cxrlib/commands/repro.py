@@ -19,7 +19,7 @@ import sys
 import time
 
 from cxrlib.base import editions, paths, runs
-from cxrlib.commands import interruption, places, sending
+from cxrlib.commands import interruption, places, sending, sharing
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LOG_LINES = 30  # of a failed stage's output that are shown
@@ -156,6 +156,7 @@ def _repro(chosen):
     editions.refresh(paths.ROOT)
     place = places.open_place(chosen.place) if chosen.place else None
     settings = runs.params()
+    sharing.check_edition(settings)
     paths.link_sources(editions.own_tables(settings))
     code = subprocess.run(["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", "code"], cwd=paths.ROOT)
     if code.returncode:
