@@ -6,7 +6,7 @@ Stages that train small networks, each on labels of its own, are run by a plain 
 by `make repro` and by `make repro PLACE=local`, each in a copy of one prepared checkout. `--slurm` also sends them to
 the Slurm that runs here. What is expected of any number of workers follows from what each stage took with one worker,
 by the scheduler's own choice of what starts next; with workers without end it is the longest path in the pipeline.
-`--log` takes what `make repro WORKERS=1` printed of the edition in force, and adds what is expected of that one.
+`--log` takes what `make repro` printed of the edition in force, and adds what is expected of that one.
 `cpu_seconds` are of this host's own processes and leave out what ran by Slurm: they say how busy the machine was with
 other things. Rows go to `results/benchmarks/fan_out.csv` and replace those of the same pipeline.
 """
@@ -149,7 +149,7 @@ def write(rows, pipeline, stages_n, alternative):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--log", type=Path, help="what `make repro WORKERS=1` printed, of the edition in force")
+    parser.add_argument("--log", type=Path, help="what `make repro` printed, of the edition in force")
     parser.add_argument("--slurm", action="store_true", help="send the trainings to the Slurm that runs here too")
     chosen = parser.parse_args()
     if chosen.log:
