@@ -6,14 +6,16 @@ Stages that train small networks, each on labels of its own, are run by a plain 
 by `make repro` and by `make repro PLACE=local`, each in a copy of one prepared checkout. `--slurm` also sends them to
 the Slurm that runs here. What is expected of any number of workers follows from what each stage took with one worker,
 by the scheduler's own choice of what starts next; with workers without end it is the longest path in the pipeline.
-`--log` takes what `make repro WORKERS=1` printed of the edition in force, and adds what is expected of that one.
-Rows go to `results/benchmarks/fan_out.csv` and replace those of the same pipeline.
+`--log` takes what `make repro` printed of the edition in force, and adds what is expected of that one.
+`cpu_seconds` are of this host's own processes and leave out what ran by Slurm: they say how busy the machine was with
+other things. Rows go to `results/benchmarks/fan_out.csv` and replace those of the same pipeline.
 """
 
 import argparse
 import datetime
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -31,9 +33,8 @@ from cxrlib.commands import replay, repro
 OUT = paths.ROOT / "results" / "benchmarks" / "fan_out.csv"
 WORKERS = (1, 2, 4, 8, 16, 64)
 TARGETS = ("pneumothorax_radiologist", "pneumothorax_nlp", "pneumothorax_nlp_noise_free", "labelers_radiologist")
-TARGETS += ("labelers_rules_u_zeros", "labelers_rules_u_ones")
-EPOCHS = 4
-PIPELINE = f"{len(TARGETS)} trainings of {EPOCHS} epochs of 1,000 images"
+EPOCHS, IMAGES_N = 2, 600
+PIPELINE = f"{len(TARGETS)} trainings of {EPOCHS} epochs of {IMAGES_N} images"
 _LINE = re.compile(r"^(\S+): (\d+) s \(\d+ of \d+\)$", re.M)  # of `make repro`, on a stage that ended
 
 
@@ -71,7 +72,7 @@ def graph(root):
 def prepared(root):
     """Make a checkout in which all is done but the trainings."""
     settings = editions.compose("quick") | {"edition": "fan_out"}
-    settings["cohorts"]["simulated"]["images_n"] = 1000
+    settings["cohorts"]["simulated"]["images_n"] = IMAGES_N
     settings["runs"] = {name: {**group, "targets": []} for name, group in settings["runs"].items()}
     settings["runs"]["pneumothorax"] |= {"targets": list(TARGETS), "architectures": ["test_resnet"], "seeds": [1]}
     settings["pneumothorax"] |= {"comparisons": {}, "controls": {}}
@@ -90,16 +91,16 @@ def prepared(root):
 
 
 def timed(root, command):
-    """Run a command in a copy of a checkout; return its wall-clock seconds and what it printed."""
+    """Run a command in a copy of a checkout; return its seconds, those of its processors, and what it printed."""
     copy = root.with_name("copy")
     shutil.copytree(root, copy, symlinks=True)
-    start = time.perf_counter()
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
-    took = time.perf_counter() - start
+    took, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
     shutil.rmtree(copy)
-    return took, done.stdout
+    return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
 
 
 def measured(root, with_slurm):
@@ -115,9 +116,11 @@ def measured(root, with_slurm):
     contenders += [(f"make repro PLACE={p}", 2, [*ours, "--workers", "2", "--place", p, *stages]) for p in places]
     rows, alone = [], {}
     for what, workers, command in contenders:
-        took, said = timed(root, command)
+        took, of_cpu, said = timed(root, command)
         print(f"{what}, {workers} at a time: {took:.0f} s", flush=True)
-        rows.append({"what": what, "workers": workers, "seconds": took, "is": "measured"})
+        rows.append(
+            {"what": what, "workers": workers, "seconds": took, "is": "measured", "cpu_seconds": round(of_cpu)}
+        )
         if what == "make repro" and workers == 1:
             alone = {stage: float(took) for stage, took in _LINE.findall(said)}
     return rows, alone
@@ -146,7 +149,7 @@ def write(rows, pipeline, stages_n, alternative):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--log", type=Path, help="what `make repro WORKERS=1` printed, of the edition in force")
+    parser.add_argument("--log", type=Path, help="what `make repro` printed, of the edition in force")
     parser.add_argument("--slurm", action="store_true", help="send the trainings to the Slurm that runs here too")
     chosen = parser.parse_args()
     if chosen.log:

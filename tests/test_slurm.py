@@ -17,6 +17,7 @@ from cxrlib.cohorts import packing, sources
 from cxrlib.commands import places, replay
 
 SCRIPT = paths.ROOT / "tests" / "cluster" / "slurm.sh"
+TWO_NODES = "tests/cluster/two_nodes.yaml"
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
 
 
@@ -106,7 +107,7 @@ def test_a_node_killed_in_the_middle_costs_one_start_and_no_byte(cluster, root):
 
 
 def pipeline(folder):
-    """Make a checkout with an edition that trains two networks, and a place of two jobs; return it."""
+    """Make a checkout with an edition that trains two networks; return it."""
     from tiny_edition import tiny
 
     root = replay.scratch_copy(paths.ROOT, folder)
@@ -115,8 +116,6 @@ def pipeline(folder):
     (root / "dvc.lock").unlink()
     (root / "params.yaml").write_text(yaml.safe_dump(tiny(), sort_keys=False))
     editions.refresh(root)
-    place = {"engine": "slurm", "jobs": 2, "poll_seconds": 1, "each": {"timeout_min": 60}}
-    (root / "places/two_nodes.yaml").write_text(yaml.safe_dump(place))
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words], cwd=root, check=True)
     return root
@@ -153,13 +152,13 @@ def test_stages_of_the_pipeline_have_the_same_bytes_though_a_node_and_their_host
     here, there = pipeline(tmp_path / "here"), pipeline(tmp_path / "there")
     alone = repro(here)
     assert alone.wait() == 0, alone.stdout.read()
-    first = repro(there, "--place", "two_nodes")
+    first = repro(there, "--place", TWO_NODES)
     died = sent.wait_for(lambda: node_of("cohort@simulated"), seconds=300)
     cluster("kill-node", died)
     trained = sent.wait_for(lambda: node_of("train@tiny-pneumothorax_nlp"), seconds=600)
     sent.kill(first)
     time.sleep(2)
-    second = repro(there, "--place", "two_nodes")
+    second = repro(there, "--place", TWO_NODES)
     said = second.communicate(timeout=900)[0]
     cluster("up", died)
     assert second.returncode == 0, said
