@@ -16,6 +16,7 @@ COMMANDS = {
     "read": "read one radiograph approximately, by what an archive's reports taught (research only)",
     "fetch": "fetch the published label tables that are in no package",
     "edition": "put an edition's settings in force, or write one for your own images",
+    "privacy": "search what is to be published for traces of patients",
     "push": "push to a DVC remote what may go there, and name what may not",
     "pull": "get this edition's files from a DVC remote, each checked by its hash",
     "gc": "remove from DVC's cache what no version of dvc.lock names",

@@ -9,6 +9,7 @@ EXTRAS = {
     "audit": "audit",
     "score": "audit",
     "leaks": "train",
+    "privacy": "train",
     "fetch": "audit",
     "explain": "train",
     "read": "train",
