@@ -41,7 +41,13 @@ from cxrlib.networks import trained_runs, training
 SIZE = 64
 FINDINGS = ["pneumothorax", "effusion"]
 NOBODY = 65534
-SENTENCES = ("No finding.", "Small right pneumothorax.", "No pleural effusion.", "Possible pneumonia.", "Cardiomegaly.")
+SENTENCES = (
+    "No finding.",
+    "Small right pneumothorax.",
+    "No pleural effusion.",
+    "Possible pneumonia.",
+    "Cardiomegaly.",
+)
 
 
 # --- what is disturbed: each makes its inputs in a folder, works there, and says what came out --------------------------
@@ -86,9 +92,7 @@ class Train:
         packing.pack(sources.open_source(source), self.cohort, folder / "work", size_px=32, workers=1)
         store = open_store(self.cohort)
         split = splits.by_patient(store.index, {"train": 0.7, "valid": 0.3}, 1)
-        self.table = target_table(
-            split, {"drawn": store.labels.set_index("image_id")}, FINDINGS, "drawn", "u_zeros"
-        )
+        self.table = target_table(split, {"drawn": store.labels.set_index("image_id")}, FINDINGS, "drawn", "u_zeros")
         self.settings = training.TrainingSettings(
             **{"architecture": "test_resnet", "pretrained": "none", "epochs": 6, "batch_size": 16, "seed": 1},
             **{"learning_rate": 2e-3, "weight_decay": 0.05, "positive_weight": "sqrt", "flip": True},
@@ -218,7 +222,9 @@ def digest(files):
 
 def said(log):
     """Return the last line that a process said."""
-    lines = [line.strip() for line in log.read_text(errors="replace").replace("\r", "\n").splitlines() if line.strip()]
+    lines = [
+        line.strip() for line in log.read_text(errors="replace").replace("\r", "\n").splitlines() if line.strip()
+    ]
     return lines[-1] if lines else ""
 
 
@@ -418,7 +424,9 @@ def flips(cases, folder):
         read = partial(case.read, place)
         for file in case.results(place):
             if file.name != "checksums.json":
-                rows.append(damaged("one bit turned, times kept", f"{case.name}: {file.name}", flip, file, read, 20, 22))
+                rows.append(
+                    damaged("one bit turned, times kept", f"{case.name}: {file.name}", flip, file, read, 20, 22)
+                )
                 rows.append(damaged("file cut short", f"{case.name}: {file.name}", truncate, file, read, 5, 23))
     case = cases["train"]
     place = folder / "train-checkpoint"
@@ -509,7 +517,9 @@ def pipeline(case, folder):
     command = [sys.executable, "-m", "cxrlib.commands.cxr", "verify"]
     done = subprocess.run(command, cwd=place, env=_environment(place), capture_output=True, text=True)
     message = next((line for line in done.stdout.splitlines() if "audit/headline.csv" in line), "")
-    rows.append(row("one digit changed", "results table", 1, int(done.returncode == 1 and bool(message)), message, started))
+    rows.append(
+        row("one digit changed", "results table", 1, int(done.returncode == 1 and bool(message)), message, started)
+    )
     return rows
 
 
@@ -521,7 +531,9 @@ def main():
     parser.add_argument("--kills", type=int, default=20, help="moments a command")
     parser.add_argument("--interrupts", type=int, default=5, help="moments a command")
     parser.add_argument("--only", default=",".join(KINDS), help=f"default: {','.join(KINDS)}; also kill-pack, ...")
-    parser.add_argument("--out", type=Path, help="CSV to write; default: results/benchmarks/faults.csv, if nothing is left out")
+    parser.add_argument(
+        "--out", type=Path, help="CSV to write; default: results/benchmarks/faults.csv, if nothing is left out"
+    )
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="cxr-faults-"))
     folder.chmod(0o755)
