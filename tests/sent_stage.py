@@ -35,7 +35,7 @@ sys.exit(int(pathlib.Path("data/partial/go").read_text() or 0))
 """
 SEND = (
     "import sys; from pathlib import Path; from cxrlib.commands import places, sending; root = Path.cwd();"
-    "sys.exit(sending.send([sys.executable, 'script.py'], 'count', places.named('there', root), root))"
+    "sys.exit(sending.send([sys.executable, 'script.py'], 'count', places.open_place('there', root), root))"
 )
 
 

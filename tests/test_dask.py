@@ -6,6 +6,7 @@ import threading
 import time
 
 import joblib
+import nbformat
 import numpy as np
 import pytest
 
@@ -13,15 +14,18 @@ distributed = pytest.importorskip("distributed", reason="the extra cluster is no
 
 from cxrlib.base import parallel  # noqa: E402
 from cxrlib.cohorts import packing, sources  # noqa: E402
+from cxrlib.commands import notebook  # noqa: E402
 from cxrlib.labelers import rules  # noqa: E402
 from cxrlib.statistics import resampling  # noqa: E402
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def client():
     """A client of a cluster of two processes with one thread each."""
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client
@@ -85,3 +89,15 @@ def test_reports_are_labelled_and_resamples_measured_the_same(client, monkeypatc
     with joblib.parallel_config(backend="dask", client=client):
         assert repr(list(rules.label_reports(reports, chunk=10, evidence=True))) == here
         assert (resampling.in_each(resamples, 400, of_some) == alone).all()
+
+
+def test_the_kernel_of_a_stage_joins_the_cluster_of_its_place(client, tmp_path, monkeypatch):
+    code = "import joblib\nfrom cxrlib.base import parallel\nprint(parallel.forked(), joblib.effective_n_jobs())"
+    template = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    template.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(template, tmp_path / "template.ipynb")
+    monkeypatch.setenv("CXR_DASK", client.scheduler.address)
+    monkeypatch.setenv("PYTHONSTARTUP", "")
+    notebook.main([str(tmp_path / "template.ipynb"), str(tmp_path / "page.ipynb")])
+    (cell,) = nbformat.read(tmp_path / "page.ipynb", 4).cells
+    assert "".join(output.text for output in cell.outputs) == "False 2\n"

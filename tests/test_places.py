@@ -1,12 +1,15 @@
 """Stages sent elsewhere: to processes of this machine by the call that also serves Slurm."""
 
+import contextlib
+import os
 import shutil
+import time
 
 import pytest
 import sent_stage as sent
 
 from cxrlib.base import paths
-from cxrlib.commands import job_trees, places
+from cxrlib.commands import job_trees, places, sending
 
 
 @pytest.fixture
@@ -37,6 +40,7 @@ def test_a_job_is_joined_by_the_next_call_though_dvc_took_its_outputs_away(root)
     first = sent.sender(root)
     sent.wait_for(lambda: sent.starts(root) and (root / "data/partial/jobs" / sent.STAGE / "job.json").exists())
     sent.kill(first)
+    assert sending.still_running(root) == {sent.STAGE: "there"}
     shutil.rmtree(root / "results/out", ignore_errors=True)  # as DVC does before it calls again
     second = sent.sender(root)
     assert f"joining job {sent.job(root)['job']} of local" in second.stdout.readline()
@@ -44,6 +48,7 @@ def test_a_job_is_joined_by_the_next_call_though_dvc_took_its_outputs_away(root)
     assert second.wait(timeout=60) == 0
     second.stdout.close()
     assert sent.written(root) == sent.WHOLE and sent.starts(root) == ["here"], "it ran once"
+    assert sending.still_running(root) == {}
 
 
 def test_a_job_with_other_dependencies_is_cancelled(root):
@@ -54,11 +59,28 @@ def test_a_job_with_other_dependencies_is_cancelled(root):
     (root / "asked.txt").write_text("2")
     second = sent.sender(root)
     sent.wait_for(lambda: len(sent.starts(root)) == 2)
-    assert places.state("local", root / "data/partial/jobs" / sent.STAGE / "submitit", old) == "GONE"
+    assert places.job_state("local", root / "data/partial/jobs" / sent.STAGE / "submitit", old) == "GONE"
     sent.go(root)
     said = second.communicate(timeout=60)[0]
     assert second.returncode == 0 and f"job {old} has other dependencies and is cancelled" in said
     assert sent.written(root)["out/first.txt"] == "2"
+    lines = ["a line from before", "a line", "a line"]
+    assert (root / "results/kept/lines.txt").read_text().splitlines() == lines, "what the first had finished is kept"
+
+
+def test_a_cancelled_job_does_not_undo_what_was_made_since(root):
+    first = sent.sender(root)
+    sent.wait_for(lambda: sent.starts(root) and (root / "data/partial/jobs" / sent.STAGE / "job.json").exists())
+    sent.kill(first)
+    (root / "asked.txt").write_text("2")
+    time.sleep(0.05)
+    (root / "results/kept/lines.txt").write_text("newer\n")
+    second = sent.sender(root)
+    sent.wait_for(lambda: len(sent.starts(root)) == 2)
+    sent.go(root)
+    assert second.wait(timeout=60) == 0
+    second.stdout.close()
+    assert sent.written(root)["kept/lines.txt"] == "newer\na line\n"
 
 
 def test_a_tree_reads_all_and_writes_only_its_own(tmp_path):
@@ -87,7 +109,7 @@ def test_a_tree_reads_all_and_writes_only_its_own(tmp_path):
 
 @pytest.mark.parametrize("file", sorted((paths.ROOT / "places").glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_committed_places_are_understood(file):
-    place = places.named(file.stem)
+    place = places.open_place(file.stem)
     assert place.engine in places.ENGINES and place.asks("train@quick-x")["timeout_min"] > 0
 
 
@@ -105,13 +127,13 @@ def test_the_committed_places_are_understood(file):
 def test_a_wrong_place_is_one_sentence(tmp_path, text, said):
     (tmp_path / "wrong.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"wrong\.yaml") as raised:
-        places.named(str(tmp_path / "wrong.yaml"))
+        places.open_place(str(tmp_path / "wrong.yaml"))
     assert said in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_a_place_that_is_not_there_names_those_that_are():
     with pytest.raises(ValueError, match=r"There is no place .*: places/ has local, slurm"):
-        places.named("moon")
+        places.open_place("moon")
 
 
 def test_what_a_place_cannot_ask_for_is_said(root):
@@ -119,3 +141,18 @@ def test_what_a_place_cannot_ask_for_is_said(root):
     done = sent.sender(root)
     said = done.communicate(timeout=60)[0]
     assert done.returncode == 1 and "What place there asks for count is not understood" in said
+
+
+@pytest.mark.parametrize(
+    ("engine", "dask", "said"),
+    [
+        ("local", {"cores": 2}, "has cores of dask: on this machine it has only workers"),
+        ("slurm", {"colour": 2, "cores": 1, "memory": "1GB"}, "What place here has of dask is not understood"),
+        ("local", {}, None),
+    ],
+)
+def test_a_place_says_what_is_wrong_with_its_cluster_and_leaves_no_variable(engine, dask, said):
+    place = places.Place("here", engine, dask=dask)
+    with pytest.raises(ValueError, match=said) if said else contextlib.nullcontext(), places.at_place(place):
+        assert os.environ[places.PLACE] == "here"
+    assert places.PLACE not in os.environ and "CXR_DASK" not in os.environ

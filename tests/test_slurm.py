@@ -6,13 +6,15 @@ import shutil
 import subprocess
 import time
 
+import joblib
 import pandas as pd
 import pytest
 import sent_stage as sent
 import yaml
 
 from cxrlib.base import editions, paths
-from cxrlib.commands import replay
+from cxrlib.cohorts import packing, sources
+from cxrlib.commands import places, replay
 
 SCRIPT = paths.ROOT / "tests" / "cluster" / "slurm.sh"
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
@@ -167,3 +169,18 @@ def test_stages_of_the_pipeline_have_the_same_bytes_though_a_node_and_their_host
     expected, found = comparable(here), comparable(there)
     assert set(found) == set(expected) and len(found) > 40
     assert [name for name in expected if found[name] != expected[name]] == []
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_of_two_jobs_packs_the_same_bytes(cluster, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed: no Dask")
+    source = sources.simulated(size_px=32, images_n=300, seed=1, hospital="internal")
+    packing.pack(source, tmp_path / "here", tmp_path / "work_here", size_px=32, workers=1)
+    asks = {"workers": 2, "cores": 1, "memory": "1GB", "walltime": "00:10:00"}
+    place = places.Place("two_nodes", "slurm", dask=asks | {"job_directives_skip": ["--mem"]})
+    with places.at_place(place), distributed.Client(os.environ["CXR_DASK"]) as client:
+        client.wait_for_workers(2, timeout=120)
+        with joblib.parallel_config(backend="dask", client=client):
+            packing.pack(source, tmp_path / "there", tmp_path / "work_there", size_px=32)
+    there = {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()}
+    assert there == {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} and len(there) >= 5

@@ -13,7 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cxrlib.base import paths, runs, whole_files
+from cxrlib.base import paths, runs, whole_files, yaml_files
 
 BASE = "base"  # what editions extend, and no edition itself
 PRIVATE = "private"  # the one DVC remote that gets what may not be given away
@@ -57,16 +57,22 @@ def compose(name, root=paths.ROOT):
     if name not in available(root):
         raise ValueError(f"There is no edition {name!r}; there are: {', '.join(available(root))}.")
     layers = _chain(name, root)
+    yaml_files.check_references(OmegaConf.to_container(layers), f"editions/{name}.yaml")
     try:
         whole = OmegaConf.to_container(layers, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ValueError(f"editions/{name}.yaml is not whole: {str(error).splitlines()[0]}") from None
-    settings = json.loads(json.dumps({k: v for k, v in whole.items() if k != "shared"}))  # nothing shared in YAML
-    settings["runs"] = _all_groups(name, settings["runs"])
-    _check_whole(name, settings)
-    _check_targets(name, settings)
-    stages = _stages(settings)
-    _check_metric(name, settings)
+    try:
+        settings = json.loads(json.dumps({k: v for k, v in whole.items() if k != "shared"}))  # nothing shared in YAML
+        settings["runs"] = _all_groups(name, settings["runs"])
+        _check_whole(name, settings)
+        _check_targets(name, settings)
+        stages = _stages(settings)
+        _check_metric(name, settings)
+    except (AttributeError, KeyError, TypeError) as error:  # an entry of what replaces as a whole
+        raise ValueError(
+            f"editions/{name}.yaml has an entry of another kind than base.yaml has there ({error})."
+        ) from None
     return {**settings, "stages": stages}
 
 
@@ -138,15 +144,7 @@ def in_force(root=paths.ROOT):
 
 def _mapping(path):
     """Return a YAML file that holds a mapping, or say in one sentence why it does not."""
-    try:
-        found = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" line {where.line + 1}" if where else ""
-        raise ValueError(f"{path.name}{line} is no YAML: {getattr(error, 'problem', None) or error}.") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path.name} holds no settings: it must be `name: value` lines.")
-    return found
+    return yaml_files.read_mapping(path, path.name)
 
 
 def _chain(name, root, above=()):
@@ -180,8 +178,21 @@ def _check_known(below, own, name, section=""):
         if key not in below:
             near = ", ".join(map(str, below))
             raise ValueError(f"editions/{name}.yaml sets {section}{key}, which is no setting; there are {near}.")
+        wanted, given = _kind(below[key]), _kind(value)
+        unset = value is None and not isinstance(below[key], dict | list)
+        free = unset or (isinstance(value, str) and "${" in value)
+        if wanted and given != wanted and not free:
+            raise ValueError(f"editions/{name}.yaml sets {section}{key} to {str(value)[:80]!r}; it takes {wanted}.")
         if isinstance(value, dict) and isinstance(below[key], dict) and key not in (*REPLACED, *_OPEN):
             _check_known(below[key], value, name, f"{section}{key}.")
+
+
+def _kind(value):
+    """Return what a setting is, as far as another edition may not change it; empty if it may."""
+    kinds = {dict: "a mapping", list: "a list", bool: "true or false", int: "a number", float: "a number"}
+    if isinstance(value, str):
+        return "" if "${" in value or value == "???" else "text"
+    return kinds.get(type(value), "") if value == value else ""
 
 
 def _clear(below, own):

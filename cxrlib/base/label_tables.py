@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from cxrlib.base import paths, vocabulary, whole_files
+from cxrlib.base import paths, tables, vocabulary, whole_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,6 +96,10 @@ def check(table: pd.DataFrame, where: str, readers: bool = False) -> None:
     if unknown or not findings:
         raise ValueError(f"{where}: {unknown or 'no column'} is no finding of the vocabulary (labelsets.VOCABULARY).")
     for finding in findings:
+        if not pd.api.types.is_numeric_dtype(table[finding].dtype):
+            raise ValueError(
+                f"{where}: {finding} is {table[finding].dtype}; labels are numbers, 1, 0, -1 or missing."
+            )
         values = table[finding].to_numpy(dtype="float64", na_value=np.nan)
         bad = ~(np.isnan(values) | np.isin(values, (-1, 0, 1)))
         if bad.any():
@@ -153,7 +157,7 @@ def load(cohort: str, name: str) -> pd.DataFrame:
     if not path.exists():
         have = ", ".join(sorted(p.stem for p in path.parent.glob("*.parquet"))) or "none"
         raise FileNotFoundError(f"Cohort {cohort!r} has no label set {name!r} (it has: {have}).")
-    table = pd.read_parquet(path)
+    table = tables.read_parquet(path)
     check(table, str(path))
     return table.set_index("image_id")
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import yaml
-
-from cxrlib.base import paths
+from cxrlib.base import paths, yaml_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,8 +18,10 @@ def params(*keys: str) -> Any:
     ------
     KeyError
         Naming the section that is missing.
+    ValueError
+        If `params.yaml` is no plain YAML, in one sentence with the line.
     """
-    section = yaml.safe_load((paths.ROOT / "params.yaml").read_text())
+    section = yaml_files.read_mapping(paths.ROOT / "params.yaml", "params.yaml")
     for k, key in enumerate(keys):
         if key not in section:
             raise KeyError(f"params.yaml has no {'.'.join(keys[: k + 1])}; there are {', '.join(map(str, section))}.")

@@ -6,8 +6,10 @@ import os
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from cxrlib.base import whole_files
+from cxrlib.base import csv_rows, whole_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 def read_csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
     """Return a CSV as text columns, or say in one sentence why it cannot be used.
 
-    Blank lines are left out; the row with index k stands on line k + 2.
+    Blank lines are left out; the row with index k starts on line k + 2.
 
     Parameters
     ----------
@@ -27,39 +29,60 @@ def read_csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
 
     Raises
     ------
-    ValueError
-        If the file is empty, not UTF-8, not a table, or lacks a column.
+    FileNotFoundError, ValueError
+        If there is no such file, or it is empty, not UTF-8, not a table, has rows of other lengths than its header,
+        no rows, a column twice, or lacks a column.
     """
+    lines = csv_rows.look_through(path, required)
     try:
         table = pd.read_csv(
             path,
             dtype="string",
             encoding="utf-8-sig",
             skipinitialspace=True,
-            skip_blank_lines=False,  # so that a row's index tells its line
+            skip_blank_lines=False,  # so that its rows are those that were looked through
             keep_default_na=False,
             na_values=[""],
         )
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no file {path}.") from None
-    except pd.errors.EmptyDataError:
-        raise ValueError(
-            f"{path} is empty: it needs a header with {', '.join(required) or 'the names of its columns'}."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8.") from None
     except pd.errors.ParserError as error:
         raise ValueError(f"{path} is not a table: {str(error).strip()}.") from None
-    if not isinstance(table.index, pd.RangeIndex):
-        raise ValueError(f"{path}: its rows have more fields than its header; remove commas at the ends of lines.")
+    table.index = pd.Index(lines) - 2
     table.columns = [str(c).strip() for c in table.columns]
     missing = [c for c in required if c not in table]
     if missing:
-        hint = " Separate columns by commas." if len(table.columns) == 1 else ""
-        raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(table.columns)}.{hint}")
-    if table.columns.duplicated().any():
-        raise ValueError(f"{path} has the column {table.columns[table.columns.duplicated()][0]!r} twice.")
-    return table.dropna(how="all")
+        raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(table.columns)}.")
+    table = table.dropna(how="all")
+    if table.empty:
+        raise ValueError(f"{path} has a header and no rows below it: export it anew.")
+    return table
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return a Parquet table, or say in one sentence why it cannot be used.
+
+    Parameters
+    ----------
+    path : Path
+    columns : sequence of str, optional
+        Those to read; all if not given.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, it is no Parquet file or a damaged one, or it lacks a column.
+    """
+    try:
+        with open(path, "rb") as file:
+            schema = pq.read_schema(file)
+        missing = [c for c in columns or () if c not in schema.names]
+        if missing:
+            raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(schema.names)}.")
+        return pd.read_parquet(path, columns=None if columns is None else list(columns))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {path}.") from None
+    except (pa.ArrowException, OSError) as error:
+        said = " ".join(str(error).split())[:150].rstrip(". ")
+        raise ValueError(f"{path} is not a Parquet file, or a damaged one ({said}): write it anew.") from None
 
 
 def as_text(path: Path) -> str:

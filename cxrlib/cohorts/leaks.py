@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cxrlib.cohorts import lookalikes, splits
+from cxrlib.cohorts import splits
 from cxrlib.cohorts.store import Store
 from cxrlib.releases import image_ids
 
@@ -55,7 +55,7 @@ class ImageSet:
     collection : str or None
         Whose pixels these are (`splits.pixel_family`); None to go by the ids.
     store : Store or None
-        The packed images, if pixels are to be compared; has all of `image_id`.
+        The packed images, if pixels are to be compared. Of images that are not in it only ids are compared.
     """
 
     table: pd.DataFrame
@@ -73,7 +73,7 @@ class ImageSet:
         )
         whole = known["collection"].fillna(self.collection) if self.collection else known["collection"]
         matched = known["matched"] & ~((whole == "nih") & (known["collection"] != "nih").fillna(True)).fillna(False)
-        rows = -1 if self.store is None else self.store.rows(table["image_id"])
+        rows = -1 if self.store is None else pd.Index(self.store.index["image_id"]).get_indexer(table["image_id"])
         return pd.DataFrame(
             {
                 "image_id": table["image_id"].astype("string"),
@@ -142,7 +142,10 @@ def pixel_hashes(store, rows):
 
 def _by_pixels(first, second, stores):
     """Return leaks between two parts that pixels tell: equal ones, and near-duplicates."""
+    from cxrlib.cohorts import lookalikes  # and Pillow, which ids do not need
+
     one, other = (stores[part["set"].iat[0]] for part in (first, second))
+    first, second = (part[part["row"] >= 0] for part in (first, second))
     found = []
     if one.images.shape[1:] == other.images.shape[1:]:
         first, second = (
@@ -154,7 +157,7 @@ def _by_pixels(first, second, stores):
         part.set_index("row").loc[near[name]].reset_index(drop=True)
         for part, name in ((first, "row"), (second, "other_row"))
     ]
-    pairs = sides[1].join(sides[0], rsuffix="_other")
+    pairs = pd.concat([sides[1], sides[0].add_suffix("_other")], axis=1)
     found.append(
         _leaks(
             pairs, "near-duplicate", distance=near["distance"].to_numpy(), correlation=near["correlation"].to_numpy()
@@ -196,8 +199,9 @@ def find(sets, one_hospital=True, near=True):
     Returns
     -------
     pandas.DataFrame
-        `LEAK_COLUMNS`: a row for each image that leaks into an earlier part, with the first image there that it shares
-        something with. A pair of images has one row, of the first kind of `LEAK_KINDS` that holds.
+        `LEAK_COLUMNS`: a row for each image that leaks into an earlier part, with the first image there that it
+        shares something with, of the first kind of `LEAK_KINDS` that holds; then a row for a set as a whole, with
+        `images_n`.
     """
     told = [each.told().assign(set=i) for i, each in enumerate(sets)]
     stores = dict(enumerate(each.store for each in sets))
@@ -212,20 +216,16 @@ def find(sets, one_hospital=True, near=True):
                 found += _by_collection(first, second)
     table = pd.concat([one.astype(object) for one in found], ignore_index=True)
     table["kind"] = pd.Categorical(table["kind"], list(LEAK_KINDS))
-    table = table.sort_values("kind", kind="stable")
-    table = table.drop_duplicates(["image_id", "part", "other_part"] + ["other_image_id"])
-    return _without_known(table).astype({"kind": "string"}).reset_index(drop=True)
+    table = _first_kinds(table.sort_values("kind", kind="stable"))
+    return table.astype({"kind": "string"}).reset_index(drop=True)
 
 
-def _without_known(table):
-    """Return leaks less near-duplicates of one patient's images: the patient in two parts is the leak."""
-    patients = set(
-        table.loc[table["kind"].isin(["same patient", "same image"]), ["image_id", "other_part"]].itertuples(
-            index=False, name=None
-        )
-    )
-    known = [pair in patients for pair in table[["image_id", "other_part"]].itertuples(index=False, name=None)]
-    return table[~((table["kind"] == "near-duplicate") & np.array(known, bool))]
+def _first_kinds(table):
+    """Return leaks less those of an image into a part into which it leaks in an earlier way; rows of sets stay."""
+    single = table["images_n"].isna()
+    rank = table["kind"].cat.codes.where(single)
+    first = rank.groupby([table["image_id"], table["part"], table["other_part"]]).transform("min")
+    return table[~single | (rank == first)]
 
 
 def refuse_leaks(found, what):
@@ -247,11 +247,8 @@ def refuse_leaks(found, what):
     if len(refused):
         first = refused.iloc[0]
         counted = ", ".join(f"{n} {kind}" for kind, n in refused["kind"].value_counts(sort=False).items())
-        whose = "".join(
-            f" (patient {one[0]} and {one[1]})"
-            for one in [(first["patient_id"], first["other_patient_id"])]
-            if not pd.isna(one).any()
-        )
+        patients = first[["patient_id", "other_patient_id"]]
+        whose = "" if patients.isna().any() else f" (patients {patients.iloc[0]} and {patients.iloc[1]})"
         raise ValueError(
             f"{what} leaks ({counted}), the first: {first['image_id']} of {first['part']} and "
             f"{first['other_image_id']} of {first['other_part']}{whose}: {LEAK_KINDS[first['kind']]}."

@@ -61,13 +61,18 @@ def hashes(store, rows):
         pixels = content(store, row)
         out[0, i] = difference_hash(pixels)
         out[1, i] = difference_hash(np.ascontiguousarray(pixels[:, ::-1]))
-        out[2, i] = difference_hash(_inner(pixels, _CROP))
+        out[2, i] = difference_hash(inner(pixels))
     return out
 
 
-def _inner(pixels, fraction):
-    """Return the inner part of an image, a fraction of its sides."""
-    rim = [max(0, round(side * (1 - fraction) / 2)) for side in pixels.shape]
+def inner(pixels):
+    """Return the inner 95 % of an image's sides, which is what a cropped copy of it resembles.
+
+    Parameters
+    ----------
+    pixels : (height, width) uint8
+    """
+    rim = [round(side * (1 - _CROP) / 2) for side in pixels.shape]
     return np.ascontiguousarray(pixels[rim[0] : pixels.shape[0] - rim[0], rim[1] : pixels.shape[1] - rim[1]])
 
 

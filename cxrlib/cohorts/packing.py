@@ -66,7 +66,18 @@ def _pack_one(pack, i):
     return {"row": i, **entry}
 
 
-def _pack_some(call, work, rows):
+def _needed(work, digest):
+    """Return what the caller has written for workers that were not forked, if it is just that.
+
+    Unpickling can execute anything. So the file's SHA-256 comes with the call, by the way that this function came.
+    """
+    content = (work / "needed.pickle").read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise RuntimeError(f"{work / 'needed.pickle'} is not what was written for this pack: run it again.")
+    return pickle.loads(content)
+
+
+def _pack_some(call, work, digest, rows):
     """Return what `_pack_one` returns for some rows, and the pixels by array and row that the caller is to write.
 
     A forked worker writes them itself. Any other may be on another host, and two hosts that write to one page of a
@@ -74,7 +85,7 @@ def _pack_some(call, work, rows):
     """
     if call not in _packs:
         _packs.clear()
-        _packs[call] = _opened(work, *pickle.loads((work / "needed.pickle").read_bytes())) | {"elsewhere": True}
+        _packs[call] = _opened(work, *_needed(work, digest)) | {"elsewhere": True}
     pack, entries = _packs[call], []
     if "elsewhere" in pack:
         pack |= {"images": {}, "masks": {}}
@@ -90,12 +101,16 @@ def _packed(source, before, work, rows, workers):
     workers = max(1, min(workers, len(rows)))
     some = max(1, min(16, len(rows) // (4 * workers)))
     call = uuid.uuid4().hex
+    digest = None
     if not parallel.forked():
-        (work / "needed.pickle").write_bytes(pickle.dumps((source.read, before)))
+        content = pickle.dumps((source.read, before))
+        digest = hashlib.sha256(content).hexdigest()
+        (work / "needed.pickle").write_bytes(content)
     _packs[call] = _opened(work, source.read, before)
     parts = (rows[k : k + some] for k in range(0, len(rows), some))
+    results = parallel.mapped(partial(_pack_some, call, work, digest), parts, workers, ordered=False)
     try:
-        for entries, pixels in parallel.mapped(partial(_pack_some, call, work), parts, workers, ordered=False):
+        for entries, pixels in results:
             for name, by_row in pixels.items():
                 for i, array in by_row.items():
                     _packs[call][name][i] = array
@@ -250,7 +265,8 @@ def pack(source, out, work, *, size_px, workers=None):
     how = _how(source, size_px) if source_files(source) else [size_px]
     ids = hashlib.sha256("\n".join(table["image_id"]).encode()).hexdigest()
     key = json.dumps([source.fingerprint, n, ids, *how])
-    work.mkdir(parents=True, exist_ok=True)
+    with whole_files.naming(work):
+        work.mkdir(parents=True, exist_ok=True)
     if (work / "old").exists() and not out.exists():  # interrupted between the two
         os.replace(work / "old", out)
     if not (work / "key.json").exists() or (work / "key.json").read_text() != key:

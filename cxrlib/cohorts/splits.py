@@ -145,11 +145,16 @@ def listed(index, path, image="image_id"):
     csv = paths.source_path(path)
     rows = tables.read_csv(csv, (image, "split")).drop_duplicates([image, "split"])
     if rows[image].duplicated().any():
-        raise ValueError(f"{csv}: image {rows[image][rows[image].duplicated()].iloc[0]!r} is in two splits.")
+        raise ValueError(
+            f"{csv}: image {rows[image][rows[image].duplicated()].iloc[0]!r} is in two splits: keep one row of it."
+        )
     split = index["image_id"].map(rows.set_index(image)["split"].replace({"validate": "valid", "val": "valid"}))
     if split.isna().all():
         raise ValueError(f"None of the {len(rows)} images of {csv} is in the cohort.")
-    return checked(index[["image_id", "patient_id"]].assign(split=split.astype("string")))
+    try:
+        return checked(index[["image_id", "patient_id"]].assign(split=split.astype("string")))
+    except ValueError as error:
+        raise ValueError(f"{csv}: {error}") from None
 
 
 def _leak_pair(index, fractions, seed):

@@ -1,4 +1,4 @@
-"""What the kernel of a stage runs first where its place has a Dask cluster (`places.in_force`): it joins that."""
+"""What the kernel of a stage runs first where its place has a Dask cluster (`places.at_place`): it joins that."""
 
 from cxrlib.commands import places as _places
 

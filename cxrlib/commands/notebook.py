@@ -142,7 +142,7 @@ def _elsewhere(words):
 
     command = [sys.executable, "-m", "cxrlib.commands.notebook", *words]
     try:
-        return sending.send(command, os.environ["DVC_STAGE"], places.named(os.environ[places.PLACE]))
+        return sending.send(command, os.environ["DVC_STAGE"], places.open_place(os.environ[places.PLACE]))
     except (RuntimeError, ValueError) as error:
         return str(error)
 

@@ -18,8 +18,9 @@ from cxrlib.base import paths
 
 ENGINES = ("slurm", "local")
 # States of `squeue` from which a job goes on by itself; from any other it has ended, or is unknown.
-_ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING")
-_ALIVE += ("SPECIAL_EXIT", "STAGE_OUT", "SIGNALING", "STOPPED", "SUSPENDED", "RESV_DEL_HOLD", "PREEMPTED")
+_ALIVE: tuple[str, ...] = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD")
+_ALIVE += ("REQUEUE_FED", "RESIZING", "SPECIAL_EXIT", "STAGE_OUT", "SIGNALING", "STOPPED", "SUSPENDED")
+_ALIVE += ("RESV_DEL_HOLD", "PREEMPTED")
 UNKNOWN = "UNKNOWN"  # the queue does not answer
 _SIGNALLED_SECONDS = 60  # more than Slurm's usual KillWait, 30
 PLACE = "CXR_PLACE"  # the variable that names the place to what runs stages; its absence means here
@@ -44,7 +45,7 @@ class Place:
         return {**self.each, **self.stages.get(stage.split("@")[0], {})}
 
 
-def named(name, root=paths.ROOT):
+def open_place(name, root=paths.ROOT):
     """Return a place.
 
     Parameters
@@ -82,8 +83,26 @@ def named(name, root=paths.ROOT):
     return Place(name=name, **told)
 
 
+def _dask_cluster(place, options, workers):
+    if place.engine == "local" and options:
+        raise ValueError(f"Place {place.name} has {', '.join(options)} of dask: on this machine it has only workers.")
+    try:
+        import dask_jobqueue
+        import distributed
+
+        if place.engine == "local":
+            return distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
+        cluster = dask_jobqueue.SLURMCluster(**{"log_directory": str(paths.partial_dir("logs")), **options})
+    except ModuleNotFoundError as error:
+        raise ValueError(f'{error.name} is not installed: run pip install "cxrlib[cluster]".') from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"What place {place.name} has of dask is not understood: {error}") from None
+    cluster.scale(workers)
+    return cluster
+
+
 @contextlib.contextmanager
-def in_force(place):
+def at_place(place):
     """Let stages run at a place while this lasts, with the Dask cluster that it has, if any.
 
     Raises
@@ -97,22 +116,7 @@ def in_force(place):
     with contextlib.ExitStack() as stack:
         stack.callback(os.environ.pop, PLACE)
         if place.dask:
-            try:
-                import dask_jobqueue
-                import distributed
-
-                if place.engine == "local":
-                    options = {"threads_per_worker": 1, "dashboard_address": None, **options}
-                    cluster = distributed.LocalCluster(n_workers=workers, **options)
-                else:
-                    cluster = dask_jobqueue.SLURMCluster(**options)
-            except ModuleNotFoundError as error:
-                raise ValueError(f'{error.name} is not installed: run pip install "cxrlib[cluster]".') from None
-            except TypeError as error:
-                raise ValueError(f"What place {place.name} has of dask is not understood: {error}.") from None
-            stack.enter_context(cluster)
-            if place.engine == "slurm":
-                cluster.scale(workers)
+            cluster = stack.enter_context(_dask_cluster(place, options, workers))
             os.environ[_DASK] = cluster.scheduler_address
             stack.callback(os.environ.pop, _DASK)
         yield
@@ -164,7 +168,7 @@ class Command:
             ).returncode
             if status < 0:
                 output.write(f"The command was killed by signal {-status}.\n".encode())
-        if status < 0 and "SLURM_JOB_ID" in os.environ:
+        if status < 0 and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
             time.sleep(_SIGNALLED_SECONDS)  # then this process is about to be killed as well, and perhaps requeued
         return status
 
@@ -207,7 +211,10 @@ def submit(place, stage, command, folder):
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=place.engine)
         executor.update_parameters(**{"name": stage, **asks, **more})
-        return executor.submit(command).job_id
+        conf = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
+        with submitit.helpers.clean_env():  # this process may itself be in a job
+            os.environ.update(conf)
+            return executor.submit(command).job_id
     except (NameError, TypeError, AssertionError) as error:
         raise ValueError(f"What place {place.name} asks for {stage} is not understood: {error}") from None
     except (RuntimeError, subprocess.CalledProcessError, submitit.core.utils.FailedJobError) as error:
@@ -223,7 +230,7 @@ def _job(engine, folder, number):
     return {"slurm": SlurmJob, "local": LocalJob}[engine](folder=folder, job_id=number, tasks=[0])
 
 
-def result(engine, folder, number):
+def exit_status(engine, folder, number):
     """Return the exit status of a job's command, or None as long as it has left none.
 
     Raises
@@ -242,7 +249,7 @@ def result(engine, folder, number):
         raise RuntimeError(str(error)) from None
 
 
-def state(engine, folder, number):
+def job_state(engine, folder, number):
     """Return the state of a job in Slurm's words: `RUNNING`, `PENDING`; `UNKNOWN` if the queue does not answer.
 
     A job that Slurm has forgotten, and a process that is gone, are `GONE`.

@@ -19,7 +19,7 @@ import sys
 import time
 
 from cxrlib.base import editions, paths, runs
-from cxrlib.commands import interruption, places
+from cxrlib.commands import interruption, places, sending, sharing
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LOG_LINES = 30  # of a failed stage's output that are shown
@@ -154,8 +154,9 @@ def _repro(chosen):
         for sentence in interruption.mend():
             print(sentence, file=sys.stderr, flush=True)
     editions.refresh(paths.ROOT)
-    place = places.named(chosen.place) if chosen.place else None
+    place = places.open_place(chosen.place) if chosen.place else None
     settings = runs.params()
+    sharing.check_edition(settings)
     paths.link_sources(editions.own_tables(settings))
     code = subprocess.run(["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", "code"], cwd=paths.ROOT)
     if code.returncode:
@@ -177,8 +178,13 @@ def _repro(chosen):
     if chosen.dry:
         print("\n".join(sorted(todo)) or "Everything is up to date.")
         return 0
+    for stage, where in ({} if place else sending.still_running()).items():
+        raise ValueError(
+            f"{stage} was sent to place {where}, where it still runs and writes its unfinished work: join it by "
+            f"`make repro PLACE={where}`, or end its job first (docs/guides/cluster.md)."
+        )
     workers = chosen.workers or (int(place.jobs) if place else _default_workers())
-    with places.in_force(place) if place and todo else contextlib.nullcontext():
+    with places.at_place(place) if place and todo else contextlib.nullcontext():
         failed = run(todo, waits_for, max(1, workers))
     for stage, log in failed.items():
         lines = log.read_text().strip().splitlines()

@@ -90,6 +90,11 @@ class _Job:
         os.replace(part, self.record)
         return told
 
+    def is_newest(self, path):
+        """Return whether nobody has changed an output in the checkout since the job was sent."""
+        home, sent = self.root / path, self.record.stat().st_mtime
+        return all(file.lstat().st_mtime <= sent for file in (home, *home.rglob("*")) if file.exists())
+
     def end(self, outs):
         """Bring home what is named of what the job wrote, and remove record and tree, in this order."""
         job_trees.bring_home(self.root, self.tree, outs)
@@ -110,7 +115,7 @@ def _wait(job, told, poll_seconds, dvc):
     shown = ended = 0
     before, looked = None, -poll_seconds
     while True:
-        status = places.result(told["engine"], job.log, told["job"])
+        status = places.exit_status(told["engine"], job.log, told["job"])
         shown = _show(job.output, shown)
         if status is not None:
             return status
@@ -118,7 +123,7 @@ def _wait(job, told, poll_seconds, dvc):
             raise Left
         now = time.monotonic()
         if now - looked >= poll_seconds:
-            looked, state = now, places.state(told["engine"], job.log, told["job"])
+            looked, state = now, places.job_state(told["engine"], job.log, told["job"])
             if state != before:
                 print(f"{job.stage}: job {told['job']} of {told['engine']} is {state.lower()}.", flush=True)
                 before = state
@@ -143,6 +148,25 @@ def _show(output, shown):
         sys.stdout.write(more.decode(errors="replace"))
         sys.stdout.flush()
     return shown + len(more)
+
+
+def still_running(root=paths.ROOT):
+    """Return the stages whose jobs still wait or run, each with the name of the place that its job was sent to."""
+    found = {}
+    for record in sorted((root / "data" / "partial" / "jobs").glob("*/job.json")):
+        told = json.loads(record.read_text())
+        log = record.with_name("submitit")
+        ended = _result_is_there(told, log) or not places.is_alive(places.job_state(told["engine"], log, told["job"]))
+        if not ended:
+            found[record.parent.name] = told["place"]
+    return found
+
+
+def _result_is_there(told, log):
+    try:
+        return places.exit_status(told["engine"], log, told["job"]) is not None
+    except RuntimeError:
+        return True
 
 
 def send(words, stage, place, root=paths.ROOT):
@@ -174,7 +198,7 @@ def send(words, stage, place, root=paths.ROOT):
         if told and told["key"] != key:
             print(f"{stage}: job {told['job']} has other dependencies and is cancelled.", flush=True)
             places.cancel(told["engine"], job.folder, told["job"])
-            job.end([path for path, kept in outs.items() if kept])
+            job.end([path for path, begins in outs.items() if begins and job.is_newest(path)])
             told = None
         if told:
             print(f"{stage}: joining job {told['job']} of {told['engine']}.", flush=True)

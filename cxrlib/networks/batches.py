@@ -108,7 +108,7 @@ class StoreLoader(DataLoader):
 
 
 def _share_of(transform, x, whole_n, mine):
-    """Return a share of a batch as fastai's transform makes it of the whole batch: it draws for all, and keeps some."""
+    """Return a share of a batch as fastai's transform makes it of the whole batch, for which it draws."""
     transform.before_call(x[:1].expand(whole_n, -1, -1, -1), split_idx=0)
     for each in (transform, *getattr(transform, "fs", ())):
         for drawn in ("mat", "change"):  # of rotations, zooms and flips; of brightness and contrast

@@ -4,14 +4,15 @@ A file is a line with the SHA-256 of what follows, then `torch.save`'s format, r
 numbers and text come back, and nothing else can. A file that was cut short, or in which a bit fell over, is named.
 """
 
-import contextlib
 import hashlib
 import io
-import os
+import pickle
 import random
 
 import numpy as np
 import torch
+
+from cxrlib.base import whole_files
 
 
 class DamagedCheckpointError(ValueError):
@@ -29,23 +30,14 @@ def write(state, path):
 
     Raises
     ------
-    OSError
-        Naming the file, if it cannot be written: the disk is full, or may not be written to.
+    whole_files.UnwrittenError
+        Naming the file, if the disk is full or must not be written to.
     """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(new, "wb") as file:
-            file.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode() + b"\n")
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())  # on the disk before it takes the name of the one before
-        os.replace(new, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
-        raise type(error)(error.errno, f"no checkpoint could be written ({error.strerror})", str(path)) from None
+    content = io.BytesIO()
+    torch.save(state, content)
+    with whole_files.replacing(path) as new, open(new, "wb") as file:
+        file.write(hashlib.sha256(content.getbuffer()).hexdigest().encode() + b"\n")
+        file.write(content.getbuffer())
 
 
 def read(path):
@@ -57,20 +49,22 @@ def read(path):
         If the file is not as it was written, or holds what is no tensor, number or text.
     """
     told, _, content = path.read_bytes().partition(b"\n")
-    try:
-        if hashlib.sha256(content).hexdigest().encode() != told:
-            raise ValueError("its content has another SHA-256 than the one in its first line")
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch says of what is no checkpoint
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise DamagedCheckpointError(
-            f"The checkpoint {path} is damaged: {reason}. Delete it, and the training starts from its first epoch."
-        ) from None
+    reason = None
+    if hashlib.sha256(content).hexdigest().encode() != told:
+        reason = "its content has another SHA-256 than its first line says"
+    else:
+        try:
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError):  # of no checkpoint, and of what could be executed
+            reason = "it holds what is neither tensor, number nor text"
+    raise DamagedCheckpointError(
+        f"The checkpoint {path} is damaged: {reason}. Delete it, and the training starts from its first epoch."
+    )
 
 
 def random_states():
     """Return the states of all random generators that a training draws from, as a checkpoint can hold them."""
-    name, keys, *rest = np.random.get_state()
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 (fastai draws from it)
     states = {"python": random.getstate(), "numpy": (name, keys.tolist(), *rest), "torch": torch.get_rng_state()}
     if torch.cuda.is_available():  # of this process's own GPU
         states["cuda"] = torch.cuda.get_rng_state()
@@ -81,7 +75,7 @@ def set_random_states(states):
     """Set all random generators to `random_states`."""
     name, keys, *rest = states["numpy"]
     random.setstate(states["python"])
-    np.random.set_state((name, np.array(keys, np.uint32), *rest))
+    np.random.set_state((name, np.array(keys, np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

@@ -109,8 +109,8 @@ def gathered(part, n):
 class _OverAll:
     """A batch norm whose mean and variance are those of the whole batch.
 
-    `torch.nn.SyncBatchNorm` does the same on GPUs alone, and fastai does not know it as a batch norm: its weights would
-    decay. Mean and squares are summed one after the other, which loses no digits where the mean is large.
+    `torch.nn.SyncBatchNorm` does the same on GPUs alone, and fastai does not know it as a batch norm: its weights
+    would decay. Mean and squares are summed one after the other, which loses no digits where the mean is large.
     """
 
     def forward(self, x):

@@ -5,8 +5,8 @@ images, settings and code, is left as it is; so adding a seed trains that seed a
 a run starts that many and waits for them; each then calls this module as a program.
 
 A run's folder comes into being whole, by a rename. Until then everything is below `data/partial/runs/`, which is no
-output of a stage, so that DVC, which removes outputs before a stage runs, leaves checkpoints alone. It is removed once
-the run is there.
+output of a stage, so that DVC, which removes outputs before a stage runs, leaves checkpoints alone. It is removed
+once the run is there.
 """
 
 import errno
@@ -22,10 +22,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from cxrlib.base import paths, records, runs
-from cxrlib.cohorts.store import open_store
+from cxrlib.base import checksums, paths, records, runs, whole_files
+from cxrlib.cohorts.store import open_store, pixels_sha256
 from cxrlib.networks import architectures, batches, launching, processes, training
 
+_FILES = ("predictions.parquet", "model.safetensors", "history.csv")  # whose SHA-256 is in a run's record
 _AUC_TOLERANCE = 0.005  # by which the saved predictions' validation AUC may differ from the kept epoch's: rounding
 
 
@@ -78,6 +79,9 @@ def run(edition, cohort, target, settings, code=""):
     work = paths.partial_dir("runs", edition, key)
     inputs = _fingerprint(_data(edition, cohort, target), settings, code)
     trained_now = _inputs_of(out) != inputs
+    if not trained_now and (damaged := _damaged(out)):
+        print(f"{damaged}: the run is trained again.", file=sys.__stderr__, flush=True)  # past the notebook's page
+        trained_now = True
     if trained_now:
         shutil.rmtree(out, ignore_errors=True)
         if settings.processes == 1:
@@ -85,7 +89,7 @@ def run(edition, cohort, target, settings, code=""):
         else:
             told = {"edition": edition, "cohort": cohort, "target": target, "code": code}
             job = work / "job.json"
-            job.write_text(json.dumps({**told, "settings": asdict(settings)}))
+            whole_files.write_text(job, json.dumps({**told, "settings": asdict(settings)}))
             launching.launch(__name__, job, settings.processes, work / "processes.log")
     shutil.rmtree(work)
     record = json.loads((out / "run.json").read_text())
@@ -105,6 +109,17 @@ def _inputs_of(out):
         return None
 
 
+def _damaged(out):
+    """Return which of a run's files is not as it was written; None if all are, or their SHA-256 was not recorded."""
+    try:
+        told = json.loads((out / "run.json").read_text()).get("files", {})
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError):
+        return f"{out / 'run.json'} is damaged"
+    return checksums.problem(out, told)
+
+
 def _make(edition, cohort, target, settings, code):
     """Train, predict and write a run's folder; of several processes all train and predict, and the first writes."""
     out = paths.run_dir(edition, target, settings.architecture, settings.seed)
@@ -119,16 +134,18 @@ def _make(edition, cohort, target, settings, code):
         return
     new = work / "finished"
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    predictions.to_parquet(new / "predictions.parquet", index=False)
-    architectures.save_network(trained.network, new / "model.safetensors")
-    trained.history.to_csv(new / "history.csv", index=False)
-    shutil.copytree(work / "live", new / "dvclive")
+    with whole_files.naming(out):
+        new.mkdir()
+        predictions.to_parquet(new / "predictions.parquet", index=False)
+        architectures.save_network(trained.network, new / "model.safetensors")
+        trained.history.to_csv(new / "history.csv", index=False)
+        shutil.copytree(work / "live", new / "dvclive")
     told = {"edition": edition, "cohort": cohort, "target": target, "findings": findings}
     records.record(
         new / "run.json",
         parameters={**told, "size_px": settings.train_px or store.images.shape[1], **asdict(settings)},
         data=data,
+        files=checksums.of_files(new, _FILES),
         inputs_sha256=_fingerprint(data, settings, code),
         device=batches.device_name(),
         weights_origin=trained.weights_origin,
@@ -138,7 +155,8 @@ def _make(edition, cohort, target, settings, code):
         seconds=round(trained.seconds, 1),
         images_per_second=round(trained.images_per_second, 1),
     )
-    _put(new, out)
+    with whole_files.naming(out):
+        _put(new, out)
 
 
 def _put(folder, place):
@@ -175,13 +193,20 @@ def predictions_of(edition, run_key, cohort, store, image_ids):
     -------
     pandas.DataFrame
         `image_id, finding, probability`.
+
+    Raises
+    ------
+    ValueError
+        If the run's files are not as they were written.
     """
     folder = paths.run_dir(edition, *run_key)
+    if damaged := _damaged(folder):
+        raise ValueError(f"{damaged}: remove {folder} and run `make repro`, which trains it again.")
     if store is None:
         return pd.read_parquet(folder / "predictions.parquet")
     content = hashlib.sha256("\n".join(image_ids).encode())
-    for file in (folder / "model.safetensors", paths.cohort_dir(cohort) / "images.npy"):
-        content.update(records.sha256(file).encode())
+    for digest in (records.sha256(folder / "model.safetensors"), pixels_sha256(paths.cohort_dir(cohort))):
+        content.update(digest.encode())
     kept = paths.predictions_dir(edition, cohort)
     file = kept / f"{runs.key(*run_key)}.{content.hexdigest()[:12]}.parquet"
     if not file.exists():
@@ -191,12 +216,17 @@ def predictions_of(edition, run_key, cohort, store, image_ids):
         findings = told["findings"]
         network = architectures.load_network(folder / "model.safetensors", run_key[1], len(findings))
         probability = training.predict(network, store, store.rows(image_ids), size_px=told.get("train_px"))
-        _long(image_ids, findings, probability).to_parquet(file, index=False)
-    return pd.read_parquet(file)
+        with whole_files.replacing(file) as new:
+            _long(image_ids, findings, probability).to_parquet(new, index=False, write_page_checksum=True)
+    try:
+        return pd.read_parquet(file, page_checksum_verification=True)
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        raise ValueError(f"{file} is damaged ({error}): remove it, and the run predicts again.") from None
 
 
 def _fingerprint(data, settings, code):
-    told = {**{name: records.sha256(file) for name, file in data.items()}, **asdict(settings), "code": code}
+    hashes = {"images": pixels_sha256(data["images"].parent), "target": records.sha256(data["target"])}
+    told = {**hashes, **asdict(settings), "code": code}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -314,8 +314,8 @@ def train(store, targets, findings, settings, work):
     and called again with the same `work`, it goes on after its last whole epoch and ends with the weights that it
     would have had. With the same seed, machine and number of threads and processes it gives the same weights.
 
-    Called in several processes that have joined (`processes.joined`), all train one network, and each returns it. With
-    the same effective batch the losses and gradients are those of one process, but for rounding.
+    Called in several processes that have joined (`processes.joined`), all train one network, and each returns it.
+    With the same effective batch the losses and gradients are those of one process, but for rounding.
 
     Parameters
     ----------

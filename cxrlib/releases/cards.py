@@ -2,25 +2,9 @@
 
 from pathlib import Path
 
-import yaml
-
-from cxrlib.base import label_tables
+from cxrlib.base import label_tables, yaml_files
 
 _CARDS = Path(__file__).with_name("cards.yaml")
-
-
-class _Loader(yaml.SafeLoader):
-    """A YAML loader that refuses a key that occurs twice in one mapping, of which YAML would keep the last."""
-
-    def construct_mapping(self, node, deep=False):
-        """Return a mapping, or raise a YAML error that names the second occurrence of a key."""
-        seen = set()
-        for key, _ in node.value:
-            name = str(key.value)
-            if name in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {name!r} occurs twice", problem_mark=key.start_mark)
-            seen.add(name)
-        return super().construct_mapping(node, deep)
 
 
 def read_entries(path):
@@ -31,11 +15,7 @@ def read_entries(path):
     ValueError
         If it is no YAML, no mapping of names, or has a key twice.
     """
-    try:
-        found = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{path}{line} is no proper YAML: {error.problem}.") from None
+    found = yaml_files.parse_file(Path(path), str(path), "proper YAML")
     if not isinstance(found, dict) or not found:
         raise ValueError(f"{path} holds no entries: write one as a name, a colon and its fields below.")
     return found

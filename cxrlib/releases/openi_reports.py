@@ -3,11 +3,11 @@
 import functools
 import hashlib
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
-from cxrlib.base import paths
+from cxrlib.base import bounded, paths, xml_files
 
 ARCHIVE = "NLMCXR_reports.tgz"
 
@@ -56,12 +56,12 @@ def parse(data, where):
     Raises
     ------
     ValueError
-        If it is not XML, or not a report of Open-i.
+        If it is not XML, declares entities, or is not a report of Open-i.
     """
     try:
-        root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{where} is not XML ({error}).") from None
+        root = xml_files.parse(data)
+    except ValueError as error:
+        raise ValueError(f"{where} is {error}.") from None
     named = root.find("uId")
     if named is None or not named.get("id"):
         raise ValueError(f"{where} is not a report of Open-i: it has no uId.")
@@ -112,9 +112,10 @@ def members(path=None):
     """Yield `name, bytes` of the XML files of an archive; the name says archive and file."""
     path = path or paths.torchxrayvision_data(ARCHIVE)
     try:
-        with tarfile.open(path) as archive:
+        with bounded.open_tar(path) as archive:
             for member in archive:
                 if member.name.endswith(".xml") and member.isfile():
-                    yield f"{path}: {member.name}", archive.extractfile(member).read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+                    yield f"{path}: {member.name}", bounded.read_member(archive, member, path)
+            bounded.check_end(archive)
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise ValueError(f"{path} is not a whole .tgz archive ({error}).") from None

@@ -8,16 +8,15 @@ import csv
 import gzip
 import html.parser
 import io
-import json
 import zlib
 from collections import Counter
 from pathlib import PurePosixPath
 from typing import NamedTuple
-from xml.etree import ElementTree
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cxrlib.base import bounded, csv_rows, json_files, xml_files
 from cxrlib.reports import report_headers, report_rows
 
 TEXT_ENDINGS = (".txt", ".text", ".rpt", ".asc", ".md")
@@ -98,7 +97,15 @@ def _decoded_text(data, how):
 def _unpacked(path):
     """Return the bytes of a file, those of a .gz file unpacked."""
     try:
-        return gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
+        if path.suffix.lower() == ".gz":
+            return bounded.gunzipped(path)
+        size = path.stat().st_size
+        if size > bounded.MEMBER_BYTES:
+            most = bounded.size_text(bounded.MEMBER_BYTES)
+            raise bounded.TooLargeError(
+                f"it has {bounded.size_text(size)}, and more than {most} are not one text: save it as a table"
+            )
+        return path.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"it is damaged or cut off ({report_rows.brief(error)}): copy it anew") from None
 
@@ -214,9 +221,9 @@ def _words(value):
 
 def _xml_reports(data, how):
     try:
-        root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
-        raise ValueError(f"it is not XML ({error}): export it anew, or save the report as .txt") from None
+        root = xml_files.parse(data)
+    except ValueError as error:
+        raise ValueError(f"it is {error}: export it anew, or save the report as .txt") from None
     units = _units(root, how)
     for number, unit in enumerate(units, 1):
         yield from _of_element(unit, how, number)
@@ -261,8 +268,8 @@ def _of_element(root, how, number):
 def _json_reports(data, how):
     text, encoding = _decoded_text(data, how)
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
+        found = json_files.parse(text)
+    except ValueError as error:
         raise ValueError(f"it is not JSON ({report_rows.brief(error)}): export it anew") from None
     if isinstance(found, dict):
         nested = [v for v in found.values() if isinstance(v, list) and v and all(isinstance(e, dict) for e in v)]
@@ -310,6 +317,9 @@ def read_table(path, how):
     A table without a column of text, but with one of files, says something about these files: its rows come with
     an empty text and `file_named`.
     """
+    if (reason := bounded.hindrance(path)) is not None:
+        yield Problem(None, reason)
+        return
     kind = ending(path.name)
     read = _parquet_rows if kind in (".parquet", ".pq") else _jsonl_rows if "json" in kind else _csv_rows
     try:
@@ -322,18 +332,21 @@ def read_table(path, how):
 
 def _lines(path, how):
     """Return the lines of a file as an iterator, and its encoding."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rb") as file:
+
+    def opened():
+        return bounded.open_gzip(path) if path.suffix.lower() == ".gz" else open(path, "rb")
+
+    with opened() as file:
         if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            return io.TextIOWrapper(opened(path, "rb"), "utf-16", newline=""), "utf-16"
+            return io.TextIOWrapper(opened(), "utf-16", newline=""), "utf-16"
     for encoding in how.encodings:
         try:
-            with opened(path, "rt", encoding=encoding) as file:
+            with io.TextIOWrapper(opened(), encoding) as file:
                 while file.read(1 << 20):
                     pass
         except UnicodeError:
             continue
-        return opened(path, "rt", encoding=encoding, newline=""), encoding.removesuffix("-sig")
+        return io.TextIOWrapper(opened(), encoding, newline=""), encoding.removesuffix("-sig")
     raise ValueError("it is not text: save it as UTF-8, or name its encoding in `encodings`")
 
 
@@ -343,29 +356,31 @@ def _columns(names, how):
     if not _TELLING & set(chosen.values()) and not ("file" in chosen.values() and len(chosen) > 1):
         listed = ", ".join(map(str, names[:20]))
         raise _UnusableTableError(f"none of its columns is known as one of report text: {listed}; name it in `names`")
+    twice = [name for name in chosen if list(names).count(name) > 1]
+    if twice:
+        raise _UnusableTableError(f"it has several columns named {twice[0]!r}: rename all but one of them")
     return chosen
 
 
 def _csv_rows(path, how):
-    csv.field_size_limit(2**31 - 1)
-    lines, encoding = _lines(path, how)
-    with lines:
-        first = lines.readline()
+    file, encoding = _lines(path, how)
+    with file:
+        lines = csv_rows.Lines(file)
+        first = next(lines, "")
         skipped = first.casefold().startswith("sep=")  # Excel's own line above the header
-        first = lines.readline() if skipped else first
+        first = next(lines, "") if skipped else first
         separator = max(",;\t|", key=first.count)
         header = next(csv.reader([first], delimiter=separator), [])
         names = [name.strip().lstrip("\ufeff") for name in header]
         chosen = _columns(names, how)
         places = {field: names.index(name) for name, field in chosen.items()}
         rows = csv.reader(lines, delimiter=separator, strict=True)
-        above = 1 + skipped
         while True:
-            start = rows.line_num + above + 1
+            start = lines.number + 1
             try:
                 row = next(rows, None)
             except csv.Error as error:  # the reader goes on with the line after
-                span = f"lines {start} to {rows.line_num + above} are" if rows.line_num + above > start else "it is"
+                span = f"lines {start} to {lines.number} are" if lines.number > start else "it is"
                 reason = f"{span} not CSV ({report_rows.brief(error)}): close quotes, and write one in a cell twice"
                 yield Problem(start, reason)
                 continue
@@ -374,19 +389,29 @@ def _csv_rows(path, how):
             if row and len(row) != len(names):
                 reason = f"its row has {len(row)} fields, the header {len(names)}: put cells in quotes and close them"
                 yield Problem(start, reason)
+            elif any("\0" in cell for cell in row):
+                yield Problem(start, "its row has null bytes, which text has not: export it anew")
             elif row:
                 yield _row({field: row[k] for field, k in places.items()}, how, start, encoding)
 
 
 def _jsonl_rows(path, how):
-    lines, encoding = _lines(path, how)
-    with lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
+    file, encoding = _lines(path, how)
+    with file:
+        lines = csv_rows.Lines(file)
+        while True:
+            number = lines.number + 1
             try:
-                entry = json.loads(line)
-            except json.JSONDecodeError as error:
+                line = next(lines, None)
+                if line is None:
+                    return
+                if not line.strip():
+                    continue
+                entry = json_files.parse(line)
+            except csv.Error as error:
+                yield Problem(number, f"{report_rows.brief(error)}: write one object a line")
+                continue
+            except ValueError as error:
                 yield Problem(number, f"it is not JSON ({report_rows.brief(error)}): write one object a line")
                 continue
             if isinstance(entry, dict):

@@ -8,9 +8,9 @@ import array
 import collections
 import itertools
 import os
-import tarfile
 from pathlib import Path, PurePosixPath
 
+from cxrlib.base import bounded, csv_rows
 from cxrlib.releases import openi_reports
 from cxrlib.reports import report_rows, report_tables
 
@@ -18,6 +18,7 @@ _FILE_ENDINGS = (".txt", ".xml")
 
 
 _BUCKETS_N = 1 << 14  # in which ids are looked for: some sixty in each of a million
+_BYTES_MOST = 1 << 26  # of a file that is a report
 
 
 def sources(path, id_column=None, text_columns=None, encoding="utf-8", separator=None, say=print):
@@ -115,27 +116,20 @@ def _locked(errors, say):
 def _archive(path, asked):
     """Yield the files of an archive."""
     others, number = collections.Counter(), 0
-    with report_rows.undamaged(path), tarfile.open(path) as archive:
+    with report_rows.undamaged(path), bounded.open_tar(path) as archive:
         for member in archive:
             name = PurePosixPath(member.name)
             if member.isfile() and name.suffix.lower() in _FILE_ENDINGS:
                 number += 1
-                data = archive.extractfile(member).read()
+                data = bounded.read_member(archive, member, path)
                 yield _content(f"{path}: {name}", str(name.with_suffix("")), name.suffix, data, asked.encoding)
             elif not member.isdir():
                 others[_ending(name) if member.isfile() else "link"] += 1
-        _check_end(archive)
+        bounded.check_end(archive)
     if not number:
         there = f", only {_counted(others)}" if others else ""
         raise ValueError(f"{path} has no .xml or .txt file in it{there}: pack the folder that holds them.")
     yield from _left_aside(path, others, asked.say)
-
-
-def _check_end(archive):
-    """Raise if an archive goes on where its list of files ended, which tarfile takes for the end without a word."""
-    while chunk := archive.fileobj.read(2**20):
-        if chunk.strip(b"\0"):
-            raise tarfile.ReadError("its list of files breaks off")
 
 
 def _ending(name):
@@ -159,6 +153,10 @@ def _left_aside(path, others, say):
 
 def _file(path, report_id, encoding):
     try:
+        size = path.stat().st_size
+        if size > _BYTES_MOST:
+            problem = f"it has {size:,} bytes, more than a report has: give each report a file of its own"
+            return report_rows.ReportSource(str(path), report_id, None, problem)
         data = path.read_bytes()
     except OSError as error:
         return report_rows.ReportSource(
@@ -169,7 +167,7 @@ def _file(path, report_id, encoding):
 
 def _content(where, report_id, ending, data, encoding):
     """Return the report in the bytes of a .txt or .xml file."""
-    if not report_tables.decoded(where):
+    if not csv_rows.decoded(where):
         return report_rows.ReportSource(ascii(where), None, None, "its name is not UTF-8: rename it")
     if ending.lower() == ".xml":
         return _xml(where, data, report_id)

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import gzip
+import re
 import tarfile
 import zlib
 from typing import NamedTuple
@@ -20,6 +21,12 @@ BATCH_N = 1_000
 
 
 _MISSING_WORDS = {"na", "nan", "nana", "nat", "none", "null", "ind", "qnan", "e", "inf"}  # the letters of such cells
+
+
+_MARKUP = re.compile(r"\s*(?:<!doctype\b|<html\b|<\?xml\b|\{\\rtf|%PDF-)", re.I)
+
+
+_CHARACTERS_MOST = 1_000_000  # the longest reports of MIMIC-CXR have some ten thousand
 
 
 class ReportSource(NamedTuple):
@@ -82,13 +89,24 @@ def wordless(text):
 def report_row(where, report_id, text):
     """Return a `ReportSource` of one report, or of what is wrong with it."""
     report_id = (report_id or "").strip()
-    if not report_id or "\0" in report_id:
+    if not report_id or any(c < " " or c == "\x7f" for c in report_id):
         return ReportSource(where, None, None, "it has no id that can be read: give it one")
+    if report_id[0] in "=@":
+        problem = f"its id begins with {report_id[0]!r}, which a spreadsheet would execute: give it an id of its own"
+        return ReportSource(where, None, None, problem)
+    if len(text) > _CHARACTERS_MOST:
+        problem = (
+            f"it has {len(text):,} characters, more than a report has: give each report a row or file of its own"
+        )
+        return ReportSource(where, report_id, None, problem)
     if "\0" in text:
         problem = "it is not text but has null bytes: save it as text anew, or name its encoding by --encoding"
         return ReportSource(where, report_id, None, problem)
     if not text.strip():
         return ReportSource(where, report_id, None, "it has no text: fill in the report or leave it out")
+    if markup := _MARKUP.match(text):
+        problem = f"it is not plain text but begins with {markup[0].strip()!r}: save the report as text"
+        return ReportSource(where, report_id, None, problem)
     if wordless(text):
         problem = f"it holds no words, only {text.strip()[:20]!r}: fill in the report or leave it out"
         return ReportSource(where, report_id, None, problem)

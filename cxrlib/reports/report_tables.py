@@ -1,11 +1,12 @@
 """Reports in CSV and Parquet tables."""
 
 import csv
-import gzip
+import io
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cxrlib.base import bounded, csv_rows
 from cxrlib.reports import report_rows
 
 _MAGIC = {
@@ -70,51 +71,20 @@ def _text_columns(have, asked, path):
 
 
 def _opened(path, mode, **how):
-    return (gzip.open if path.suffix.lower() == ".gz" else open)(path, mode, **how)
-
-
-class _Lines:
-    """The lines of a CSV as its reader takes them, and where a quote that is still open was opened.
-
-    Attributes
-    ----------
-    number : int
-        Of the last line taken.
-    open_before : int or None
-        The line with the quote that was open before the last line, or before the end.
-    """
-
-    def __init__(self, file):
-        self.file, self.number, self.open_before, self._open = file, 0, None, None
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        self.open_before = self._open
-        line = next(self.file)
-        self.number += 1
-        quotes = line.replace('""', "").count('"')
-        if quotes % 2:
-            self._open = self.number if self._open is None else None
-        elif quotes and self._open is not None:  # closed, and another one opened
-            self._open = self.number
-        return line
-
-    def new_row(self):
-        """Forget open quotes, as the reader does at the start of a row."""
-        self.open_before = self._open = None
+    if path.suffix.lower() != ".gz":
+        return open(path, mode, **how)
+    file = bounded.open_gzip(path)
+    return io.TextIOWrapper(file, **how) if "t" in mode else file
 
 
 def csv_reports(path, asked):
     """Yield the rows of a CSV; bytes that are not of its encoding reject their row only."""
     encoding = "utf-8-sig" if asked.encoding == "utf-8" else asked.encoding
-    csv.field_size_limit(2**31 - 1)
     with report_rows.undamaged(path):
         with _opened(path, "rb") as file:
             _check_start(path, file.read(4), asked.encoding)
         with _opened(path, "rt", encoding=encoding, errors="surrogateescape", newline="") as file:
-            lines = _Lines(file)
+            lines = csv_rows.Lines(file)
             separator = asked.separator or ("\t" if ".tsv" in path.name.lower()[-7:] else ",")
             rows = csv.reader(lines, strict=True, delimiter=separator)
             header = _csv_header(path, rows, separator, asked.encoding)
@@ -145,7 +115,7 @@ def _csv_header(path, rows, separator, encoding):
     whole = "".join(header)
     if not whole:
         raise ValueError(f"{path} is empty: it needs a header with an id column and a text column.")
-    if not decoded(whole):
+    if not csv_rows.decoded(whole):
         raise ValueError(f"{path} is not {encoding} text: save it as CSV UTF-8, or name its encoding by --encoding.")
     if any(c < " " and not c.isspace() for c in whole):
         raise ValueError(f"{path} is not a table: its first line has control characters; save it as CSV UTF-8.")
@@ -193,6 +163,8 @@ def _csv_rows(path, lines, rows, header, columns, asked):
 
 def _not_csv(lines, error):
     """Return why the reader gave up on a row, and the remedy."""
+    if lines.too_long:
+        return f"{report_rows.brief(error)}, more than a report has: it was not read; break it into lines"
     if lines.open_before is None:
         reason = report_rows.brief(error)
         return f"it is not CSV ({reason}): write a quote inside a cell twice, and put that cell in quotes"
@@ -207,21 +179,16 @@ def _csv_row(start, end, row, header, columns):
     where = f"line {start}"
     places = [header.index(c) for c in columns[1]]
     at = header.index(columns[0])
-    report_id = row[at].strip() if at < len(row) and decoded(row[at]) and "\0" not in row[at] else None
+    report_id = row[at].strip() if at < len(row) and csv_rows.decoded(row[at]) and "\0" not in row[at] else None
     if len(row) != len(header):
         span = f" and runs to line {end}" if end > start else ""
         problem = f"it has {len(row)} fields{span}, the header {len(header)}: put cells in quotes, and close these"
         return report_rows.ReportSource(where, report_id, None, problem)
     values = [row[k] for k in places]
-    if not all(map(decoded, (row[at], *values))):
+    if not all(map(csv_rows.decoded, (row[at], *values))):
         problem = "it has bytes that are not of the file's encoding: name that by --encoding"
         return report_rows.ReportSource(where, report_id, None, problem)
     return report_rows.report_row(where, report_id, _joined(values, columns[1]))
-
-
-def decoded(text):
-    """Return whether a text was decoded whole."""
-    return not any("\ud800" <= c <= "\udfff" for c in text) if not text.isascii() else True
 
 
 def parquet_reports(path, asked):
@@ -230,6 +197,7 @@ def parquet_reports(path, asked):
     try:
         with pq.ParquetFile(path) as file:
             id_column, text_columns = _columns(file.schema_arrow.names, asked, path)
+            _check_id(path, id_column, file.schema_arrow.field(id_column).type)
             for name in text_columns:
                 _check_text(path, name, file.schema_arrow.field(name).type)
             for batch in file.iter_batches(report_rows.BATCH_N, columns=[id_column, *text_columns]):
@@ -247,6 +215,11 @@ def parquet_reports(path, asked):
         ) from None
     if not number:
         raise ValueError(f"{path} has columns but no rows: there is no report in it; export it anew.")
+
+
+def _check_id(path, name, kind):
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise ValueError(f"{path}: the column {name!r} is {kind}, no ids; name the column of ids by --id-column.")
 
 
 def _check_text(path, name, kind):

@@ -15,11 +15,15 @@ a document, and do not expect the same topic of it elsewhere.
 """
 
 import json
+import math
 import zipfile
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
+
+from cxrlib.base import bounded, json_files
 
 _ITERATIONS = {"tomotopy": 100, "sklearn": 10}  # sweeps of the sampler; passes of variational Bayes
 
@@ -32,6 +36,15 @@ _DOCUMENT_STEPS, _DOCUMENT_TOLERANCE = 20, 1e-2
 
 
 _SHARE_STEPS, _SHARE_TOLERANCE = 50, 1e-3  # of the fixed point; the tolerance is of any share
+
+
+_BYTES_MOST, _HEADER_MOST = 1 << 31, 10_000  # of a saved model, unpacked, and of what says its arrays' shapes
+
+
+_NAMES = {"terms", "word_probabilities", "document_ids", "about"}
+
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclass(frozen=True)
@@ -200,9 +213,9 @@ def load_topics(path):
     if not path.exists():
         raise FileNotFoundError(f"There is no topic model {path}: fit one first.")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-        about = json.loads(str(found["about"]))
+        bounded.check_zip(path)
+        found = _arrays(path)
+        about = json_files.parse(str(found["about"]))
         return TopicModel(
             about["engine"],
             tuple(found["terms"].tolist()),
@@ -211,8 +224,29 @@ def load_topics(path):
             tuple(found["document_ids"].tolist()),
             about["settings"],
         )
-    except (zipfile.BadZipFile, EOFError, KeyError, ValueError, TypeError) as error:
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError, TypeError, zlib.error, NotImplementedError) as error:
         raise ValueError(f"{path} is no topic model ({type(error).__name__}): fit it anew and save it.") from None
+
+
+def _arrays(path):
+    """Return the arrays of a .npz file that is a topic model, none of which is larger than what is packed says."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > _BYTES_MOST:
+            raise ValueError("it unpacks to more than a topic model has")
+    with np.load(path, allow_pickle=False, max_header_size=_HEADER_MOST) as file:
+        if set(file.files) != _NAMES:
+            raise ValueError("it has other arrays")
+        for name in file.files:
+            with file.zip.open(f"{name}.npy") as entry:
+                version = np.lib.format.read_magic(entry)
+                shape, _, dtype = _HEADERS[version](entry, max_header_size=_HEADER_MOST)
+                if math.prod(shape) * dtype.itemsize > file.zip.getinfo(f"{name}.npy").file_size:
+                    raise ValueError(f"the header of {name} claims more than there is")
+        found = {name: file[name] for name in file.files}
+    phi = found["word_probabilities"]
+    if phi.shape[1:] != found["terms"].shape or phi.dtype.kind != "f" or not ((phi > 0) & (phi <= 1)).all():
+        raise ValueError("its words have no probabilities")
+    return found
 
 
 def fit_topics(corpus, topics_n, seed, engine="tomotopy", alpha=0.01, eta=0.01, iterations=None):

@@ -10,7 +10,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from cxrlib.base import tables
+from cxrlib.base import json_files, tables
 from cxrlib.statistics import intervals, resampling
 
 _LEAST_PATIENTS = 10
@@ -232,7 +232,10 @@ def intrusion_scores(answers, filled, resamples_n=2000, seed=0):
     ValueError
         In a sentence: a reader who answers twice, or a question that was not asked.
     """
-    known = json.loads(answers.read_text(encoding="utf-8"))
+    try:
+        known = json_files.parse(answers.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{answers} is not JSON ({error}): make the page anew.") from None
     given = pd.concat([tables.read_csv(path, ("reader", "question", "word")) for path in filled], ignore_index=True)
     unknown = given[~given["question"].isin(list(known))]
     if len(unknown):
