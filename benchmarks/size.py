@@ -104,13 +104,18 @@ def machine():
     return f"{len(os.sched_getaffinity(0))} cores, {names[0] if names else platform.machine()}"
 
 
+def _in_order(column):
+    """Return what a column is sorted by: steps come in the order of `STEPS`."""
+    return column.map({step: k for k, step in enumerate(size_steps.STEPS)}) if column.name == "step" else column
+
+
 def with_growth(table):
     """Return the table with how each step grows from its smallest size on.
 
     `time_exponent` is the slope of log CPU time over log size from the smallest size to this one, 1 for linear;
     `memory_ratio` is anonymous memory over that at the smallest size, 1 for flat.
     """
-    table = table.sort_values(["step", "n"], kind="stable").reset_index(drop=True)
+    table = table.sort_values(["step", "n"], key=_in_order).reset_index(drop=True)
     first = table.groupby("step")[["n", "cpu_seconds", "anonymous_mib"]].transform("first")
     larger = table["n"] > first["n"]
     span = np.log(table["n"] / first["n"]).where(larger)

@@ -97,6 +97,14 @@ def labeler_networks(root):
     return pd.DataFrame(rows)
 
 
+def _brief(number):
+    return f"{number / 1e6:,.0f} million" if number > 1e7 else f"{number:,.0f}"
+
+
+def _two_digits(number):
+    return "" if pd.isna(number) else f"{number:.2f}"
+
+
 def full_size(root):
     """Return what each step takes at its largest size, and how it grew to there (`benchmarks/size.py`).
 
@@ -114,14 +122,14 @@ def full_size(root):
         rows.append(
             {
                 "step": step,
-                "items": f"{last['items']:,.0f} {last['unit']}",
+                "items": f"{_brief(last['items'])} {last['unit']}",
                 "CPU seconds": f"{last['cpu_seconds']:,.0f}",
-                "grows as n to the power": f"{last['time_exponent']:.2f}",
+                "grows as n to the power": _two_digits(last["time_exponent"]),
                 "anchor": last["anchor"],
                 "items per CPU second over the anchor's": f"{last['ratio']:,.2f}",
                 "images or reports (n)": ", ".join(f"{n:,}" for n in part["n"]),
                 "MiB at these": memory,
-                "MiB, last over first": f"{last['memory_ratio']:.2f}",
+                "MiB, last over first": _two_digits(last["memory_ratio"]),
             }
         )
     return pd.DataFrame(rows)
