@@ -1,13 +1,15 @@
-"""Faults: what kills, full disks, forbidden folders, turned bytes and Ctrl+C do to packing, training, labelling, `make repro`.
+"""Faults: what kills, full disks, forbidden folders, turned bits and Ctrl+C do to the project's commands.
 
     sudo env "PATH=$PATH" python benchmarks/faults.py --out results/benchmarks/faults.csv
 
-Each row of `results/benchmarks/faults.csv` is a fault that was brought about at some moments, drawn with a seed: how often the
-same command, called again, ended with results equal by SHA-256 to those of an undisturbed call, and what was said. The
-full disk is a tmpfs of 1 MiB and the read-only folder a mount, which need root; root is held by no permissions, so that
-these are tried as another user. Work is forked from a process that has imported everything. Nothing outside a temporary
-folder is touched. It takes half an hour on two cores, most of it for `make repro`.
+Each row of the table is a fault that was brought about at some moments, drawn with a seed: how often the same
+command, called again, ended with results equal by SHA-256 to those of an undisturbed call, or the damage was noticed,
+and what was said. The full disk is a tmpfs of 1 MiB and the read-only folder a mount, which need root; no permissions
+hold root back, so that these are tried as another user. Work is forked from a process that has imported everything.
+Nothing outside a temporary folder is touched.
 """
+
+# ruff: noqa: D102 (what is disturbed has the same five methods in each class)
 
 import argparse
 import contextlib
@@ -34,7 +36,7 @@ from PIL import Image
 from cxrlib.base import editions, paths
 from cxrlib.cohorts import packing, sources, splits
 from cxrlib.cohorts.store import open_store
-from cxrlib.commands import interruption, label, replay
+from cxrlib.commands import label, replay
 from cxrlib.labels.targets import target_table
 from cxrlib.networks import run as run_module
 from cxrlib.networks import trained_runs, training
@@ -51,21 +53,24 @@ SENTENCES = (
 )
 
 
-# --- what is disturbed: each makes its inputs in a folder, works there, and says what came out --------------------------
+# --- what is disturbed: each makes its inputs in a folder, works there, and says what came out -----------
 
 
 class Pack:
-    """Packing 240 PNG files by two processes."""
+    """Packing PNG files by two processes."""
 
     name = "pack"
+
+    def __init__(self, images_n=240):
+        self.images_n = images_n
 
     def prepare(self, folder):
         rng = np.random.default_rng(3)
         (folder / "ours").mkdir(parents=True)
-        for k in range(240):
+        for k in range(self.images_n):
             grid = Image.fromarray(rng.integers(0, 256, (6, 8), np.uint8))
             grid.resize((320, 240), Image.Resampling.BICUBIC).save(folder / "ours" / f"i{k:03d}.png")
-        rows = "".join(f"i{k:03d},p{k // 2},{k % 2}\n" for k in range(240))
+        rows = "".join(f"i{k:03d},p{k // 2},{k % 2}\n" for k in range(self.images_n))
         (folder / "ours" / "table.csv").write_text("image_id,patient_id,effusion\n" + rows)
         (folder / "out").mkdir()
 
@@ -125,15 +130,18 @@ class Train:
 
 
 class Label:
-    """`cxr label` of 10,000 reports, with evidence and rows that are rejected."""
+    """`cxr label` of a CSV of reports, with evidence and rows that are rejected."""
 
     name = "label"
+
+    def __init__(self, reports_n=10_000):
+        self.reports_n = reports_n
 
     def prepare(self, folder):
         rng = np.random.default_rng(4)
         (folder / "out").mkdir(parents=True)
-        texts = [" ".join(rng.choice(SENTENCES, 3)) if k % 500 else "" for k in range(10_000)]
-        table = pd.DataFrame({"report_id": np.arange(10_000), "report": texts})
+        texts = [" ".join(rng.choice(SENTENCES, 3)) if k % 500 else "" for k in range(self.reports_n)]
+        table = pd.DataFrame({"report_id": np.arange(self.reports_n), "report": texts})
         table.to_csv(folder / "reports.csv", index=False)
 
     def work(self, folder):
@@ -200,11 +208,11 @@ def _environment(folder):
     return {**kept, "PYTHONPATH": str(folder), "CXR_FAULTS": str(folder)}
 
 
-# --- bringing faults about ------------------------------------------------------------------------------------------------
+# --- bringing faults about -------------------------------------------------------------------------------
 
 
 def start(work, log, user=None):
-    """Fork a process, in a session of its own, that does some work and leaves what it says in a file; return its id."""
+    """Fork a process, in a session of its own, that works and leaves what it says in a file; return its id."""
     pid = os.fork()
     if pid:
         return pid
@@ -214,6 +222,7 @@ def start(work, log, user=None):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         os.dup2(written, 1), os.dup2(written, 2)
+        sys.stdout = sys.stderr = sys.__stderr__ = open(written, "w", buffering=1, errors="replace")
         if user:
             os.setgid(user), os.setuid(user)
         status = work() or 0
@@ -384,7 +393,7 @@ def allow(place):
         folder.chmod(0o755)
 
 
-# --- what is damaged -------------------------------------------------------------------------------------------------------
+# --- what is damaged -------------------------------------------------------------------------------------
 
 
 def flip(file, at):
@@ -480,7 +489,7 @@ def flips(cases, folder):
 
 
 def pipeline(case, folder):
-    """Return rows on the files of DVC and the settings, on times, and on two calls at once, in one copy of the project."""
+    """Return rows on files of DVC, settings, times of files, and two calls at once, in a copy of the project."""
     place, rows = folder / "repro-pipeline", []
     log, other = place.with_suffix(".log"), place.with_suffix(".other.log")
     case.prepare(place)

@@ -110,7 +110,7 @@ def _inputs_of(out):
 
 
 def _damaged(out):
-    """Return which of a run's files is not as it was written; None if all are, or if it is older than their SHA-256."""
+    """Return which of a run's files is not as it was written; None if all are, or if its record has no SHA-256."""
     try:
         told = json.loads((out / "run.json").read_text()).get("files", {})
     except FileNotFoundError:
