@@ -1,13 +1,15 @@
-"""Faults: what kills, full disks, forbidden folders, turned bytes and Ctrl+C do to packing, training, labelling, `make repro`.
+"""Faults: what kills, full disks, forbidden folders, turned bits and Ctrl+C do to the project's commands.
 
-    sudo env PATH=$PATH python benchmarks/faults.py [--kills 20] [--only kill,interrupt,disk,...] [--keep FOLDER]
+    sudo env "PATH=$PATH" python benchmarks/faults.py --out results/benchmarks/faults.csv
 
-Each row of `results/benchmarks/faults.csv` is a fault that was brought about at some moments, drawn with a seed: how often the
-same command, called again, ended with results equal by SHA-256 to those of an undisturbed call, and what was said. The
-full disk is a tmpfs of 1 MiB and the read-only folder a mount, which need root; root is held by no permissions, so that
-these are tried as another user. Work is forked from a process that has imported everything. Nothing outside a temporary
-folder is touched. It takes half an hour on two cores, most of it for `make repro`.
+Each row of the table is a fault that was brought about at some moments, drawn with a seed: how often the same
+command, called again, ended with results equal by SHA-256 to those of an undisturbed call, or the damage was noticed,
+and what was said. The full disk is a tmpfs of 1 MiB and the read-only folder a mount, which need root; no permissions
+hold root back, so that these are tried as another user. Work is forked from a process that has imported everything.
+Nothing outside a temporary folder is touched.
 """
+
+# ruff: noqa: D102 (what is disturbed has the same five methods in each class)
 
 import argparse
 import contextlib
@@ -34,7 +36,7 @@ from PIL import Image
 from cxrlib.base import editions, paths
 from cxrlib.cohorts import packing, sources, splits
 from cxrlib.cohorts.store import open_store
-from cxrlib.commands import interruption, label, replay
+from cxrlib.commands import label, replay
 from cxrlib.labels.targets import target_table
 from cxrlib.networks import run as run_module
 from cxrlib.networks import trained_runs, training
@@ -51,21 +53,24 @@ SENTENCES = (
 )
 
 
-# --- what is disturbed: each makes its inputs in a folder, works there, and says what came out --------------------------
+# --- what is disturbed: each makes its inputs in a folder, works there, and says what came out -----------
 
 
 class Pack:
-    """Packing 240 PNG files by two processes."""
+    """Packing PNG files by two processes."""
 
     name = "pack"
+
+    def __init__(self, images_n=240):
+        self.images_n = images_n
 
     def prepare(self, folder):
         rng = np.random.default_rng(3)
         (folder / "ours").mkdir(parents=True)
-        for k in range(240):
+        for k in range(self.images_n):
             grid = Image.fromarray(rng.integers(0, 256, (6, 8), np.uint8))
             grid.resize((320, 240), Image.Resampling.BICUBIC).save(folder / "ours" / f"i{k:03d}.png")
-        rows = "".join(f"i{k:03d},p{k // 2},{k % 2}\n" for k in range(240))
+        rows = "".join(f"i{k:03d},p{k // 2},{k % 2}\n" for k in range(self.images_n))
         (folder / "ours" / "table.csv").write_text("image_id,patient_id,effusion\n" + rows)
         (folder / "out").mkdir()
 
@@ -125,15 +130,18 @@ class Train:
 
 
 class Label:
-    """`cxr label` of 10,000 reports, with evidence and rows that are rejected."""
+    """`cxr label` of a CSV of reports, with evidence and rows that are rejected."""
 
     name = "label"
+
+    def __init__(self, reports_n=10_000):
+        self.reports_n = reports_n
 
     def prepare(self, folder):
         rng = np.random.default_rng(4)
         (folder / "out").mkdir(parents=True)
-        texts = [" ".join(rng.choice(SENTENCES, 3)) if k % 500 else "" for k in range(10_000)]
-        table = pd.DataFrame({"report_id": np.arange(10_000), "report": texts})
+        texts = [" ".join(rng.choice(SENTENCES, 3)) if k % 500 else "" for k in range(self.reports_n)]
+        table = pd.DataFrame({"report_id": np.arange(self.reports_n), "report": texts})
         table.to_csv(folder / "reports.csv", index=False)
 
     def work(self, folder):
@@ -146,7 +154,10 @@ class Label:
 
 
 class Repro:
-    """`make repro` of two stages of the pipeline, side by side, in a copy of the project with a tiny edition."""
+    """`make repro` of the first stages of the pipeline, two side by side, in a copy of the project.
+
+    The copy has the stages `code` and `cohort` alone, and of their notebook the cells up to the one that packs.
+    """
 
     name = "repro"
 
@@ -164,6 +175,16 @@ class Repro:
         for name in ("paper", "results/quick", "results/nih_mini"):
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / "dvc.lock").unlink(missing_ok=True)
+        told = yaml.safe_load((folder / "dvc.yaml").read_text())
+        told["stages"] = {name: told["stages"][name] for name in ("code", "cohort")}
+        (folder / "dvc.yaml").write_text(yaml.safe_dump({"vars": told["vars"], "stages": told["stages"]}))
+        for file in (folder / "notebooks").glob("*.ipynb"):
+            notebook = json.loads(file.read_text())
+            packs = [k for k, cell in enumerate(notebook["cells"]) if "packing.pack(" in "".join(cell["source"])]
+            if file.name == "01_cohort.ipynb":
+                file.write_text(json.dumps({**notebook, "cells": notebook["cells"][: packs[0] + 1]}))
+            else:
+                file.unlink()
         settings = editions.compose("quick", folder) | {"edition": "tiny", "size_px": 32}
         settings["cohorts"]["simulated"]["images_n"] = settings["cohorts"]["simulated_external"]["images_n"] = 80
         (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -187,11 +208,11 @@ def _environment(folder):
     return {**kept, "PYTHONPATH": str(folder), "CXR_FAULTS": str(folder)}
 
 
-# --- bringing faults about ------------------------------------------------------------------------------------------------
+# --- bringing faults about -------------------------------------------------------------------------------
 
 
 def start(work, log, user=None):
-    """Fork a process, in a session of its own, that does some work and leaves what it says in a file; return its id."""
+    """Fork a process, in a session of its own, that works and leaves what it says in a file; return its id."""
     pid = os.fork()
     if pid:
         return pid
@@ -201,6 +222,7 @@ def start(work, log, user=None):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         os.dup2(written, 1), os.dup2(written, 2)
+        sys.stdout = sys.stderr = sys.__stderr__ = open(written, "w", buffering=1, errors="replace")
         if user:
             os.setgid(user), os.setuid(user)
         status = work() or 0
@@ -258,16 +280,22 @@ def half_written(folder):
     return [p for p in folder.rglob("*.partial") if ".venv" not in p.parts]
 
 
-def stopped(case, folder, tell, moments_n, seed):
-    """Stop work by a signal to its whole group at random moments, call it again, and compare; return a row."""
+def stopped(case, folder, tell, moments_n, seed, minutes):
+    """Stop work by a signal to its whole group at random moments, call it again, and compare; return a row.
+
+    After so many minutes no other moment is begun.
+    """
     rng, started = np.random.default_rng(seed), time.perf_counter()
     whole = folder / f"{case.name}-whole"
     case.prepare(whole)
     before = time.perf_counter()
     assert ended(start(partial(case.work, whole), whole.with_suffix(".log"))) == 0, said(whole.with_suffix(".log"))
     duration = time.perf_counter() - before
-    wanted, equal, problems = digest(case.results(whole)), 0, []
+    wanted, equal, problems, done = digest(case.results(whole)), 0, [], 0
     for k in range(moments_n):
+        if time.perf_counter() - started > 60 * minutes:
+            break
+        done += 1
         place = folder / f"{case.name}-{tell.name}-{k}"
         log = place.with_suffix(".log")
         for _ in range(20):  # until it was stopped before its end
@@ -287,12 +315,13 @@ def stopped(case, folder, tell, moments_n, seed):
         if again == 0 and found == wanted and not living and not half_written(place):
             equal += 1
             shutil.rmtree(place)
+            print(f"  {case.name} {tell.name} {k}: equal", file=sys.stderr, flush=True)
         else:
             problems.append(f"{k}: status {again}, {said(log)!r}, living {living}, equal {found == wanted}")
     for problem in problems:
         print(f"  {case.name} {tell.name} {problem}", file=sys.stderr)
     shown = message if tell is signal.SIGINT else ""
-    return row(f"{tell.name} to the whole group", case.name, moments_n, equal, shown, started)
+    return row(f"{tell.name} to the whole group", case.name, done, equal, shown, started)
 
 
 def row(fault, of, moments_n, equal_n, message, started):
@@ -364,7 +393,7 @@ def allow(place):
         folder.chmod(0o755)
 
 
-# --- what is damaged -------------------------------------------------------------------------------------------------------
+# --- what is damaged -------------------------------------------------------------------------------------
 
 
 def flip(file, at):
@@ -400,15 +429,15 @@ def damaged(fault, of, damage, file, read, moments_n, seed):
     return row(fault, of, moments_n, noticed, message, started)
 
 
-def campaign(folder, kills, interrupts, only):
+def campaign(folder, kills, interrupts, only, minutes):
     """Return the rows of the kinds of faults that are asked for."""
     cases = {case.name: case for case in (Pack(), Train(folder / "train"), Label(), Repro(folder / "project"))}
     rows = []
     for case in cases.values():
         if f"kill-{case.name}" in only or "kill" in only:
-            rows.append(stopped(case, folder, signal.SIGKILL, kills, 20))
+            rows.append(stopped(case, folder, signal.SIGKILL, kills, 20, minutes))
         if f"interrupt-{case.name}" in only or "interrupt" in only:
-            rows.append(stopped(case, folder, signal.SIGINT, interrupts, 21))
+            rows.append(stopped(case, folder, signal.SIGINT, interrupts, 21, minutes))
     for case in (cases["pack"], cases["train"], cases["label"]):
         if "disk" in only:
             rows.append(in_the_way("disk full (tmpfs of 1 MiB)", case, folder, small_disk, larger_disk))
@@ -460,7 +489,7 @@ def flips(cases, folder):
 
 
 def pipeline(case, folder):
-    """Return rows on the files of DVC and the settings, on times, and on two calls at once, in one copy of the project."""
+    """Return rows on files of DVC, settings, times of files, and two calls at once, in a copy of the project."""
     place, rows = folder / "repro-pipeline", []
     log, other = place.with_suffix(".log"), place.with_suffix(".other.log")
     case.prepare(place)
@@ -539,15 +568,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20, help="moments a command")
     parser.add_argument("--interrupts", type=int, default=5, help="moments a command")
+    parser.add_argument("--minutes", type=float, default=60, help="after which no other moment of a command is begun")
     parser.add_argument("--only", default=",".join(KINDS), help=f"default: {','.join(KINDS)}; also kill-pack, ...")
-    parser.add_argument(
-        "--out", type=Path, help="CSV to write; default: results/benchmarks/faults.csv, if nothing is left out"
-    )
+    parser.add_argument("--out", type=Path, help="CSV to write;")
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="cxr-faults-"))
     folder.chmod(0o755)
     try:
-        rows = campaign(folder, chosen.kills, chosen.interrupts, set(chosen.only.split(",")))
+        rows = campaign(folder, chosen.kills, chosen.interrupts, set(chosen.only.split(",")), chosen.minutes)
     finally:
         for place in folder.glob("*/out"):
             while place.is_mount():

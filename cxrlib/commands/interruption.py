@@ -22,20 +22,20 @@ def end(processes):
         while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
             time.sleep(0.1)
         for process in processes:
-            for pid in [*_descendants(process.pid), process.pid] if process.poll() is None else ():
+            for pid in [*descendants(process.pid), process.pid] if process.poll() is None else ():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, tell)
         deadline = time.monotonic() + 5
 
 
-def _descendants(pid):
+def descendants(pid):
     """Return the processes that a process started, and those that they did, the youngest first."""
     try:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             children = [int(word) for word in file.read().split()]
     except OSError:  # it has ended
         return []
-    return [each for child in children for each in (*_descendants(child), child)]
+    return [each for child in children for each in (*descendants(child), child)]
 
 
 @contextlib.contextmanager
