@@ -11,7 +11,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup edition repro beyond replay status push pull gc verify test lint lab site explorer pdf readme lock clean
+.PHONY: help setup edition repro beyond replay status push pull gc verify test lint lab site explorer pdf readme scan lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -82,6 +82,9 @@ pdf: site ## print the paper to site/paper.pdf (needs Chromium)
 
 readme: setup ## fill the tables and numbers of README.md and docs/ from their files
 	$(BIN)/python -m cxrlib.commands.readme
+
+scan: setup ## scan for known holes and unsuitable licences (exit status 3: no service of known holes answered)
+	$(BIN)/python tools/scan.py
 
 lock: ## resolve pyproject.toml into requirements.txt (UPGRADE="numpy pandas": these anew)
 	bash tools/lock.sh
