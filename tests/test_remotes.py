@@ -19,7 +19,7 @@ from dvc.repo import Repo
 from moto.server import ThreadedMotoServer
 
 from cxrlib.base import editions, paths
-from cxrlib.commands import gc, push, replay, sharing
+from cxrlib.commands import gc, pull, push, replay, sharing
 
 CHECKOUT = paths.ROOT
 SSHD = "/usr/sbin/sshd"
@@ -112,31 +112,6 @@ def hashes(root, *paths_):
     """Return the bytes of every file below some paths of a checkout."""
     files = [f for path in paths_ for f in sorted((root / path).rglob("*")) if f.is_file()]
     return {str(f.relative_to(root)): f.read_bytes() for f in files}
-
-
-# --- a folder: pushed, cloned, pulled, equal --------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory):
-    """A checkout whose stage `cohort@simulated` has run."""
-    root = checkout(tmp_path_factory.mktemp("packed") / "repo", micro())
-    run(root, "dvc", "repro", "-q", "cohort@simulated")
-    commit(root)
-    return root
-
-
-def test_a_clone_gets_from_a_folder_what_was_pushed_to_it(packed, tmp_path):
-    store = tmp_path / "store"
-    dvc(packed, "remote", "add", "-q", "-f", "--local", "--default", "store", store)
-    assert "files were pushed" in cxr(packed, "push")
-    other = clone(packed, tmp_path / "clone")
-    dvc(other, "remote", "add", "-q", "--local", "--default", "store", store)
-    dvc(other, "pull", "-q", "data/cohorts/simulated", "data/code")
-    assert "in sync" in run(other, "dvc", "status", "-c", "data/cohorts/simulated")
-    assert "up to date" in run(other, "dvc", "status", "cohort@simulated")
-    there, here = (hashes(root, "data/cohorts/simulated") for root in (packed, other))
-    assert there == here and len(here) >= 3
 
 
 # --- what may not be given away ----------------------------------------------------------------------------------
@@ -271,6 +246,58 @@ def test_a_file_that_was_added_by_hand_says_who_may_have_it(gated):
     pointer.write_text(plain + "meta: {for: anyone}\n")
     push.push("store")
     pointer.unlink()
+
+
+# --- a folder: pushed, cloned, pulled, equal --------------------------------------------------------------------
+
+
+def test_a_clone_gets_from_a_folder_what_was_pushed_to_it(gated, tmp_path, monkeypatch, capsys):
+    """And is told what the folder lacks or has damaged. With stages that run: `test_a_folder`."""
+    root, made = gated
+    put_in_force(root, micro())
+    store = root.parent / "store"
+    push.push("store")
+    other = clone(root, tmp_path / "clone")
+    dvc(other, "remote", "add", "-q", "--local", "--default", "store", store)
+    monkeypatch.setattr(paths, "ROOT", other)
+    came = pull.pull()
+    assert came >= len(made["micro"]) and pull.pull("store") == 0
+    names = list(made["micro"])
+    there, here = (hashes(folder, *names) for folder in (root, other))
+    assert there == here and len(here) >= len(made["micro"])
+    capsys.readouterr()
+    dvc(other, "status", "-c")
+    assert "Cache and remote 'store' are in sync." in capsys.readouterr().out
+    (name,) = (name for name in names if name.startswith("data/cases/"))
+    (md5,) = made["micro"][name]
+    for damage in (lambda stored: stored.write_text("damaged"), lambda stored: stored.unlink()):
+        stored = store / "files" / "md5" / md5[:2] / md5[2:]
+        stored.chmod(0o644)
+        damage(stored)
+        shutil.rmtree(other / ".dvc" / "cache" / "files" / "md5" / md5[:2])
+        (other / name).unlink(missing_ok=True)
+        with pytest.raises(ValueError, match=rf"lacks files, or has them damaged, of 1 outputs: {name}; whoever has"):
+            pull.pull()
+        assert not (other / name).exists()
+        push_again(root, store, md5)
+    with pytest.raises(ValueError, match=r"^There is no remote 'none'; there are private, store: `dvc remote add"):
+        pull.pull("none")
+    dvc(other, "config", "--local", "--unset", "core.remote")
+    with pytest.raises(ValueError, match=r"^No remote is named and none is the default: `dvc remote add --default"):
+        push.push()
+    dvc(other, "remote", "modify", "--local", "private", "url", store)
+    with pytest.raises(
+        ValueError, match=r"^The remotes private and store have one address, .*: whoever may read the"
+    ):
+        push.push("store")
+
+
+def push_again(root, store, md5):
+    """Put an object back into a folder as whoever has it would."""
+    stored = store / "files" / "md5" / md5[:2] / md5[2:]
+    stored.parent.mkdir(exist_ok=True)
+    stored.unlink(missing_ok=True)
+    shutil.copy(root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:], stored)
 
 
 # --- gc -------------------------------------------------------------------------------------------------------------
@@ -415,7 +442,7 @@ def replayed(trained, to, address, options, **variables):
     assert "files were pushed" in cxr(trained, "push", **variables)
     other = clone(trained, to)
     add(other, "store", address, options, "--default")
-    assert "files came" in cxr(other, "pull", **variables)
+    assert "outputs came" in cxr(other, "pull", **variables)
     assert "in sync" in run(other, "dvc", "status", "-c", **variables)
     assert "up to date" in run(other, "dvc", "status", "study@micro-pneumothorax", "train")
     parts = ("data/cohorts", "data/label_sets", "data/cases", "results/micro/runs", "results/micro/pneumothorax")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def pull(remote: str | None = None) -> int:
-    """Get what `dvc.lock` names of the edition in force; return how many files came.
+    """Get what `dvc.lock` names of the edition in force; return how many outputs came.
 
     DVC trusts what a bucket or a server sends unless a remote has `verify`. Here every file is hashed, of any remote.
 
@@ -35,17 +36,18 @@ def pull(remote: str | None = None) -> int:
         name, address = sharing.remote_named(repo, remote)
     verified = {"remote": {key: {"verify": True} for key in (name, editions.PRIVATE)}}
     with Repo(str(paths.ROOT), config=verified) as repo:
-        try:
-            with sharing.failures(name, address):
-                came = repo.pull(remote=name, allow_missing=False)["fetched"]
-        except (CheckoutError, DownloadError):
-            lacking = sorted(str(out) for out in repo.index.outs if out.use_cache and out.changed_cache())
+        with sharing.failures(name, address), contextlib.suppress(CheckoutError, DownloadError):
+            repo.fetch(remote=name)  # what it lacks is named below
+        made = [out for out in repo.index.outs if out.use_cache and out.hash_info]
+        lacking = sorted(str(out) for out in made if out.changed_cache())
+        if lacking:
             raise ValueError(
                 f"The remote {name} ({address}) lacks files, or has them damaged, of {len(lacking)} outputs: "
                 f"{sharing.some(lacking)}; whoever has them pushes them again (`cxr push {name}`), or `make repro` "
                 "makes them."
-            ) from None
-    return int(came)
+            )
+        came = repo.checkout([out.fs_path for out in made], force=False)
+    return sum(len(came.get(what, ())) for what in ("added", "modified"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         came = pull(chosen.remote)
     except (ValueError, OSError) as error:
         sys.exit(str(error))
-    print(f"{came} files came; what dvc.lock names of this edition is here.")
+    print(f"{came} outputs came; what dvc.lock names of this edition is here.")
 
 
 if __name__ == "__main__":
