@@ -135,7 +135,26 @@ def full_size(root):
     return pd.DataFrame(rows)
 
 
+def faults(root):
+    """Return the table of the faults that were brought about (`benchmarks/faults.py`), without messages and times.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The repository.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per fault and what it befell.
+    """
+    table = pd.read_csv(root / "results" / "benchmarks" / "faults.csv")
+    names = {"fault": "fault", "of": "of", "moments_n": "moments", "equal_n": "noticed, or ended equal"}
+    return table[list(names)].rename(columns=names)
+
+
 MADE = {
+    "faults": faults,
     "full_size": full_size,
     "labeler_networks": labeler_networks,
     "five_studies": five_studies,
