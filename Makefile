@@ -11,7 +11,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup edition repro beyond replay status verify test lint lab site explorer pdf readme scan lock clean
+.PHONY: help setup edition repro beyond replay status push pull gc verify test lint lab site explorer pdf readme scan lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,15 +33,24 @@ setup: $(if $(filter .venv/bin,$(BIN)),.venv/.ready) ## install everything into 
 edition: setup ## put editions/EDITION.yaml in force as params.yaml
 	@$(BIN)/cxr edition $(EDITION)
 
-repro: setup ## run the pipeline, stages side by side (EDITION=nih_mini; STAGES="train results"; WORKERS=N)
+repro: setup ## run the pipeline, stages side by side (EDITION=nih_mini; STAGES="train results"; WORKERS=N; PLACE=slurm)
 	@if [ -n "$(EDITION)" ]; then $(BIN)/cxr edition $(EDITION); fi
-	@$(BIN)/python -m cxrlib.commands.repro $(if $(WORKERS),--workers $(WORKERS)) $(STAGES)
+	@$(BIN)/python -m cxrlib.commands.repro $(if $(WORKERS),--workers $(WORKERS)) $(if $(PLACE),--place $(PLACE)) $(STAGES)
 
 beyond: setup ## train the dose-response study of label noise (an hour on 2 cores; interrupted, it goes on) and write its page
 	@$(BIN)/python -m cxrlib.commands.beyond
 
 status: setup ## say which stages are out of date
 	@$(BIN)/python -m cxrlib.commands.repro --dry
+
+push: setup ## push to a DVC remote what may go there (REMOTE=store); docs/guides/dvc_remotes.md
+	@$(BIN)/cxr push $(REMOTE)
+
+pull: setup ## get this edition's files from a DVC remote, checked (REMOTE=store)
+	@$(BIN)/cxr pull $(REMOTE)
+
+gc: setup ## remove from DVC's cache what no version of dvc.lock names; `dvc gc` would take other editions' results
+	@$(BIN)/cxr gc $(if $(DRY),--dry)
 
 verify: setup ## compare the tables here with those that are committed
 	@$(BIN)/cxr verify

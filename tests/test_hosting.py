@@ -29,6 +29,13 @@ def test_the_hosted_tests_run_make_test_on_the_python_of_the_lock():
     assert f"PYTHON  ?= python{python}" in text("Makefile")
 
 
+def assert_lab_settings(said):
+    """Assert that JupyterLab finds the settings that `make lab` gives it."""
+    for name, file in {"JUPYTER_CONFIG_PATH": "tools/lab", "PYTHONSTARTUP": "tools/lab/startup.py"}.items():
+        assert re.search(rf"{name}=\S*/{file}\b", said) and re.search(rf"{name}=\S*/{file}\b", text("Makefile"))
+        assert (paths.ROOT / file).exists()
+
+
 def test_the_container_sets_up_as_everyone_does():
     lines = text("Dockerfile").replace("\\\n", " ").splitlines()
     python = re.search(r"python(\d\.\d+)", text("Makefile"))[1]
@@ -38,6 +45,7 @@ def test_the_container_sets_up_as_everyone_does():
     assert command[:2] == ["make", "lab"] and "lab" in RULES
     folder = json.loads(text(".devcontainer/devcontainer.json"))
     assert (paths.ROOT / ".devcontainer" / folder["build"]["dockerfile"]).exists()
+    assert_lab_settings(" ".join(f"{name}={value}" for name, value in folder["containerEnv"].items()))
     ignored = text(".dockerignore").split()
     assert {".venv", "data"} <= set(ignored) and ".git" not in ignored
 
@@ -47,6 +55,8 @@ def test_binder_takes_the_versions_of_the_lock(package):
     lines = text(".binder/requirements.txt").splitlines()
     assert f"{package}=={LOCK[package]}+cpu" in lines and lines[-1] == "-r ../requirements.txt"
     assert text(".binder/runtime.txt").strip() == "python-3.11"
+    assert_lab_settings(text(".binder/start"))
+    assert (paths.ROOT / ".binder" / "start").stat().st_mode & 0o100
 
 
 def test_hooks_run_what_is_installed_and_ask_no_network():

@@ -28,6 +28,9 @@ MOST_LINES = 520
 
 # Public names that more than one module defines, and why; each is used with its module's name before it.
 SAME_NAME_TWICE = {
+    "finish": "of a figure, and of a file that is written whole",
+    "parse": "of JSON, XML and YAML, and of a report",
+    "read": "of a checkpoint, and of a case table",
     "main": "the entry of a command",
     "caption": "of any figure, and of one of two references",
     "DEVICES": "what is drawn, and what a report calls it",

@@ -6,18 +6,17 @@ they stand, so that no entry of another edition is left in them. OmegaConf resol
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cxrlib.base import paths, runs, yaml_files
+from cxrlib.base import paths, runs, whole_files, yaml_files
 
 BASE = "base"  # what editions extend, and no edition itself
+PRIVATE = "private"  # the one DVC remote that gets what may not be given away
 REPLACED: tuple[str, ...] = ("cohorts", "label_sets", "splits", "targets", "runs")
 REPLACED += ("comparisons", "controls", "curated", "again", "end_to_end")
 RUN_GROUPS = ("pneumothorax", "controls", "labelers", "visual", "finding", "finding_others", "metric")
@@ -95,7 +94,7 @@ def activate(name, root=paths.ROOT):
         )
     body = "\n" + yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, allow_unicode=True, width=118)
     digest = hashlib.sha256(body.encode()).hexdigest()
-    _replace(root / "params.yaml", _HEADER.format(name=name, digest=digest) + body)
+    whole_files.write_text(root / "params.yaml", _HEADER.format(name=name, digest=digest) + body)
 
 
 def refresh(root=paths.ROOT):
@@ -117,7 +116,9 @@ def refresh(root=paths.ROOT):
     if settings.get("stages") == stages:
         return False
     rest = _STAGES.sub("", text).rstrip("\n") + "\n"
-    _replace(path, rest + yaml.safe_dump({"stages": stages}, sort_keys=False, default_flow_style=None, width=118))
+    whole_files.write_text(
+        path, rest + yaml.safe_dump({"stages": stages}, sort_keys=False, default_flow_style=None, width=118)
+    )
     return True
 
 
@@ -178,8 +179,9 @@ def _check_known(below, own, name, section=""):
             near = ", ".join(map(str, below))
             raise ValueError(f"editions/{name}.yaml sets {section}{key}, which is no setting; there are {near}.")
         wanted, given = _kind(below[key]), _kind(value)
-        refers = isinstance(value, str) and "${" in value
-        if wanted and given != wanted and not refers and (value is not None or isinstance(below[key], dict | list)):
+        unset = value is None and not isinstance(below[key], dict | list)
+        free = unset or (isinstance(value, str) and "${" in value)
+        if wanted and given != wanted and not free:
             raise ValueError(f"editions/{name}.yaml sets {section}{key} to {str(value)[:80]!r}; it takes {wanted}.")
         if isinstance(value, dict) and isinstance(below[key], dict) and key not in (*REPLACED, *_OPEN):
             _check_known(below[key], value, name, f"{section}{key}.")
@@ -339,6 +341,7 @@ def _stages(settings):
         "results": compared,
         "studies": {f"{edition}-{name}": _study(settings, name, visual) for name in STUDIES if _has(settings, name)},
         "published": [folder for folder, made in kept.items() if made and settings["published"]],
+        "remote": "" if settings["published"] else PRIVATE,
         "runs": {
             target: [runs.key(*run) for run in runs.planned(settings) if run[0] == target] for target in targets
         },
@@ -479,16 +482,3 @@ def _differences(one, other):
 
     found = [path for path in walk(one, other, ()) if path.split(".")[0] != "stages"]
     return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-
-
-def _replace(path, text):
-    """Write a file at once: whoever reads it finds the old text or the new."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.chmod(temporary, path.stat().st_mode if path.exists() else 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

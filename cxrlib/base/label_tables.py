@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from cxrlib.base import paths, tables, vocabulary
+from cxrlib.base import paths, tables, vocabulary, whole_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,9 +143,11 @@ def save(table: pd.DataFrame, card: Mapping[str, Any], cohort: str, name: str, l
     table = table.astype({c: "float32" for c in table if c != "image_id"}).astype({"image_id": "string"})
     path = paths.label_sets_dir(cohort, labeler) / f"{name}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(path, index=False)
+    with whole_files.replacing(path) as new:
+        table.to_parquet(new, index=False)
     card = {"label_set": name, "cohort": cohort, **card, "images_n": len(table), "counts": counts(table)}
-    path.with_suffix(".yaml").write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=100))
+    text = yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=100)
+    whole_files.write_text(path.with_suffix(".yaml"), text)
     return card
 
 

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cxrlib.base import whole_files
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -129,7 +131,8 @@ def partial_dir(*parts: str) -> Path:
     checkpoints are kept here until they are whole.
     """
     folder = ROOT.joinpath("data", "partial", *parts)
-    folder.mkdir(parents=True, exist_ok=True)
+    with whole_files.naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

@@ -8,7 +8,7 @@ import json
 import subprocess
 from typing import TYPE_CHECKING
 
-from cxrlib.base import paths
+from cxrlib.base import paths, whole_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,4 +58,4 @@ def record(path: Path, *, parameters: Mapping[str, Any], data: Mapping[str, Path
         "git_revision": revision(),
         **more,
     }
-    path.write_text(json.dumps(entry, indent=2) + "\n")
+    whole_files.write_text(path, json.dumps(entry, indent=2) + "\n")

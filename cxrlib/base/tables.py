@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxrlib.base import csv_rows
+from cxrlib.base import csv_rows, whole_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +115,10 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
         If it cannot be written, in one sentence.
     """
     try:
-        table.to_csv(path, index=False)
+        with whole_files.replacing(path) as new:
+            table.to_csv(new, index=False)
+    except whole_files.UnwrittenError:
+        raise
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"{as_text(path)} cannot be written ({reason}): name another folder by --out.") from None

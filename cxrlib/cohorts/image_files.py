@@ -2,7 +2,10 @@
 
 import io
 import re
+import struct
+import textwrap
 import warnings
+import zlib
 
 import numpy as np
 import pydicom
@@ -10,10 +13,38 @@ from PIL import Image, UnidentifiedImageError
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi
 
+from cxrlib.base import bounded
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
 
-Image.MAX_IMAGE_PIXELS = 200_000_000  # large detectors; beyond this a file is taken for a decompression bomb
+Image.MAX_IMAGE_PIXELS = bounded.IMAGE_PIXELS  # Pillow warns beyond it, which is an error here
+
+
+_MARKS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how PNG and JPEG begin
+
+
+_TURNS = {  # EXIF's orientation, and what makes a picture upright that is stored so
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+_GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+
+
+_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT")
+
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax of which all that follows the meta header is deflated
+
+
+_META_BYTES = 4096  # in which a file says its transfer syntax
 
 
 class UnreadableImageError(ValueError):
@@ -38,6 +69,39 @@ def _is_marked(path):
         return file.read(132)[128:] == b"DICM"
 
 
+def read_bytes(path):
+    """Return the bytes of an image file.
+
+    Raises
+    ------
+    UnreadableImageError
+        If it is no file, cannot be opened, or has more than `bounded.IMAGE_BYTES`.
+    """
+    reason = bounded.hindrance(path, bounded.IMAGE_BYTES)
+    if reason is not None:
+        raise UnreadableImageError(reason)
+    return path.read_bytes()
+
+
+def check_expansion(content):
+    """Raise an `UnreadableImageError` if the bytes are a deflated DICOM file that expands beyond the bounds."""
+    if content[128:132] != b"DICM" or _DEFLATED not in content[:_META_BYTES]:
+        return
+    length = struct.unpack("<I", content[140:144])[0]  # of the meta header, which its first element says
+    try:
+        bounded.check_deflated(content[144 + length :])
+    except bounded.TooLargeError as error:
+        raise UnreadableImageError(str(error)) from None
+    except zlib.error:
+        raise UnreadableImageError("its DICOM header is truncated or damaged") from None
+
+
+def is_deflated(path):
+    """Return whether a DICOM file is deflated as a whole, so that reading its header expands all of it."""
+    with open(path, "rb") as file:
+        return _DEFLATED in file.read(_META_BYTES)
+
+
 def dicom_header(path):
     """Return what the header of a DICOM file says of an image, and why it is none.
 
@@ -55,9 +119,13 @@ def dicom_header(path):
     """
     wanted = {"image_id": "SOPInstanceUID", "patient_id": "PatientID", "view": "ViewPosition", "sex": "PatientSex"}
     try:
+        if is_deflated(path):
+            check_expansion(read_bytes(path))
         header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
         row = {name: str(header.get(keyword) or "").strip() or None for name, keyword in wanted.items()}
         age, modality = str(header.get("PatientAge") or ""), header.get("Modality")
+    except UnreadableImageError as error:
+        return {}, str(error)
     except Exception:  # a damaged header makes pydicom raise anything
         return {}, "its DICOM header is truncated or damaged"
     row["age"] = int(age[:3]) if re.fullmatch(r"\d{3}Y", age) else None
@@ -70,6 +138,8 @@ def dicom_header(path):
 
 def to_uint8(values, low, high):
     """Return `values` scaled so that `low` becomes 0 and `high` becomes 255, clipped, as uint8."""
+    if not np.isfinite([low, high]).all() or max(-low, high) > np.finfo(np.float32).max:
+        raise UnreadableImageError(f"its values are not numbers that can be shown ({low:g} to {high:g})")
     if not high > low:
         raise UnreadableImageError(f"all its pixels have one value ({low:g}), so it shows nothing")
     scaled = (np.asarray(values, np.float32) - low) * (255 / (high - low))
@@ -89,12 +159,55 @@ def _luminance(pixels):
     return np.asarray(Image.fromarray(pixels).convert("L"))
 
 
+def _check_pixels(dataset):
+    """Raise an UnreadableImageError if the header of an open DICOM dataset contradicts itself or the pixels' bits."""
+    sides = dataset.get("Rows"), dataset.get("Columns")
+    if None not in sides:
+        _check_sides(*map(int, sides))
+    kind, samples = dataset.get("PhotometricInterpretation"), int(dataset.get("SamplesPerPixel") or 1)
+    if kind is None:
+        return  # pydicom says that it is missing
+    if kind not in _GREY + _COLOUR:
+        raise UnreadableImageError(f"its photometric interpretation {kind!r} is none that is read: export it in grey")
+    if samples != (1 if kind in _GREY else 3):
+        raise UnreadableImageError(f"its photometric interpretation is {kind}, and it has {samples} samples a pixel")
+    _check_bits(dataset)
+
+
+def _check_sides(height, width):
+    if not height or not width:
+        raise UnreadableImageError(f"it has no pixels ({width} x {height})")
+    if height * width > bounded.IMAGE_PIXELS:
+        raise UnreadableImageError(f"it claims more than {bounded.IMAGE_PIXELS // 10**6} million pixels")
+
+
+def _check_bits(dataset):
+    """Raise if plain 16-bit values use several bits from the first on that is not stored: they would wrap around.
+
+    One such bit is an overlay, as old systems keep it.
+    """
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if dataset.get("BitsAllocated") != 16 or dataset.get("PixelRepresentation") != 0 or syntax.is_encapsulated:
+        return
+    stored = dataset.BitsStored
+    values = np.frombuffer(
+        dataset.PixelData, "<u2" if syntax.is_little_endian else ">u2", len(dataset.PixelData) // 2
+    )
+    used = int(np.bitwise_or.reduce(values)) if dataset.get("HighBit") == stored - 1 else 0
+    beyond = used >> stored
+    if beyond & 1 and beyond.bit_count() > 1:
+        raise UnreadableImageError(
+            f"its values use {used.bit_length()} bits, and its header says {stored} (BitsStored): export it anew"
+        )
+
+
 def _dicom_grey(dataset):
     """Return the pixels of an open DICOM dataset as uint8, bone white; raises whatever pydicom raises."""
     if "PixelData" not in dataset:
         raise UnreadableImageError("the DICOM file holds no pixels")
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise UnreadableImageError(f"it holds {dataset.NumberOfFrames} frames; a radiograph has one")
+    _check_pixels(dataset)
     pixels = dataset.pixel_array
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         pixels = apply_color_lut(pixels, dataset)
@@ -139,8 +252,10 @@ def decode_dicom(content):
     Raises
     ------
     UnreadableImageError
-        If it is no DICOM, has several frames or no pixels, or needs a decoder that is not installed.
+        If it is no DICOM, has several frames or no pixels, contradicts itself, is beyond the bounds of
+        `cxrlib.base.bounded`, or needs a decoder that is not installed.
     """
+    check_expansion(content)
     try:
         dataset = pydicom.dcmread(io.BytesIO(content))
     except InvalidDicomError:
@@ -152,7 +267,9 @@ def decode_dicom(content):
     except UnreadableImageError:
         raise
     except Exception as error:  # wrong, missing or contradictory elements, too
-        raise UnreadableImageError(f"its pixels cannot be decoded{_said(error)}") from None
+        raise UnreadableImageError(
+            f"its pixels cannot be decoded{_said(error)}: export it anew, uncompressed"
+        ) from None
 
 
 def _said(error):
@@ -161,7 +278,7 @@ def _said(error):
         return f" (it lacks {error.name})"
     worded = isinstance(error, (ValueError, RuntimeError, AttributeError, OSError, SyntaxError))
     lines = str(error).strip().splitlines() if worded else []
-    return f" ({lines[0].rstrip('.:')})" if lines else ""
+    return f" ({textwrap.shorten(lines[0], 130, placeholder=' ...').rstrip('.: ')})" if lines else ""
 
 
 def decode(content, suffix):
@@ -197,24 +314,58 @@ def decode(content, suffix):
 
 
 def _decode_picture(content):
-    """Return the bytes of a PNG or JPEG file as an image of mode `L`."""
+    """Return the bytes of a PNG or JPEG file as an image of mode `L`, turned as its EXIF note says."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+            _check_picture(image)
             image.load()
     except UnidentifiedImageError:
-        raise UnreadableImageError("it is neither PNG nor JPEG, whatever its name says") from None
+        raise UnreadableImageError(_unidentified(content)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UnreadableImageError("it claims more than 200 million pixels") from None
+        raise UnreadableImageError(f"it claims more than {bounded.IMAGE_PIXELS // 10**6} million pixels") from None
+    except UnreadableImageError:
+        raise
     except Exception as error:  # on damaged files Pillow raises far more than OSError
         raise UnreadableImageError(f"it is truncated or damaged{_said(error)}") from None
+    turn = _TURNS.get(_orientation(image))
     if image.mode.startswith("I"):
         values = np.asarray(image)
-        return Image.fromarray(to_uint8(values, *_used_range(values)))
-    if image.format == "PNG" and content[24] == 16:  # Pillow drops the lower 8 bits: black, if 12 are used
+        grey = Image.fromarray(to_uint8(values, *_used_range(values)))
+    elif image.format == "PNG" and content[24] == 16:  # Pillow drops the lower 8 bits: black, if 12 are used
         raise UnreadableImageError("it is a colour PNG of 16 bits, which must be saved in grey")
-    return image if image.mode == "L" else image.convert("L")
+    else:
+        grey = image if image.mode == "L" else image.convert("L")
+    return grey if turn is None else grey.transpose(turn)
+
+
+def _check_picture(image):
+    """Raise an UnreadableImageError if an opened picture is of several frames, or made for printing."""
+    frames_n = getattr(image, "n_frames", 1)
+    if frames_n > 1:
+        raise UnreadableImageError(f"it holds {frames_n} frames; a radiograph has one")
+    if image.mode == "CMYK":  # whether 0 is ink or none differs between programs
+        raise UnreadableImageError("it is in CMYK, the inks of a printer: save it in grey")
+
+
+def _unidentified(content):
+    """Return why Pillow knows a file as neither PNG nor JPEG."""
+    if not content.startswith(_MARKS):
+        return "it is neither PNG nor JPEG, whatever its name says"
+    if content.startswith(_MARKS[0]) and len(content) >= 24:
+        width, height = struct.unpack(">II", content[16:24])
+        if not width or not height:
+            return f"it has no pixels ({width} x {height})"
+    return "it is truncated or damaged"
+
+
+def _orientation(image):
+    """Return how a picture's EXIF note says that it is stored, 1 to 8; 1, upright, where none can be read."""
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # a damaged note makes Pillow raise anything, and says nothing of the pixels
+        return 1
 
 
 def fit(image, size_px):

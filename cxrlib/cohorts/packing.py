@@ -20,7 +20,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from cxrlib.base import parallel, progress, records
+from cxrlib.base import checksums, parallel, progress, records, whole_files
 from cxrlib.cohorts import image_files, image_source, simulation, store
 
 _packs: dict = {}  # what the workers of a call of `pack` need: those that were forked have it, others open it once
@@ -66,16 +66,34 @@ def _pack_one(pack, i):
     return {"row": i, **entry}
 
 
-def _pack_some(call, work, rows):
+def _needed(work, digest):
+    """Return what the caller has written for workers that were not forked, if it is just that.
+
+    Unpickling can execute anything. So the file's SHA-256 comes with the call, by the way that this function came.
+    """
+    content = (work / "needed.pickle").read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise RuntimeError(f"{work / 'needed.pickle'} is not what was written for this pack: run it again.")
+    return pickle.loads(content)
+
+
+def _pack_some(call, work, digest, rows):
+    """Return what `_pack_one` returns for some rows, and the pixels by array and row that the caller is to write.
+
+    A forked worker writes them itself. Any other may be on another host, and two hosts that write to one page of a
+    file undo each other's writes on most file systems of networks.
+    """
     if call not in _packs:
         _packs.clear()
-        _packs[call] = _opened(work, *pickle.loads((work / "needed.pickle").read_bytes()))
+        _packs[call] = _opened(work, *_needed(work, digest)) | {"elsewhere": True}
     pack, entries = _packs[call], []
+    if "elsewhere" in pack:
+        pack |= {"images": {}, "masks": {}}
     for i in rows:
         pack["reading"][i] = 1
         entries.append(_pack_one(pack, i))
         pack["reading"][i] = 0
-    return entries
+    return entries, {name: pack[name] for name in ("images", "masks") if "elsewhere" in pack}
 
 
 def _packed(source, before, work, rows, workers):
@@ -83,12 +101,19 @@ def _packed(source, before, work, rows, workers):
     workers = max(1, min(workers, len(rows)))
     some = max(1, min(16, len(rows) // (4 * workers)))
     call = uuid.uuid4().hex
+    digest = None
     if not parallel.forked():
-        (work / "needed.pickle").write_bytes(pickle.dumps((source.read, before)))
+        content = pickle.dumps((source.read, before))
+        digest = hashlib.sha256(content).hexdigest()
+        (work / "needed.pickle").write_bytes(content)
     _packs[call] = _opened(work, source.read, before)
     parts = (rows[k : k + some] for k in range(0, len(rows), some))
+    results = parallel.mapped(partial(_pack_some, call, work, digest), parts, workers, ordered=False)
     try:
-        for entries in parallel.mapped(partial(_pack_some, call, work), parts, workers, ordered=False):
+        for entries, pixels in results:
+            for name, by_row in pixels.items():
+                for i, array in by_row.items():
+                    _packs[call][name][i] = array
             yield from entries
     finally:
         del _packs[call]
@@ -107,8 +132,11 @@ def _how(source, size_px):
     return [size_px, hashlib.sha256(code.encode()).hexdigest(), *versions]
 
 
+_HASHED = ("images.npy", "images.parquet")  # by which a store is known to be the one that was packed last
+
+
 def _hashes(out):
-    return [records.sha256(out / name) for name in ("images.npy", "images.parquet")]
+    return [records.sha256(out / name) for name in _HASHED]
 
 
 def _say(sentence):
@@ -138,20 +166,65 @@ def _before(source, table, out, record, how):
     return {"row": row, "files": files, "index": index[list(store.PACKED_COLUMNS)], "images": out / "images.npy"}
 
 
-def _read_journal(path):
-    """Return the finished rows of an interrupted pack; a last line cut short is dropped.
+class _Done:
+    """What is known of the rows that were packed, in arrays by column, since there may be a hundred thousand of them.
+
+    Attributes
+    ----------
+    reasons : dict
+        Of each row that could not be read, why.
+    taken_over_n : int
+    """
+
+    def __init__(self, n):
+        kinds = {"sha256": "S64", "scale": np.float64}
+        self._columns = {name: np.zeros(n, kinds.get(name, np.int64)) for name in store.PACKED_COLUMNS}
+        self._packed = np.zeros(n, bool)
+        self.reasons, self.taken_over_n = {}, 0
+
+    def __len__(self):
+        return int(self._packed.sum()) + len(self.reasons)
+
+    def add(self, entry):
+        """Take what `_pack_one` returned."""
+        row = entry["row"]
+        if "reason" in entry:
+            self.reasons[row] = entry["reason"]
+            return
+        for name, column in self._columns.items():
+            column[row] = entry[name]
+        self._packed[row] = True
+        self.taken_over_n += "taken_over" in entry
+
+    def rows(self):
+        """Return the rows that were packed, in order."""
+        return np.flatnonzero(self._packed)
+
+    def left(self):
+        """Return the rows that were not, as a list."""
+        return np.flatnonzero(~self._packed).tolist()
+
+    def table(self):
+        """Return `PACKED_COLUMNS` of the rows that were packed."""
+        found = {name: column[self._packed] for name, column in self._columns.items()}
+        return pd.DataFrame({**found, "sha256": found["sha256"].astype("U64").astype(object)})
+
+
+def _read_journal(path, n):
+    """Return the finished rows of an interrupted pack of n, as a `_Done`; a last line cut short is dropped.
 
     What could not be read is tried again: its folder may not have been mounted.
     """
-    done = {}
+    done = _Done(n)
     if path.exists():
-        for line in path.read_text().split("\n"):
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if "reason" not in entry:
-                done[entry["row"]] = entry
+        with open(path) as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError:
+                    continue
+                if "reason" not in entry:
+                    done.add(entry)
     return done
 
 
@@ -192,26 +265,27 @@ def pack(source, out, work, *, size_px, workers=None):
     how = _how(source, size_px) if source_files(source) else [size_px]
     ids = hashlib.sha256("\n".join(table["image_id"]).encode()).hexdigest()
     key = json.dumps([source.fingerprint, n, ids, *how])
-    work.mkdir(parents=True, exist_ok=True)
+    with whole_files.naming(work):
+        work.mkdir(parents=True, exist_ok=True)
     if (work / "old").exists() and not out.exists():  # interrupted between the two
         os.replace(work / "old", out)
     if not (work / "key.json").exists() or (work / "key.json").read_text() != key:
         shutil.rmtree(work)
         work.mkdir(parents=True)
-        np.lib.format.open_memmap(work / "images.npy", "w+", np.uint8, (n, size_px, size_px)).flush()
+        _new_array(work / "images.npy", np.uint8, (n, size_px, size_px))
         if source.has_masks:
-            np.lib.format.open_memmap(work / "masks.npy", "w+", np.uint16, (n, size_px, size_px)).flush()
-        (work / "key.json").write_text(key)
-    done = _read_journal(work / "journal.jsonl")
-    todo = [i for i in range(n) if i not in done]
+            _new_array(work / "masks.npy", np.uint16, (n, size_px, size_px))
+        whole_files.write_text(work / "key.json", key)  # last: with it, the arrays are whole
+    done = _read_journal(work / "journal.jsonl", n)
+    todo = done.left()
     record = work.with_name(f"{work.name}.json")
     before = _before(source, table, out, record, how) if todo and source_files(source) else None
-    reading = np.lib.format.open_memmap(work / "reading.npy", "w+", bool, (n,))  # shared with the workers
+    reading = _new_array(work / "reading.npy", bool, (n,))  # shared with the workers
     try:
         packed = contextlib.closing(_packed(source, before, work, todo, workers))
-        with open(work / "journal.jsonl", "a") as journal, packed as entries:
+        with whole_files.naming(work), open(work / "journal.jsonl", "a") as journal, packed as entries:
             for entry in progress.bar(entries, total=len(todo), desc="pack"):
-                done[entry["row"]] = entry
+                done.add(entry)
                 journal.write(json.dumps(entry) + "\n")
                 journal.flush()
     except parallel.WorkerKilledError:
@@ -222,13 +296,29 @@ def pack(source, out, work, *, size_px, workers=None):
             f"{len(done)} of {n} images are done and kept: run it again."
         ) from None
     if before:
-        _say(f"{sum('taken_over' in entry for entry in done.values())} of {n} images are taken over from {out}.")
-    rejected = _finish(source, table, done, out, work)
+        _say(f"{done.taken_over_n} of {n} images are taken over from {out}.")
+    with whole_files.naming(out):
+        rejected = _finish(source, table, done, out, work)
     if source_files(source):
         files = dict(zip(table["image_id"], source_files(source), strict=True))
-        record.write_text(json.dumps({"how": how, "sha256": _hashes(out), "files": files}))
+        told = checksums.sealed(out)
+        hashes = [told[name]["sha256"] for name in _HASHED]
+        whole_files.write_text(record, json.dumps({"how": how, "sha256": hashes, "files": files}))
+    (work / "key.json").unlink()  # first: without it, what is left of the folder counts for nothing
     shutil.rmtree(work)
     return rejected
+
+
+def _new_array(path, dtype, shape):
+    """Return an array of zeros in a file, memory-mapped, whose place on the disk is taken now.
+
+    Otherwise a disk that is full kills whoever writes into the map (SIGBUS).
+    """
+    with whole_files.naming(path):
+        array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _place(source, i):
@@ -240,12 +330,12 @@ def _place(source, i):
 def _finish(source, table, done, out, work):
     """Write the store from finished work."""
     rejected = list(source.rejected)
-    good = [i for i in range(len(table)) if "reason" not in done[i]]
-    for i in sorted(set(range(len(table))) - set(good)):
-        rejected.append((table["image_id"][i], _place(source, i), done[i]["reason"]))
-    if not good:
+    good = done.rows()
+    for i in done.left():
+        rejected.append((table["image_id"][i], _place(source, i), done.reasons[i]))
+    if not len(good):
         raise ValueError(
-            f"None of {len(table)} images could be read; the first: {_place(source, 0)}: {done[0]['reason']}."
+            f"None of {len(table)} images could be read; the first: {_place(source, 0)}: {done.reasons[0]}."
         )
     final = work / "final"
     shutil.rmtree(final, ignore_errors=True)
@@ -261,11 +351,11 @@ def _finish(source, table, done, out, work):
                 shutil.copyfile(path, final / path.name)
         else:  # close the gaps, in a copy: the work can still be taken up after an interruption here
             old = np.load(path, mmap_mode="r")
-            new = np.lib.format.open_memmap(final / path.name, "w+", old.dtype, (len(good), *old.shape[1:]))
+            new = _new_array(final / path.name, old.dtype, (len(good), *old.shape[1:]))
             for start in range(0, len(good), 1024):
                 new[start : start + 1024] = old[good[start : start + 1024]]
             new.flush()
-    packed = pd.DataFrame([done[i] for i in good])[list(store.PACKED_COLUMNS)]
+    packed = done.table()
     kept = table.loc[good].reset_index(drop=True)
     for column in store.IMAGE_COLUMNS:
         if column not in kept:
@@ -280,6 +370,7 @@ def _finish(source, table, done, out, work):
     labels[labels["image_id"].isin(kept["image_id"])].reset_index(drop=True).to_parquet(final / "labels.parquet")
     rejected = pd.DataFrame(rejected, columns=list(image_source.REJECTED_COLUMNS))
     rejected.to_csv(final / "rejected.csv", index=False)
+    checksums.seal(final)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.exists():  # moved, not deleted: at no time is half a store there
         shutil.rmtree(work / "old", ignore_errors=True)

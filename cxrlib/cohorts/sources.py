@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrlib.base import label_tables, paths, tables, vocabulary
+from cxrlib.base import bounded, label_tables, paths, tables, vocabulary
 from cxrlib.cohorts import image_files, image_source, simulation, store, torchxrayvision_source
 from cxrlib.releases.nih import read_nih_boxes, read_nih_entries
 
@@ -57,7 +57,7 @@ def simulated(*, size_px, hospital, images_n, seed):
 
 
 def _read_file(files, size_px, i, suffix=None):
-    content = Path(files[i]).read_bytes()
+    content = image_files.read_bytes(Path(files[i]))
     image = image_files.decode(content, Path(files[i]).suffix if suffix is None else suffix)
     square, scale, left, top = image_files.fit(image, size_px)
     return image_source.PackedImage(
@@ -72,6 +72,11 @@ def _stat(files):
         stat = os.stat(file)
         digest.update(f"{file} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
+
+
+def _refused(hindered):
+    """Return lines of `rejected.csv` of paths that cannot be read, each with its reason."""
+    return [(tables.as_text(Path(path.name)), tables.as_text(path), reason) for path, reason in hindered]
 
 
 def _unique(found, rejected, what):
@@ -98,10 +103,13 @@ def nih(*, size_px, folder, images_n=None):
     Clinical Center and link its download page.
     """
     folder = paths.source_path(folder)
-    rejected = []
-    files = sorted(p for sub in folder.glob("images*") for p in sub.rglob("*.png"))
-    if not files:
+    there = sorted(p for sub in folder.glob("images*") for p in sub.rglob("*.png"))
+    if not there:
         raise FileNotFoundError(f"{folder} holds no images*/**/*.png: unpack the NIH archives into {folder}/images.")
+    reasons = {p: bounded.name_hindrance(p) or bounded.hindrance(p) for p in there}
+    files = [p for p in there if reasons[p] is None]
+    hindered = {p: reason for p, reason in reasons.items() if reason is not None}
+    rejected = _refused(hindered.items())
     by_id = _unique(((p.name, p) for p in files), rejected, "the image file")
     entry = read_nih_entries(folder)
     known = entry.drop_duplicates("image_id").set_index("image_id")
@@ -109,7 +117,7 @@ def nih(*, size_px, folder, images_n=None):
     rejected += [(i, "Data_Entry_2017_v2020.csv", "the row occurs twice; the first is kept") for i in duplicated]
     for image_id in sorted(set(by_id) - set(known.index)):
         rejected.append((image_id, str(by_id[image_id]), "no row in Data_Entry_2017_v2020.csv"))
-    for image_id in sorted(set(known.index) - set(by_id)):
+    for image_id in sorted(set(known.index) - set(by_id) - {p.name for p in hindered}):
         rejected.append((image_id, "Data_Entry_2017_v2020.csv", "a row without an image file"))
     ids = sorted(set(by_id) & set(known.index))
     if not ids:
@@ -174,9 +182,10 @@ def own_folder(*, size_px, folder, table):
         rows[column] = rows[column].str.strip().replace("", pd.NA)
     findings = [c for c in rows.columns if c not in known]
     labels = label_tables.check_label_columns(rows, findings, csv)
-    rejected = []
+    files, hindered = bounded.files_below(root)
+    rejected = _refused(hindered)
     by_path, by_name = {}, {}
-    for file in sorted(p for p in root.rglob("*") if p.is_file()):
+    for file in files:
         if image_files.is_image(file):
             by_path[file.relative_to(root).as_posix()] = file
             for name in (file.name, file.stem):
@@ -244,8 +253,9 @@ def archive_folder(*, size_px, folder):
         is unknown, of which there are two, or that is none, is rejected with a line.
     """
     root = paths.source_path(folder)
-    kept, rejected = {}, []
-    for file in sorted(p for p in root.rglob("*") if p.is_file() and image_files.is_dicom(p)):
+    files, hindered = bounded.files_below(root)
+    kept, rejected = {}, _refused(hindered)
+    for file in filter(image_files.is_dicom, files):
         row, reason = image_files.dicom_header(file)
         image_id = row.get("image_id")
         if reason is None and row["patient_id"] is None:

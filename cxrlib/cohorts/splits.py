@@ -240,10 +240,21 @@ _SPLIT_KINDS = {f.__name__: f for f in (by_patient, official, listed, by_image, 
 def make(index, settings):
     """Return a split of the `splits` section of `params.yaml` (`kind` and its arguments).
 
-    `main` is the split that a target has unless it names another; it is by patient.
+    `main` is the split that a target has unless it names another; it is by patient. `leave_out` may list images that
+    are to be in no part, such as copies of others (`cxrlib.cohorts.leaks`); of the rest the parts stay as they were.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind, or an image of `leave_out` is not in the cohort.
     """
     settings = dict(settings)
     kind = settings.pop("kind", None)
+    left_out = list(settings.pop("leave_out", ()))
     if kind not in _SPLIT_KINDS:
         raise ValueError(f"split kind {kind!r} is none of {', '.join(_SPLIT_KINDS)}.")
-    return _SPLIT_KINDS[kind](index, **settings)
+    unknown = sorted(set(left_out) - set(index["image_id"]))
+    if unknown:
+        raise ValueError(f"leave_out of a split names {unknown[0]!r}, which is no image of the cohort.")
+    split = _SPLIT_KINDS[kind](index, **settings)
+    return split.assign(split=split["split"].mask(split["image_id"].isin(left_out))) if left_out else split

@@ -6,6 +6,7 @@
 - `labels.parquet`: labels that came with the images, `image_id` and one column per finding, if any
 - `rejected.csv`: everything that was not taken, and why
 - `masks.npy`: uint16 (n, size_px, size_px), bits as `simulate.DRAWN`, of simulated images
+- `checksums.json`: size and SHA-256 of each of these files, as `packing.pack` wrote them
 """
 
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from cxrlib.base import paths
+from cxrlib.base import checksums, paths, records
 
 IMAGE_COLUMNS = ("image_id", "patient_id", "follow_up_number", "view", "sex", "age", "official_split")
 
@@ -65,6 +67,9 @@ class Store:
 def open_store(cohort):
     """Open a packed cohort and check what it promises.
 
+    Its files must have the sizes and the SHA-256 of `checksums.json`, if it has one; bytes are hashed once, and again
+    when the file has changed (`base.checksums`).
+
     Parameters
     ----------
     cohort : str or Path
@@ -75,13 +80,13 @@ def open_store(cohort):
     FileNotFoundError
         If it is not packed yet.
     ValueError
-        If files disagree; the message names the file.
+        If files disagree, or one is damaged; the message names the file.
     """
     where = Path(cohort) if isinstance(cohort, Path) else paths.cohort_dir(cohort)
     if not (where / "images.parquet").exists():
         raise FileNotFoundError(f"Cohort {where.name!r} is not packed at {where}: run `make repro` first.")
-    index = pd.read_parquet(where / "images.parquet")
-    pixels = np.load(where / "images.npy", mmap_mode="r")
+    check_store(where)
+    index, pixels = _table(where / "images.parquet"), _array(where / "images.npy")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or len(pixels) != len(index):
         raise ValueError(
             f"{where}/images.npy is {pixels.dtype} {pixels.shape}, not uint8 with the {len(index)} rows of "
@@ -96,7 +101,58 @@ def open_store(cohort):
         name=where.name,
         index=index,
         images=pixels,
-        boxes=pd.read_parquet(where / "boxes.parquet"),
-        masks=np.load(where / "masks.npy", mmap_mode="r") if (where / "masks.npy").exists() else None,
-        labels=pd.read_parquet(where / "labels.parquet"),
+        boxes=_table(where / "boxes.parquet"),
+        masks=_array(where / "masks.npy") if (where / "masks.npy").exists() else None,
+        labels=_table(where / "labels.parquet"),
     )
+
+
+def pixels_sha256(folder):
+    """Return the SHA-256 of a store's `images.npy`, which is hashed only if it has changed since it last was.
+
+    Raises
+    ------
+    ValueError
+        If the store is not as it was packed.
+    """
+    told = checksums.sealed(folder)
+    if "images.npy" not in told:
+        return records.sha256(folder / "images.npy")
+    check_store(folder)
+    return told["images.npy"]["sha256"]
+
+
+def check_store(folder, *, anew=False):
+    """Raise a ValueError that names the file if a store is not as it was packed.
+
+    Parameters
+    ----------
+    folder : Path
+    anew : bool
+        Whether all bytes are read, although no file has changed since that was last done.
+    """
+    try:
+        memory = folder.with_name(f".{folder.name}.checked.json")
+        wrong = checksums.problem(folder, checksums.sealed(folder), memory, anew=anew)
+    except ValueError as error:
+        wrong = str(error)
+    if wrong:
+        raise ValueError(f"{wrong}: remove {folder} and pack the cohort again (`make repro`).")
+
+
+def _array(path):
+    """Return a stored array, memory-mapped; raise a ValueError that names the file if it is damaged or pickled."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OverflowError, MemoryError) as error:
+        reason = str(error).strip().splitlines()[0][:120].rstrip(".")
+        raise ValueError(f"{path} is cut short, damaged or no array ({reason}): pack the cohort again.") from None
+
+
+def _table(path):
+    """Return a stored table; raise a ValueError that names the file if it is damaged."""
+    try:
+        return pd.read_parquet(path)
+    except pa.ArrowException as error:
+        reason = str(error).strip().splitlines()[0][:120].rstrip(".")
+        raise ValueError(f"{path} is cut short, damaged or no table ({reason}): pack the cohort again.") from None

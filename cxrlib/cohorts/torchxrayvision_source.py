@@ -113,6 +113,8 @@ def _read(places, data, rows, size_px, i):
         raise image_files.UnreadableImageError(
             f"the image of {places[i]} cannot be read ({_reason(error)})"
         ) from None
+    if not np.isfinite(image[0]).all():
+        raise image_files.UnreadableImageError(f"the image of {places[i]} has pixels that are NaN or infinite")
     pixels = image_files.to_uint8(image[0], -1024, 1024)
     square, scale, left, top = image_files.fit(Image.fromarray(pixels), size_px)
     return image_source.PackedImage(

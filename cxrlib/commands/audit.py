@@ -2,8 +2,11 @@
 
 cxr audit google_adjudicated nih_reports --part test
 cxr audit google_adjudicated my_labels.csv --by view sex --out audit/
+cxr audit my_labels.csv@v1 my_labels.csv@v2 --out changes/
 
 A label set is a name of the catalogue (docs/data.md lists them) or a CSV with `image_id` and a column a finding.
+FILE@REVISION is a file as a tag or commit of git has it. Two versions are not scored: which images changed their
+label is counted by finding, and `changes.csv` in the folder of --out names them. --changes does so with two files.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import pandas as pd
 
 from cxrlib.base import tables
 from cxrlib.commands import extras
+from cxrlib.labels import label_versions
 from cxrlib.studies import auditing
 
 if TYPE_CHECKING:
@@ -45,16 +49,48 @@ def _parser():
     )
     parser.add_argument("reference", help="a name of the catalogue, or a CSV")
     parser.add_argument("other", help="the label set compared with it")
+    parser.add_argument("--changes", action="store_true", help="two versions of one label set: what changed")
     auditing.common_options(parser)
     parser.add_argument("--part", help="only this part of the reference's release, as its publisher divided it: test")
     parser.add_argument("--out", type=Path, help="folder to write audit.csv into")
     return parser
 
 
+def _is_versioned(where):
+    """Return whether a word names a version of a file."""
+    return label_versions.split_version(where)[1] is not None
+
+
+def _compare_versions(chosen):
+    """Print which labels changed between two versions, and write which images they are of."""
+    asked = [name for name, given in (("--by", chosen.by), ("--part", chosen.part)) if given]
+    if asked:
+        raise ValueError(f"{asked[0]} is for two label sets that are compared: leave it out with two versions.")
+    versions = [label_versions.opened_version(where) for where in (chosen.reference, chosen.other)]
+    for (_, _, notes), where in zip(versions, (chosen.reference, chosen.other), strict=True):
+        print(*(f"{where}: {note}" for note in notes), sep="\n", end="\n" if notes else "")
+    (first, images, _), (second, more, _) = versions
+    patient = pd.concat([more, images]).dropna(subset="patient_id").drop_duplicates("image_id")
+    counts, labels = label_versions.changed_labels(first, second, patient.set_index("image_id")["patient_id"])
+    shared = first.index.intersection(second.index)
+    print(
+        f"{len(first)} images in {chosen.reference}, {len(second)} in {chosen.other}, {len(shared)} in both; "
+        f"{labels['image_id'].nunique()} images have a label that changed or are in one version alone"
+    )
+    print(counts.to_string(index=False) if len(counts) else "No label changed.")
+    if chosen.out:
+        tables.write_csv(labels, chosen.out / "changes.csv")
+        tables.write_csv(counts, chosen.out / "counts.csv")
+        print(f"every label that changed: {chosen.out / 'changes.csv'}")
+
+
 def _audit(chosen):
     """Compare the two label sets, and print and write what comes of it."""
     if chosen.out:
         tables.make_folder(chosen.out)
+    if chosen.changes or _is_versioned(chosen.reference) or _is_versioned(chosen.other):
+        _compare_versions(chosen)
+        return
     extras.check_tables([chosen.reference, chosen.other])
     reference, images = auditing.opened(chosen.reference, chosen.policy, chosen.blank)
     if chosen.part:

@@ -11,10 +11,15 @@ COMMANDS = {
     "label": "label radiology reports, with the words that decided",
     "audit": "compare a label set with another on the same images",
     "score": "score a network's predictions by any label set",
+    "leaks": "search a split or an external test set for images and patients that were trained on",
     "explain": "draw where in a radiograph a network finds its evidence",
     "read": "read one radiograph approximately, by what an archive's reports taught (research only)",
     "fetch": "fetch the published label tables that are in no package",
     "edition": "put an edition's settings in force, or write one for your own images",
+    "privacy": "search what is to be published for traces of patients",
+    "push": "push to a DVC remote what may go there, and name what may not",
+    "pull": "get this edition's files from a DVC remote, each checked by its hash",
+    "gc": "remove from DVC's cache what no version of dvc.lock names",
     "verify": "compare results with those that are committed",
 }
 _HELP = (

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from cxrlib.base import editions, paths, tables, vocabulary
+from cxrlib.commands import sharing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             path, said = write(chosen.name, root, **_complete(chosen))
             print(f"{path.relative_to(root)} is written: {said}\nNext: make repro EDITION={chosen.name}")
         else:
+            sharing.check_edition(editions.compose(chosen.name, root), root)
             editions.activate(chosen.name, root)
             print(f"params.yaml is edition {chosen.name}.")
     except (ValueError, OSError) as error:

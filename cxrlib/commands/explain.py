@@ -86,12 +86,8 @@ def read_fitted(path, size_px):
     image_files.UnreadableImageError
         With the reason, if it cannot be used.
     """
-    try:
-        known = image_files.is_image(path)
-        content = path.read_bytes()
-    except OSError as error:
-        raise image_files.UnreadableImageError(f"it cannot be opened ({error.strerror})") from None
-    if not known:
+    content = image_files.read_bytes(path)
+    if not image_files.is_image(path):
         raise image_files.UnreadableImageError("its ending is none of PNG, JPEG and DICOM files")
     image = image_files.decode(content, path.suffix)
     fitted = image_files.fit(image, size_px)

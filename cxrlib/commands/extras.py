@@ -8,10 +8,15 @@ EXTRAS = {
     "label": "bert",  # the labelers that learned; the rules need none
     "audit": "audit",
     "score": "audit",
+    "leaks": "train",
+    "privacy": "train",
     "fetch": "audit",
     "explain": "train",
     "read": "train",
     "edition": "paper",
+    "push": "paper",
+    "pull": "paper",
+    "gc": "paper",
     "verify": "paper",
 }
 _TABLES = "torchxrayvision"  # a package of networks, which also holds most published label tables

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from cxrlib.base import paths, progress
+from cxrlib.base import paths, progress, whole_files
 from cxrlib.labelers import registry, rules
 from cxrlib.reports import report_files, report_rows
 
@@ -92,8 +92,8 @@ class Table:
 
     def __init__(self, path, columns):
         self.path = Path(path)
+        self.partial = whole_files.unfinished(self.path)
         self.columns = columns  # name to pyarrow type
-        self.partial = self.path.with_name(f".{self.path.name}.partial")
         self.rows, self.rows_n = [], 0
         self.schema = pa.schema(list(columns.items()))
         try:
@@ -139,7 +139,7 @@ class Table:
     def keep(self):
         """Give the finished file its name."""
         with _writing(self.path):
-            os.replace(self.partial, self.path)
+            whole_files.finish(self.partial, self.path)
 
     def __enter__(self):
         return self
@@ -206,13 +206,14 @@ def label(found, labeler, out, evidence=None, policy="chexpert", workers=None):
         if evidence:
             tables.append(stack.enter_context(Table(evidence, {_ID_NAME: pa.string(), **_MENTION_COLUMNS})))
         rejected_n = _fill(tables, rejected, found, labeler, policy, workers)
-        kept = tables * (table.rows_n > 0) + [rejected] * (rejected.rows_n > 0)
+        # The labels come last: where they are, all of it is.
+        kept = [rejected] * (rejected.rows_n > 0) + tables[::-1] * (table.rows_n > 0)
         for each in kept:
             each.finish()
+        if not rejected.rows_n:
+            _rejected_path(out).unlink(missing_ok=True)
         for each in kept:
             each.keep()
-    if not rejected.rows_n:
-        _rejected_path(out).unlink(missing_ok=True)
     return table.rows_n, rejected_n
 
 

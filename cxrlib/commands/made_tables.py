@@ -97,7 +97,46 @@ def labeler_networks(root):
     return pd.DataFrame(rows)
 
 
+def _brief(number):
+    return f"{number / 1e6:,.0f} million" if number > 1e7 else f"{number:,.0f}"
+
+
+def _two_digits(number):
+    return "" if pd.isna(number) else f"{number:.2f}"
+
+
+def full_size(root):
+    """Return what each step takes at its largest size, and how it grew to there (`benchmarks/size.py`).
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a step: CPU seconds at the largest size, the exponent of their growth from the smallest one, and
+        anonymous memory at every size.
+    """
+    table = pd.read_csv(root / "results/benchmarks/size.csv")
+    rows = []
+    for step, part in table.groupby("step", sort=False):
+        last = part.iloc[-1]
+        memory = ", ".join(f"{mib:.0f}" for mib in part["anonymous_mib"])
+        rows.append(
+            {
+                "step": step,
+                "items": f"{_brief(last['items'])} {last['unit']}",
+                "CPU seconds": f"{last['cpu_seconds']:,.0f}",
+                "grows as n to the power": _two_digits(last["time_exponent"]),
+                "anchor": last["anchor"],
+                "items per CPU second over the anchor's": f"{last['ratio']:,.2f}",
+                "images or reports (n)": ", ".join(f"{n:,}" for n in part["n"]),
+                "MiB at these": memory,
+                "MiB, last over first": _two_digits(last["memory_ratio"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 MADE = {
+    "full_size": full_size,
     "labeler_networks": labeler_networks,
     "five_studies": five_studies,
     "study": study,

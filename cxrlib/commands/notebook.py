@@ -3,11 +3,15 @@
 The template gets the parameters that it declares: those of the command line, else what `params.yaml` has of that name
 in the section `section=NAME` (`NAME.PART` inside one), else at its top level; what neither has keeps the template's
 own value. PAGE, the executed copy, is written without what differs from run to run. If a cell fails, one sentence
-says which and why, and the page as far as it came lies in `data/partial/failed/`.
+says which and why, and the page as far as it came lies in `data/partial/failed/`. With a place in the variable
+`CXR_PLACE` (`make repro PLACE=NAME`), a stage of DVC sends this command there and waits for it.
 """
 
+import ctypes
 import logging
+import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -20,14 +24,17 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 import nbformat  # noqa: E402
 import papermill  # noqa: E402
+from nbclient.exceptions import DeadKernelError  # noqa: E402
 from papermill.exceptions import PapermillExecutionError  # noqa: E402
 from traitlets.config import Config  # noqa: E402
 
-from cxrlib.base import paths  # noqa: E402
+from cxrlib.base import paths, whole_files  # noqa: E402
+from cxrlib.commands import places  # noqa: E402
 
 # A kernel that is gone while its last message is read is no failure of a notebook; tornado logs a traceback of it.
 logging.getLogger("tornado").setLevel(logging.CRITICAL)
 
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 _VARYING = ("papermill", "execution")  # metadata that differ from run to run
 
 
@@ -88,11 +95,16 @@ def run(template, page, settings, given):
             f"{template.name}, cell {error.exec_count}: {error.ename}: {what}\n(the page so far: "
             f"{failed.relative_to(paths.ROOT)})"
         ) from None
+    except DeadKernelError:
+        raise RuntimeError(
+            f"{template.name}: the process that ran its cells was ended, by Ctrl+C or because memory ran out: run "
+            "`make repro` again, which takes up what is unfinished."
+        ) from None
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
     clean(executed)
     page.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(executed, page)
+    whole_files.write_text(page, nbformat.writes(executed) + "\n")
     failed.unlink()
 
 
@@ -110,13 +122,31 @@ def main(arguments=None):
     words = sys.argv[1:] if arguments is None else arguments
     if len(words) < 2 or not all("=" in word for word in words[2:]):
         sys.exit("usage: python -m cxrlib.commands.notebook TEMPLATE PAGE [NAME=VALUE ...]")
+    if os.environ.get(places.PLACE) and os.environ.get("DVC_STAGE"):
+        sys.exit(_elsewhere(words))
+    if os.environ.get("CXR_DASK"):
+        os.environ["PYTHONSTARTUP"] = str(places.KERNEL_STARTUP)
     template, page = (paths.ROOT / word for word in words[:2])
     settings = yaml.safe_load((paths.ROOT / "params.yaml").read_text())
     try:
         run(template, Path(page), settings, dict(word.split("=", 1) for word in words[2:]))
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _elsewhere(words):
+    """Run this command where the environment says; return its exit status, or a sentence."""
+    from cxrlib.commands import sending  # not needed here
+
+    command = [sys.executable, "-m", "cxrlib.commands.notebook", *words]
+    try:
+        return sending.send(command, os.environ["DVC_STAGE"], places.open_place(os.environ[places.PLACE]))
+    except (RuntimeError, ValueError) as error:
+        return str(error)
 
 
 if __name__ == "__main__":
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # without DVC, nobody would take what is made here
     main()

@@ -1,12 +1,15 @@
-"""Run what is out of date, stages side by side: `python -m cxrlib.commands.repro [--workers N] [--dry] [STAGE ...]`.
+"""Run what is out of date, stages side by side: `python -m cxrlib.commands.repro [--place NAME] [STAGE ...]`.
 
 DVC runs one stage at a time. Here each stage that is out of date gets a `dvc repro --single-item` of its own once
 everything that it waits for is done, as many at a time as there are cores (one where a GPU trains); at the end a
-plain `dvc repro` looks at the whole. When a stage fails, those that run are finished and no
-other starts. Ctrl+C and a kill leave what `dvc repro` leaves: unfinished work is taken up by the next call.
+plain `dvc repro` looks at the whole. With a place, each notebook is sent there and waited for (`sending`), as many at
+a time as the place takes: all that is of DVC stays here. When a stage fails, those that run are finished and no
+other starts. One call runs in a clone at a time; another waits for it. Ctrl+C ends the stages that run, and so does a
+kill: unfinished work is taken up by the next call, which also mends what DVC was writing when it was killed.
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -16,6 +19,7 @@ import sys
 import time
 
 from cxrlib.base import editions, paths, runs
+from cxrlib.commands import interruption, places, sending, sharing
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LOG_LINES = 30  # of a failed stage's output that are shown
@@ -47,16 +51,21 @@ def ready(todo, waits_for, running, done):
 
 def _graph():
     """Return each stage of the pipeline with the stages whose outputs it reads."""
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    with Repo(str(paths.ROOT)) as repo:
-        edges = repo.index.graph
-        return {stage.addressing: {before.addressing for before in edges.successors(stage)} for stage in edges.nodes}
+    try:
+        with Repo(str(paths.ROOT)) as repo:
+            edges = repo.index.graph
+            return {s.addressing: {before.addressing for before in edges.successors(s)} for s in edges.nodes}
+    except DvcException as error:
+        raise ValueError(f"DVC cannot read the pipeline: {error}") from None
 
 
 def _changed_stages():
     """Return the stages that `dvc status` lists."""
-    done = subprocess.run(["dvc", "status", "--json"], cwd=paths.ROOT, capture_output=True, text=True)
+    command = ["dvc", "--wait-for-lock", "status", "--json"]
+    done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr.strip() or done.stdout.strip())
     return set(json.loads(done.stdout[done.stdout.index("{") :]))
@@ -95,11 +104,20 @@ def run(todo, waits_for, workers, say=print):
     """
     logs = paths.partial_dir("logs")
     running, done, failed = {}, set(), {}
+    try:
+        _work_off(todo, waits_for, workers, say, logs, running, done, failed)
+    except BaseException:
+        interruption.end([process for process, _, _ in running.values()])
+        raise
+    return failed
+
+
+def _work_off(todo, waits_for, workers, say, logs, running, done, failed):
     while True:
         for stage in [] if failed else ready(todo, waits_for, running, done)[: workers - len(running)]:
             running[stage] = _start(stage, logs)
         if not running:
-            return failed
+            return
         time.sleep(0.1)
         for stage in [s for s, (process, _, _) in running.items() if process.poll() is not None]:
             process, log, started = running.pop(stage)
@@ -107,6 +125,7 @@ def run(todo, waits_for, workers, say=print):
                 failed[stage] = log
             else:
                 done.add(stage)
+                interruption.keep_lock()
             state = "failed" if process.returncode else f"{len(done)} of {len(todo)}"
             say(f"{stage}: {time.monotonic() - started:.0f} s ({state})", flush=True)
 
@@ -115,16 +134,34 @@ def main(arguments=None):
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="make repro", description=__doc__.splitlines()[0])
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="only these and what they need")
-    parser.add_argument("--workers", type=int, default=_default_workers(), help="stages at a time")
+    parser.add_argument("--workers", type=int, help="stages at a time")
+    parser.add_argument("--place", help="where they run, a file of places/; without it, as processes of this machine")
     parser.add_argument("--dry", action="store_true", help="say which stages are out of date; run nothing else")
     chosen = parser.parse_args(arguments)
     try:
-        editions.refresh(paths.ROOT)
-        settings = runs.params()
-        paths.link_sources(editions.own_tables(settings))
+        with contextlib.nullcontext() if chosen.dry else interruption.alone():
+            sys.exit(_repro(chosen))
     except (ValueError, OSError) as error:
         sys.exit(str(error))
-    subprocess.run(["dvc", "repro", "--quiet", "--single-item", "code"], cwd=paths.ROOT, check=True)
+    except KeyboardInterrupt:
+        print("Stopped: `make repro` goes on where this one was.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _repro(chosen):
+    """Run what the command line asks for; return the exit status."""
+    if not chosen.dry:
+        for sentence in interruption.mend():
+            print(sentence, file=sys.stderr, flush=True)
+    editions.refresh(paths.ROOT)
+    place = places.open_place(chosen.place) if chosen.place else None
+    settings = runs.params()
+    sharing.check_edition(settings)
+    paths.link_sources(editions.own_tables(settings))
+    code = subprocess.run(["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", "code"], cwd=paths.ROOT)
+    if code.returncode:
+        return code.returncode
+    interruption.keep_lock()
     waits_for = _graph()
     todo = stale(_changed_stages() & set(waits_for), waits_for)
     if chosen.stages:
@@ -134,23 +171,29 @@ def main(arguments=None):
         # DVC would take away what these stages made before, and then find out
         here = os.environ.get("CXR_DATA") or "not set"
         named = ", ".join(path.replace("data/cxr", "$CXR_DATA") for path in lost)
-        sys.exit(
+        raise ValueError(
             f"Edition {settings['edition']} reads {named}, which is not here (the environment variable CXR_DATA is "
             f"{here}): docs/data.md says what lies where."
         )
     if chosen.dry:
         print("\n".join(sorted(todo)) or "Everything is up to date.")
-        return
-    try:
-        failed = run(todo, waits_for, max(1, chosen.workers))
-    except KeyboardInterrupt:
-        sys.exit(130)
+        return 0
+    for stage, where in ({} if place else sending.still_running()).items():
+        raise ValueError(
+            f"{stage} was sent to place {where}, where it still runs and writes its unfinished work: join it by "
+            f"`make repro PLACE={where}`, or end its job first (docs/guides/cluster.md)."
+        )
+    workers = chosen.workers or (int(place.jobs) if place else _default_workers())
+    with places.at_place(place) if place and todo else contextlib.nullcontext():
+        failed = run(todo, waits_for, max(1, workers))
     for stage, log in failed.items():
         lines = log.read_text().strip().splitlines()
         print(f"\n{stage} failed ({log.relative_to(paths.ROOT)}):", *lines[-_LOG_LINES:], sep="\n", file=sys.stderr)
     if failed:
-        sys.exit(1)
-    sys.exit(subprocess.run(["dvc", "repro", "--quiet", *chosen.stages], cwd=paths.ROOT).returncode)
+        return 1
+    end = subprocess.run(["dvc", "--wait-for-lock", "repro", "--quiet", *chosen.stages], cwd=paths.ROOT).returncode
+    interruption.keep_lock()
+    return end
 
 
 def _needed(stages, waits_for):

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.base import tables
-from cxrlib.commands import extras
+from cxrlib.commands import extras, leaks
 from cxrlib.statistics import intervals
 from cxrlib.studies import adjudicated_scoring, auditing, displays, scoring
 
@@ -78,6 +78,11 @@ def _parser():
         type=Path,
         metavar="LABELS.csv",
         help="radiologists' labels of some images: the AUC by the labels of reports, by these alone, and corrected",
+    )
+    parser.add_argument(
+        "--trained-on",
+        metavar="SET",
+        help="what the network was trained on, as `cxr leaks` takes it: stops if a scored image or patient is in it",
     )
     parser.add_argument("--specificity", type=_specificity, default=0.9, help="a fraction, 0.9 by default")
     auditing.common_options(parser)
@@ -161,6 +166,9 @@ def _opened(chosen):
     extras.check_tables(chosen.labels)
     label, images = auditing.opened(chosen.labels[0], chosen.policy, chosen.blank)
     score, own = _read(chosen.predictions, label, chosen.labels[0])
+    if chosen.trained_on:
+        said = leaks.refuse_trained_on(chosen.trained_on, auditing.merged(own, images))
+        print(said or f"No scored image and no patient of one is in {chosen.trained_on}, as far as ids tell.")
     return label, score, auditing.merged(own, images)
 
 

@@ -15,11 +15,6 @@ import pandas as pd
 import torch
 from torch import nn
 
-from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
-
-# isort: split
-from transformers import AutoConfig, AutoModel, AutoTokenizer
-
 from cxrlib.labelers import report_network
 
 
@@ -154,14 +149,13 @@ class BertLabeler:
         folder = Path(folder)
         if not (folder / "labeler.json").exists():
             raise FileNotFoundError(f"{folder} holds no labeler (labeler.json): run `dvc repro labelers`.")
-        entry = json.loads((folder / "labeler.json").read_text())
-        path = report_network.encoder_path(entry["encoder"])
-        encoder = AutoModel.from_config(AutoConfig.from_pretrained(path))
+        entry = report_network.read_entry(folder)
+        encoder, tokenizer = report_network.outline(entry["encoder"])
         network = report_network.ReportNetwork(
             encoder, 4 * len(entry["findings"]), entry["pooling"], entry["trained_layers"]
         )
         report_network.load_network(network, folder / "model.safetensors")
-        return cls(network, AutoTokenizer.from_pretrained(path), entry["findings"], entry["encoder"])
+        return cls(network, tokenizer, entry["findings"], entry["encoder"])
 
 
 def train(

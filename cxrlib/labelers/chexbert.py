@@ -12,6 +12,7 @@ from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fa
 # isort: split
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from cxrlib.base import weight_files
 from cxrlib.labelers import report_network
 
 CHEXBERT_ORDER = (  # CheXbert's constants.py: 13 heads of four classes, then No Finding with two
@@ -94,15 +95,14 @@ def load_chexbert(path, tokenizer=None, config=None):
         raise FileNotFoundError(
             f"There is no file {path}: CheXbert's checkpoint is given out by its authors (stanfordmlgroup/CheXbert)."
         )
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises anything on a file that is not its own
-        raise ValueError(
-            f"{path} is not a file of weights that torch can read safely: name chexbert.pth, as CheXbert's authors "
-            "give it out."
-        ) from error
-    state = stored.get("model_state_dict", stored) if isinstance(stored, dict) else {}
-    state = {k.removeprefix("module."): v for k, v in state.items() if not k.endswith("position_ids")}
+    stored = weight_files.read_torch(path, "name chexbert.pth, as CheXbert's authors give it out")
+    state = stored.get("model_state_dict", stored)
+    state = state if isinstance(state, dict) else {}
+    state = {
+        str(k).removeprefix("module."): v
+        for k, v in state.items()
+        if isinstance(v, torch.Tensor) and not str(k).endswith("position_ids")
+    }
     network = ChexbertNetwork(config)
     wanted = network.state_dict()
     missing = [k for k in wanted if k not in state and "pooler" not in k]
@@ -113,6 +113,9 @@ def load_chexbert(path, tokenizer=None, config=None):
     wrong = [k for k, v in state.items() if k in wanted and v.shape != wanted[k].shape]
     if wrong:
         raise ValueError(f"{path} is of another network: {wrong[0]} has the shape {tuple(state[wrong[0]].shape)}.")
+    wrong = [k for k, v in state.items() if k in wanted and v.is_floating_point() and not torch.isfinite(v).all()]
+    if wrong:
+        raise ValueError(f"{path}: the weights {wrong[0]!r} hold NaN or infinity: copy it from its authors again.")
     network.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)
     if tokenizer is None:
         tokenizer = BertTokenizerFast.from_pretrained(report_network.encoder_path("minilm"))

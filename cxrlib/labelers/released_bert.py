@@ -9,15 +9,9 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
-
-# isort: split
-from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-from cxrlib.base import records
+from cxrlib.base import records, weight_files
 from cxrlib.labelers import bert, registry, report_network
 
 _SCALE = ".scale"  # after the name of a matrix: the scales of its rows
@@ -93,30 +87,29 @@ def load_difference(folder):
         If the files are damaged, or the installed encoder is another one than the difference was taken from.
     """
     folder = Path(folder)
-    entry = json.loads((folder / "labeler.json").read_text(encoding="utf-8"))
+    entry = report_network.read_entry(folder, {"encoder_sha256": str, "trained_layers": int})
     path = _encoder_file(entry["encoder"])
     if records.sha256(path) != entry["encoder_sha256"]:
         raise ValueError(
             f"{path} is not the encoder that {folder} differs from: install the version of its package that "
             "requirements.txt names."
         )
-    encoder = AutoModel.from_config(AutoConfig.from_pretrained(path.parent))
+    encoder, tokenizer = report_network.outline(entry["encoder"])
     outputs_n = 4 * len(entry["findings"])
     network = report_network.ReportNetwork(encoder, outputs_n, entry["pooling"], entry["trained_layers"])
     state, own = network.state_dict(), load_file(path)
     lower_n = len(network.lower.encoder.layer)
     state |= {name: own[name.removeprefix("lower.")] for name in state if name.startswith("lower.")}
     try:
-        stored = load_file(folder / "difference.safetensors")
+        stored = weight_files.read_safetensors(folder / "difference.safetensors", "run `git checkout models`")
         for name in _upper(state):
             difference = stored[name].float() * stored.get(name + _SCALE, 1)
             state[name] = own[_encoders_name(name, lower_n)] + difference
         state |= {name: stored[name].float() for name in ("head.weight", "head.bias")}
         network.load_state_dict(state)
-    except (KeyError, RuntimeError, SafetensorError) as error:
+    except (KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ValueError(f"{folder}/difference.safetensors does not hold this labeler ({reason}).") from None
-    tokenizer = AutoTokenizer.from_pretrained(path.parent)
     return bert.BertLabeler(network, tokenizer, entry["findings"], entry["encoder"])
 
 

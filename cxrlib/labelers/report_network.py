@@ -5,17 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
 
 # isort: split
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from cxrlib.base import progress
+from cxrlib.base import progress, weight_files
 
 CLASSES = (np.nan, 1.0, 0.0, -1.0)  # of a head, in CheXbert's order: not mentioned, present, absent, uncertain
 
@@ -124,7 +123,8 @@ def load_encoder(name):
     """
     path = encoder_path(name)
     try:
-        encoder, tokenizer = AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+        encoder = AutoModel.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"The encoder {name!r} is neither a folder here nor to be had from the hub; `minilm` needs no network "
@@ -260,10 +260,51 @@ def save_network(network, path):
 
 def load_network(network, path):
     """Read weights into a network, or raise a ValueError that names the file."""
+    state = weight_files.read_safetensors(path, "train the labeler again")
+    reason = weight_files.misfit(state, network.state_dict())
+    if reason is not None:
+        raise ValueError(f"{path} does not hold this network: {reason}.")
+    network.load_state_dict(state)
+
+
+def read_entry(folder, more=()):
+    """Return the `labeler.json` of a folder, checked.
+
+    Parameters
+    ----------
+    folder : Path
+    more : Mapping, optional
+        Fields that this kind of labeler needs besides, each with its type.
+
+    Raises
+    ------
+    weight_files.WeightsError
+        If it is damaged or a field is missing or of another type.
+    """
+    fields = {"findings": list, "encoder": str, "pooling": str, "trained_layers": (int, type(None)), **dict(more)}
+    remedy = "take the folder of a labeler that this project trained"
+    entry = weight_files.read_record(folder / "labeler.json", fields, remedy)
+    if not entry["findings"] or not all(map(weight_files.is_plain_name, entry["findings"])):
+        raise weight_files.WeightsError(f"{folder}/labeler.json names no findings: {remedy}.")
+    return entry
+
+
+def outline(encoder):
+    """Return an encoder of a name without its weights, and its tokenizer; no code of its folder is executed.
+
+    Raises
+    ------
+    ValueError
+        If it is neither here nor to be had from the hub, or needs code of its own.
+    """
+    path = encoder_path(encoder)
     try:
-        network.load_state_dict(load_file(path))
-    except (RuntimeError, OSError, SafetensorError) as error:
-        raise ValueError(f"{path} does not hold this network: {str(error).splitlines()[0][:200]}.") from None
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        return AutoModel.from_config(config), tokenizer
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0][:120]
+        raise ValueError(f"The encoder {encoder!r} cannot be opened ({reason}): name its folder.") from None
 
 
 transformers_logging.set_verbosity_error()

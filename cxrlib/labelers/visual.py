@@ -20,7 +20,6 @@ from sklearn.model_selection import GroupKFold
 from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
 
 # isort: split
-from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from cxrlib.labelers import report_network
 
@@ -234,14 +233,12 @@ class VisualLabeler:
         folder = Path(folder)
         if not (folder / "labeler.json").exists():
             raise FileNotFoundError(f"{folder} holds no labeler (labeler.json): run `dvc repro visual`.")
-        entry = json.loads((folder / "labeler.json").read_text())
-        path = report_network.encoder_path(entry["encoder"])
-        encoder = AutoModel.from_config(AutoConfig.from_pretrained(path))
+        entry = report_network.read_entry(folder, {"weights": list})
+        encoder, tokenizer = report_network.outline(entry["encoder"])
         network = report_network.ReportNetwork(
             encoder, len(entry["findings"]), entry["pooling"], entry["trained_layers"]
         )
         report_network.load_network(network, folder / "model.safetensors")
-        tokenizer = AutoTokenizer.from_pretrained(path)
         return cls(network, tokenizer, entry["findings"], entry["encoder"], entry["weights"])
 
 

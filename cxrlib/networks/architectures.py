@@ -1,14 +1,15 @@
 """timm networks for grey images, and their weights."""
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
-from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
+from cxrlib.base import torchvision_fix, whole_files  # noqa: F401 (must come before timm, fastai and transformers)
 
 # isort: split
 import timm
 
+from cxrlib.base import weight_files
 from cxrlib.networks import heads
 
 
@@ -79,22 +80,42 @@ def with_head(network, kind, findings_n, prototypes=None):
 
 def save_network(network, path):
     """Write a network's weights as safetensors."""
-    save_file({k: v.contiguous().cpu() for k, v in network.state_dict().items()}, path)
+    with whole_files.replacing(path) as new:
+        save_file({k: v.contiguous().cpu() for k, v in network.state_dict().items()}, new)
 
 
 def load_network(path, architecture, findings_n):
     """Return a network with weights written by `save_network`.
 
+    It is made only if the file's names and shapes are the network's, so that a record that names another one costs
+    no more memory than its file.
+
     Raises
     ------
+    weight_files.WeightsError
+        If the file cannot be read, is damaged, or could run a program.
     ValueError
-        If the file's weights are not of this architecture.
+        If its weights are not of this architecture, or timm has none of this name.
     """
-    network, state = timm.create_model(architecture, in_chans=1, num_classes=findings_n), load_file(path)
+    if not timm.is_model(architecture):
+        raise ValueError(f"timm has no network {architecture!r}: take the record that belongs to {path}.")
+    state = weight_files.read_safetensors(path, "copy it from the run again")
+    shape = {"in_chans": 1, "num_classes": findings_n}
+    headed = "body" in {name.split(".")[0] for name in state}
+    with torch.device("meta"):  # where weights have shapes and no memory
+        outline = timm.create_model(architecture, **shape)
+        if headed:
+            outline.reset_classifier(0)
+    prefix = "body." if headed else ""
+    given = {name: weight for name, weight in state.items() if name.startswith(prefix)}
+    reason = weight_files.misfit(given, {f"{prefix}{name}": weight for name, weight in outline.state_dict().items()})
+    if reason is not None:
+        raise ValueError(f"{path} does not hold weights of {architecture}: {reason}")
+    network = timm.create_model(architecture, **shape)
     if "head.prototypes" in state:
         kind = "prototype" if "head.log_scale" in state else "prototype cosine"
         network = with_head(network, kind, len(state["head.prototypes"]), state["head.prototypes"].numpy())
-    elif "body" in {name.split(".")[0] for name in state}:
+    elif headed:
         network = with_head(network, "cosine", findings_n)
     try:
         network.load_state_dict(state)

@@ -9,7 +9,9 @@ from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fa
 # isort: split
 from fastai.data.load import DataLoader
 from fastai.torch_core import TensorImage
-from fastai.vision.augment import aug_transforms
+from fastai.vision.augment import RandTransform, aug_transforms
+
+from cxrlib.networks import processes
 
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.25  # of pixels in [0, 1]
 
@@ -45,10 +47,13 @@ class StoreLoader(DataLoader):
     flip : bool
     size_px : int, optional
         Side to which images are brought on the device (bilinear, antialiased); as they are if not given.
+    shared : bool
+        Whether the processes that train together share each batch: x is then this process's share, y of the whole
+        batch. What is drawn for an image is the same whoever has it.
     """
 
-    def __init__(self, images, rows, labels, batch_size, shuffle_seed=None, flip=False, size_px=None):
-        self.size_px = size_px
+    def __init__(self, images, rows, labels, batch_size, shuffle_seed=None, flip=False, size_px=None, shared=False):
+        self.size_px, self.shared = size_px, shared and processes.count() > 1
         self.images, self.rows, self.shuffle_seed, self.epoch = images, np.asarray(rows), shuffle_seed, 0
         self.labels = torch.as_tensor(np.array(labels, np.float32))
         self.to_device = device()
@@ -79,7 +84,8 @@ class StoreLoader(DataLoader):
         stop = len(samples) - len(samples) % size if self.drop_last and len(samples) >= size else len(samples)
         for start in range(0, stop, size):
             chosen = samples[start : start + size]
-            batch = torch.from_numpy(np.asarray(self.images[self.rows[chosen]])).unsqueeze(1)
+            mine = processes.share(len(chosen)) if self.shared else slice(None)
+            batch = torch.from_numpy(np.asarray(self.images[self.rows[chosen[mine]]])).unsqueeze(1)
             if self.to_device.type == "cuda":
                 batch = batch.pin_memory().to(self.to_device, non_blocking=True)
             batch = batch.float().div_(255)
@@ -87,7 +93,7 @@ class StoreLoader(DataLoader):
                 batch = interpolate(batch, (self.size_px, self.size_px), mode="bilinear", antialias=True)
             x = TensorImage(batch)
             for transform in self.augment:
-                x = transform(x, split_idx=0)
+                x = _share_of(transform, x, len(chosen), mine) if self.shared else transform(x, split_idx=0)
             x = (torch.Tensor(x).clamp_(0, 1) - PIXEL_MEAN) / PIXEL_STD
             yield x.as_subclass(torch.Tensor), self.labels[torch.from_numpy(chosen)].to(self.to_device)
 
@@ -99,3 +105,13 @@ class StoreLoader(DataLoader):
         """Return the number of batches."""
         n = len(self.rows)
         return n // self.bs if self.drop_last and n >= self.bs else -(-n // self.bs)
+
+
+def _share_of(transform, x, whole_n, mine):
+    """Return a share of a batch as fastai's transform makes it of the whole batch, for which it draws."""
+    transform.before_call(x[:1].expand(whole_n, -1, -1, -1), split_idx=0)
+    for each in (transform, *getattr(transform, "fs", ())):
+        for drawn in ("mat", "change"):  # of rotations, zooms and flips; of brightness and contrast
+            if hasattr(each, drawn):
+                setattr(each, drawn, getattr(each, drawn)[mine])
+    return super(RandTransform, transform).__call__(x, split_idx=0)

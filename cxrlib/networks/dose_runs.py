@@ -10,7 +10,6 @@ A finished training is one file. Interrupted and called again, `train_all` makes
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import asdict, astuple, dataclass
 from functools import lru_cache, partial
@@ -20,7 +19,7 @@ import pandas as pd
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from cxrlib.base import parallel, paths
+from cxrlib.base import parallel, paths, whole_files
 from cxrlib.cohorts import simulation
 from cxrlib.labels import dose_labels
 from cxrlib.networks import architectures, batches, dose_scores, short_training, stopped_training
@@ -339,6 +338,5 @@ def _savez(path, arrays):
 
 def _replaced(path, write):
     """Write a file whole or not at all, whenever the process ends."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    write(new)
-    os.replace(new, path)
+    with whole_files.replacing(path) as new:
+        write(new)

@@ -9,7 +9,7 @@ import hashlib
 import numpy as np
 import torch
 
-from cxrlib.base import paths
+from cxrlib.base import paths, whole_files
 from cxrlib.networks import architectures, map_layers
 
 _BATCH_N = 32
@@ -49,9 +49,9 @@ def frozen_maps(images, architecture="tf_efficientnet_lite0"):
             digest.update(weights.numpy().tobytes())
     path = paths.partial_dir("frozen_features") / f"{digest.hexdigest()[:32]}.npy"
     if not path.exists():
-        unfinished = path.with_suffix(".unfinished.npy")
-        np.save(unfinished, computed_maps(network, images).astype(np.float16))
-        unfinished.replace(path)
+        maps = computed_maps(network, images).astype(np.float16)
+        with whole_files.replacing(path) as new, open(new, "wb") as file:
+            np.save(file, maps)
     return np.load(path).astype(np.float32)
 
 

@@ -9,11 +9,38 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
 
-from cxrlib.base import paths
-from cxrlib.networks import architectures, batches, presence, short_training, topic_networks, word_networks
+from cxrlib.base import paths, weight_files
+from cxrlib.networks import (
+    architectures,
+    batches,
+    presence,
+    short_training,
+    topic_networks,
+    trained_runs,
+    word_networks,
+)
 from cxrlib.statistics import calibration
+
+_NETWORKS = ("topics", "words", "findings", "joint")
+
+
+_REMEDY = "make the networks of notebook 17 again"
+
+
+_FIELDS = {
+    "settings": dict,
+    "outputs": dict,
+    "topics": list,
+    "prior": list,
+    "findings": list,
+    "key_words": list,
+    "scaling": list,
+    "thresholds": list,
+    "size_px": int,
+    "store_px": int,
+}
+
 
 _FILES = ("reading.json", "topics.safetensors", "findings.safetensors", "joint.safetensors", "reports.parquet")
 
@@ -186,8 +213,8 @@ def open_reader(folder):
             "notebook 17 makes them, or name their folder by --networks."
         )
     try:
-        about = json.loads((folder / "reading.json").read_text(encoding="utf-8"))
-        networks = {name: _opened(folder, name, about) for name in about["outputs"]}
+        about = _about(folder)
+        networks = {name: _opened(folder, name, about) for name in _NETWORKS if name in about["outputs"]}
         topics = topic_networks.TopicNetwork(
             networks["topics"], np.array(about["topics"], np.int64), np.array(about["prior"]), []
         )
@@ -198,10 +225,20 @@ def open_reader(folder):
             matrix = table.drop(columns="word").to_numpy(np.float32)
             words = word_networks.WordNetwork(networks["words"], low, high, tuple(table["word"]), matrix, [])
         reports = pd.read_parquet(folder / "reports.parquet")
-    except (KeyError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError, OSError, ValueError) as error:
+    except (KeyError, TypeError, OverflowError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise ValueError(f"{folder} does not hold the networks of notebook 17 ({reason}): make them again.") from None
     return Reader(about, topics, words, networks["findings"], networks["joint"], reports)
+
+
+def _about(folder):
+    """Return `reading.json`, checked as far as memory and files' names hang on it."""
+    about = weight_files.read_record(folder / "reading.json", _FIELDS, _REMEDY)
+    if not about["findings"] or not all(map(weight_files.is_plain_name, about["findings"])):
+        raise ValueError("reading.json names findings that are no names")
+    if not 0 < about["size_px"] <= about["store_px"] <= trained_runs.MOST_PX:
+        raise ValueError(f"reading.json has images of {about['size_px']} and {about['store_px']} px")
+    return about
 
 
 def _opened(folder, name, about):

@@ -14,7 +14,7 @@ import torch
 from scipy.special import expit, logit
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from cxrlib.base import label_tables, paths, runs
+from cxrlib.base import label_tables, paths, runs, whole_files
 from cxrlib.cohorts import shortcuts
 from cxrlib.cohorts.store import open_store
 from cxrlib.networks import architectures, heads, losses, metric_scores, name_vectors, training
@@ -124,7 +124,8 @@ class MetricRuns:
             y = {part: table[findings][table["split"] == part].to_numpy(np.float32) for part in _PARTS[:2]}
             path = metric_scores.vectors_path(self.edition, runs.key(target, architecture, seed))
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(path, **{part: np.float16(each) for part, each in x.items()})
+            with whole_files.replacing(path) as new, open(new, "wb") as file:
+                np.savez(file, **{part: np.float16(each) for part, each in x.items()})
             self._vectors[target, seed] = Vectors(findings, standardised(x), y)
         return self._vectors[target, seed]
 

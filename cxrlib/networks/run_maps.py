@@ -2,6 +2,9 @@
 
 from functools import lru_cache
 
+from cxrlib.base import paths, runs
+from cxrlib.releases import released_models
+
 
 @lru_cache(maxsize=8)
 def _opened(folder):
@@ -33,3 +36,25 @@ def run_map(folder, finding, pixels, method="grad_cam"):
     from cxrlib.networks import saliency
 
     return saliency.maps(run.network, pixels[None], run.findings.index(finding), method)[0]
+
+
+def find_run(edition, target, architecture, seed):
+    """Return the folder of a run of an edition: its own, or its released copy (`models/`); None if neither is here.
+
+    Parameters
+    ----------
+    edition, target, architecture : str
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If a file of the released network is missing or damaged; the message names it and says what brings it back.
+    """
+    run = target, architecture, seed
+    folder, key = paths.run_dir(edition, *run), runs.key(*run)
+    if (folder / "model.safetensors").is_file():
+        return folder
+    if released_models.is_released(key) and released_models.read_models()[key].about["edition"] == edition:
+        return released_models.find_model(key, released_models.IMAGE_NETWORK).folder
+    return None

@@ -1,11 +1,9 @@
 """A finished run, opened: its network, its findings and the size of its images."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
 from torch import nn
 
 from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fastai and transformers)
@@ -13,8 +11,13 @@ from cxrlib.base import torchvision_fix  # noqa: F401 (must come before timm, fa
 # isort: split
 import timm
 
-from cxrlib.base import paths, records
+from cxrlib.base import checksums, paths, records, weight_files
 from cxrlib.networks import architectures, batches
+
+_NO_RECORD = "it is no record of a run: take another folder"
+
+
+MOST_PX = 8192  # a side of the square that a network takes: a record from elsewhere may ask for anything
 
 
 @dataclass(frozen=True)
@@ -41,18 +44,13 @@ def _packed_size(folder, entry):
 
 def _record(folder):
     """Return a run's record; raise ValueError if it is none."""
-    try:
-        entry = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        parameters = entry["parameters"]
-        architecture, findings, size_px = (parameters.get(k) for k in ("architecture", "findings", "size_px"))
-    except OSError as error:
-        raise ValueError(f"{folder}/run.json cannot be read ({error.strerror}): take another folder.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{folder}/run.json is no record of a run: take another folder.") from None
-    named = isinstance(findings, list) and findings and all(isinstance(name, str) for name in findings)
-    sized = size_px is None or (type(size_px) is int and size_px > 0)
+    entry = weight_files.read_record(folder / "run.json", {"parameters": dict}, _NO_RECORD)
+    parameters = entry["parameters"]
+    architecture, findings, size_px = (parameters.get(k) for k in ("architecture", "findings", "size_px"))
+    named = isinstance(findings, list) and findings and all(map(weight_files.is_plain_name, findings))
+    sized = size_px is None or (type(size_px) is int and 0 < size_px <= MOST_PX)
     if not (isinstance(architecture, str) and named and sized):
-        raise ValueError(f"{folder}/run.json is no record of a run: take another folder.")
+        raise ValueError(f"{folder}/run.json cannot be used: {_NO_RECORD}.")
     return entry
 
 
@@ -66,10 +64,8 @@ def _trained(folder, architecture, findings_n):
         )
     try:
         return architectures.load_network(path, architecture, findings_n).eval()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror or error}): copy it from the run again.") from None
-    except SafetensorError:
-        raise ValueError(f"{path} is damaged or cut short: copy it from the run again.") from None
+    except weight_files.WeightsError:
+        raise
     except ValueError:
         raise ValueError(
             f"{path} does not hold weights of {architecture} with {findings_n} findings, as run.json has it: take "
@@ -111,5 +107,9 @@ def open_run(folder, size_px=None):
     if size_px and recorded and size_px != recorded:
         raise ValueError(f"{folder} was trained at {recorded} px, not at {size_px}: leave out --size-px.")
     network = _trained(folder, parameters["architecture"], len(parameters["findings"]))
+    told = entry.get("files", {})
+    damaged = checksums.problem(folder, {name: told[name] for name in told if name == "model.safetensors"})
+    if damaged:
+        raise ValueError(f"{damaged}: copy it from the run again.")
     size_px = size_px or recorded or _packed_size(folder, entry)
     return Run(network.to(batches.device()), tuple(parameters["findings"]), int(size_px), folder)

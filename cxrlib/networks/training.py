@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 
@@ -23,9 +22,9 @@ from fastai.callback.schedule import Learner
 from fastai.data.core import DataLoaders
 from fastai.metrics import AccumMetric
 from fastai.optimizer import Adam
-from fastai.torch_core import get_random_states, set_random_states, set_seed
+from fastai.torch_core import L, set_seed, to_device
 
-from cxrlib.networks import architectures, batches, losses, name_vectors
+from cxrlib.networks import architectures, batches, checkpoints, losses, name_vectors, processes
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,8 @@ class TrainingSettings:
         Whose vectors of the findings' names are the prototypes, where the loss needs them (`name_vectors`).
     train_px : int, optional
         Side to which images are brought on the device; as they are packed if not given.
+    processes : int
+        That train together, a GPU each where there are GPUs, and share each batch. `batch_size` is that of all.
     """
 
     architecture: str
@@ -67,47 +68,77 @@ class TrainingSettings:
     loss: str = "bce"
     encoder: str = "minilm"
     train_px: int | None = None
+    processes: int = 1
 
 
 @torch.no_grad()
 def predict(network, store, rows, batch_size=128, size_px=None):
-    """Return probabilities of images of a packed cohort, (len(rows), findings_n) float32 in [0, 1]."""
+    """Return probabilities of images of a packed cohort, (len(rows), findings_n) float32 in [0, 1].
+
+    Of several processes that work together, each predicts its share, and all have all, in the order of `rows`.
+    """
     network.eval()
-    loader = batches.StoreLoader(store.images, rows, np.zeros((len(rows), 1)), batch_size, size_px=size_px)
+    shared = len(rows) >= processes.count()
+    own = rows[processes.share(len(rows))] if shared else rows
+    loader = batches.StoreLoader(store.images, own, np.zeros((len(own), 1)), batch_size, size_px=size_px)
     network.to(loader.to_device)
-    parts = [torch.sigmoid(network(x).float()).cpu() for x, _ in loader]
-    return torch.cat(parts).numpy()
+    probability = _joined((torch.sigmoid(network(x).float()) for x, _ in loader), len(own))
+    return (processes.gathered(probability, len(rows)) if shared else probability).cpu().numpy()
+
+
+def _joined(parts, rows_n):
+    """Return tensors of some rows each as one, whose place is taken at the first.
+
+    If the parts were kept until the last, each would lie where a larger batch was freed, so that the next batch
+    finds no place there: memory would grow by up to a batch with every batch.
+    """
+    out, at = None, 0
+    for part in parts:
+        if out is None:
+            out = part.new_empty((rows_n, *part.shape[1:]))
+        out[at : at + len(part)] = part
+        at += len(part)
+    return out
 
 
 class _Epochs(Callback):
-    """Ends each epoch: history, DVCLive, and a checkpoint from which an interrupted run goes on."""
+    """Ends each epoch: history, DVCLive, and a checkpoint from which an interrupted run goes on.
+
+    Of several processes the first writes, and all read.
+    """
 
     order = 90  # after the Recorder
 
-    def __init__(self, work, key):
-        self.work, self.key, self.history, self.best = work, key, [], -np.inf
-        self.started = 0
+    def __init__(self, work, key, network):
+        self.path, self.key, self.network = work / "checkpoint.pt", key, network
+        self.writes = processes.rank() == 0
+        self.history, self.best, self.best_network = [], -np.inf, None
+        self.started, self.states = 0, None
 
     def load(self, learner):
         """Take up a checkpoint of the same run, if there is one; set the epoch to start from."""
-        path = self.work / "checkpoint.pt"
-        if path.exists():
-            state = torch.load(path, map_location=batches.device(), weights_only=False)
-            if state["key"] == self.key:
-                learner.model.load_state_dict(state["model"])
-                learner.create_opt()
-                learner.opt.load_state_dict(state["opt"])
-                self.history, self.best, self.started = state["history"], state["best"], len(state["history"])
-                self.random_states = state["random"]
-                return
-        for file in self.work.glob("*.pt"):
-            file.unlink()
+        if not self.path.exists():
+            return
+        state = checkpoints.read(self.path)
+        if state["key"] != self.key:
+            return
+        self.network.load_state_dict(state["network"])
+        learner.create_opt()
+        optimizer = to_device(state["optimizer"], batches.device())
+        learner.opt.load_state_dict({**optimizer, "hypers": L(optimizer["hypers"])})
+        self.history, self.best, self.best_network = state["history"], state["best"], state["best_network"]
+        self.started, self.states = len(self.history), state
 
     def before_fit(self):
         """Start DVCLive anew and replay what is done, so that no step is logged twice."""
-        self.live = Live(
-            dir=str(self.work / "live"), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False
-        )
+        if self.writes:
+            self.live = Live(
+                dir=str(self.path.parent / "live"),
+                dvcyaml=None,
+                save_dvc_exp=False,
+                report=None,
+                monitor_system=False,
+            )
         for row in self.history:
             self._log(row)
 
@@ -115,7 +146,10 @@ class _Epochs(Callback):
         """Tell the loader its epoch; restore the random state of the first epoch after an interruption."""
         self.dls.train.epoch = self.epoch
         if self.started and self.epoch == self.started:
-            set_random_states(**self.random_states)
+            checkpoints.set_random_states(self.states["random"])
+            if self.states["scaler"]:
+                self.learn.scaler.load_state_dict(self.states["scaler"])
+            self.states = None
         self.clock = time.perf_counter()
 
     def after_train(self):
@@ -125,6 +159,8 @@ class _Epochs(Callback):
         self.seconds = time.perf_counter() - self.clock
 
     def _log(self, row):
+        if not self.writes:
+            return
         for name in ("train_loss", "valid_loss", "valid_auc"):
             if np.isfinite(row[name]):
                 self.live.log_metric(name, row[name])
@@ -142,17 +178,36 @@ class _Epochs(Callback):
         score = valid_auc if np.isfinite(valid_auc) else -valid_loss
         if score > self.best:
             self.best = score
-            self._write(self.model.state_dict(), "best.pt")
-        state = {"key": self.key, "model": self.model.state_dict(), "opt": self.opt.state_dict(), "best": self.best}
-        self._write({**state, "history": self.history, "random": get_random_states()}, "checkpoint.pt")
-
-    def _write(self, content, name):
-        torch.save(content, self.work / f"{name}.new")
-        os.replace(self.work / f"{name}.new", self.work / name)
+            self.best_network = {k: v.detach().to("cpu", copy=True) for k, v in self.network.state_dict().items()}
+        if self.writes:
+            optimizer = self.opt.state_dict()
+            hypers = [{name: float(value) for name, value in group.items()} for group in optimizer["hypers"]]
+            checkpoints.write(
+                {
+                    "key": self.key,
+                    "network": self.network.state_dict(),
+                    "optimizer": {**optimizer, "hypers": hypers},
+                    "scaler": self.learn.scaler.state_dict() if hasattr(self.learn, "scaler") else None,
+                    "random": checkpoints.random_states(),
+                    "history": self.history,
+                    "best": self.best,
+                    "best_network": self.best_network,
+                },
+                self.path,
+            )
 
     def after_fit(self):
         """Close DVCLive."""
-        self.live.end()
+        if self.writes:
+            self.live.end()
+
+
+class _Shares(Callback):
+    """Tells a shared network how many images a batch has."""
+
+    def before_batch(self):
+        """Set the network's `images_n`."""
+        self.learn.model.images_n = len(self.yb[0])
 
 
 class _Progress(Callback):
@@ -226,13 +281,45 @@ class Trained:
     resumed_at_epoch: int
 
 
+def _loaders(store, rows, labels, settings):
+    """Return batches for training and for validation, which all processes share."""
+    batch = min(settings.batch_size, len(rows["train"]))
+    if settings.processes != processes.count():
+        raise ValueError(
+            f"The settings ask for {settings.processes} processes, and {processes.count()} are here: start as many."
+        )
+    if batch % processes.count():
+        raise ValueError(
+            f"A batch of {batch} images cannot be shared by {processes.count()} processes: give `training` a "
+            f"`batch_size` that is a multiple of {processes.count()}."
+        )
+    px = settings.train_px
+    feed = {name: (store.images, rows[name], labels[name]) for name in rows}
+    return DataLoaders(
+        batches.StoreLoader(*feed["train"], batch, settings.seed, settings.flip, px, shared=True),
+        batches.StoreLoader(*feed["valid"], 2 * batch, size_px=px, shared=True),
+        device=batches.device(),
+    )
+
+
+def _on_device(network, findings_n):
+    """Return a network where it is trained, alone or shared by several processes."""
+    if processes.count() == 1:
+        return network.to(batches.device())
+    network.to(batches.device(), memory_format=torch.channels_last)
+    return processes.SharedNetwork(network, findings_n)
+
+
 def train(store, targets, findings, settings, work):
     """Train a network and return it as it was at its best epoch on validation.
 
     AdamW on a one-cycle schedule; the loss of the settings over the labels that are there; mixed precision and
     channels-last memory on CUDA; flips, rotations, zooms and lighting in batches on the device. Killed
-    and called again with the same `work`, it goes on after its last whole epoch. With the same seed, machine and
-    number of threads it gives the same weights.
+    and called again with the same `work`, it goes on after its last whole epoch and ends with the weights that it
+    would have had. With the same seed, machine and number of threads and processes it gives the same weights.
+
+    Called in several processes that have joined (`processes.joined`), all train one network, and each returns it.
+    With the same effective batch the losses and gradients are those of one process, but for rounding.
 
     Parameters
     ----------
@@ -247,6 +334,13 @@ def train(store, targets, findings, settings, work):
     Returns
     -------
     Trained
+
+    Raises
+    ------
+    ValueError
+        If there are not as many processes as the settings say, a batch cannot be shared equally, or labels are none.
+    checkpoints.DamagedCheckpointError
+        If the checkpoint in `work` is not as it was written.
     """
     findings = list(findings)
     set_seed(settings.seed, reproducible=True)
@@ -255,23 +349,17 @@ def train(store, targets, findings, settings, work):
     rows = {name: store.rows(table["image_id"]) for name, table in part.items()}
     network, origin = untrained_network(settings, findings)
     loss = loss_of(settings, losses.checked_labels(labels["train"]))
-    batch = min(settings.batch_size, len(rows["train"]))
-    loaders = DataLoaders(
-        batches.StoreLoader(
-            store.images, rows["train"], labels["train"], batch, settings.seed, settings.flip, settings.train_px
-        ),
-        batches.StoreLoader(store.images, rows["valid"], labels["valid"], 2 * batch, size_px=settings.train_px),
-        device=batches.device(),
-    )
+    loaders = _loaders(store, rows, labels, settings)
     content = hashlib.sha256(pd.util.hash_pandas_object(targets).to_numpy().tobytes())
     content.update(json.dumps([asdict(settings), findings, store.index["sha256"].tolist()]).encode())
     work.mkdir(parents=True, exist_ok=True)
-    epochs = _Epochs(work, content.hexdigest())
+    epochs = _Epochs(work, content.hexdigest(), network)
     callbacks = [ChannelsLast(), epochs, _Progress()]
     callbacks += [MixedPrecision()] if batches.device().type == "cuda" else []
+    callbacks += [_Shares()] if processes.count() > 1 else []
     learner = Learner(
         loaders,
-        network.to(batches.device()),
+        _on_device(network, len(findings)),
         loss_func=loss.to(batches.device()),
         opt_func=Adam,
         wd=settings.weight_decay,
@@ -283,10 +371,10 @@ def train(store, targets, findings, settings, work):
     if epochs.started < settings.epochs:
         with learner.no_logging():
             learner.fit_one_cycle(settings.epochs, settings.learning_rate, start_epoch=epochs.started)
-    learner.model.load_state_dict(torch.load(work / "best.pt", map_location=batches.device(), weights_only=True))
+    network.load_state_dict(epochs.best_network)
     history = pd.DataFrame(epochs.history)
     return Trained(
-        network=learner.model.eval(),
+        network=network.eval(),
         history=history,
         best_epoch=int(history["valid_auc"].fillna(-history["valid_loss"]).idxmax()),
         weights_origin=origin,

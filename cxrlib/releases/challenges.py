@@ -6,7 +6,7 @@ import pandas as pd
 from cxrlib.base import paths, vocabulary
 from cxrlib.releases import nih, owner_tables
 
-_RSNA_MAX_MSE = 5  # pairs of an RSNA and an NIH image that match worse are not the same image
+RSNA_MAX_MSE = 5  # pairs of an RSNA and an NIH image that match worse are not the same image
 
 
 _RSNA_HEADERS = {"PatientID": "image_id", "ViewPosition": "view", "PatientSex": "sex", "PatientAge": "age"}
@@ -39,7 +39,7 @@ def _rsna_on_nih():
     if mse.isna().any():
         at = int(np.flatnonzero(mse.isna())[0])
         raise ValueError(f"{file} line {raw.index[at] + 2}: mse is {raw['mse'].iloc[at]!r}, not a number.")
-    good = raw[mse <= _RSNA_MAX_MSE]
+    good = raw[mse <= RSNA_MAX_MSE]
     rows = pd.DataFrame(
         {
             "image_id": good["nih"],
@@ -50,7 +50,7 @@ def _rsna_on_nih():
     table, twice_n, differ_n = owner_tables.agreed(rows, "image_id")
     images, notes = nih.nih_images(table["image_id"])
     notes += [
-        f"{len(raw) - len(good)} of {len(raw):,} rows are dropped: their match error is above {_RSNA_MAX_MSE:g}.",
+        f"{len(raw) - len(good)} of {len(raw):,} rows are dropped: their match error is above {RSNA_MAX_MSE:g}.",
         f"Of the {int(raw['nih'].duplicated().sum())} NIH images that occur twice in the file, {twice_n} still do "
         f"after that; {differ_n} of these disagree and are not assessed.",
     ]
@@ -63,7 +63,7 @@ def _rsna_opacity_on_nih():
     raw = pd.read_csv(paths.third_party(file), dtype={"rsna": "string", "nih": "string"})
     boxes = owner_tables.package_table("kaggle_stage_2_train_labels.csv.zip", ("patientId", "Target"))
     target = boxes.groupby("patientId")["Target"].max()
-    good = raw[raw["mse"] <= _RSNA_MAX_MSE]
+    good = raw[raw["mse"] <= RSNA_MAX_MSE]
     rows = pd.DataFrame({"image_id": good["nih"], "airspace_opacity": good["rsna"].map(target)})
     if rows["airspace_opacity"].isna().any():
         lost = good["rsna"][rows["airspace_opacity"].isna()].iloc[0]
@@ -71,7 +71,7 @@ def _rsna_opacity_on_nih():
     table, twice_n, differ_n = owner_tables.agreed(rows, "image_id")
     images, notes = nih.nih_images(table["image_id"])
     notes += [
-        f"{len(raw) - len(good)} of {len(raw):,} matches are dropped: their match error is above {_RSNA_MAX_MSE:g}.",
+        f"{len(raw) - len(good)} of {len(raw):,} matches are dropped: their match error is above {RSNA_MAX_MSE:g}.",
         f"{twice_n} NIH images still occur twice; {differ_n} of these disagree and are not assessed.",
         "Which images without an opacity are normal is told by a table that is not in a package (see rsna_on_nih).",
     ]

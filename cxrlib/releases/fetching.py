@@ -11,14 +11,14 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import pooch
 import requests
 
 from cxrlib.base import paths
-from cxrlib.releases import cards, catalogue, chexpert, owner_tables, predictions
+from cxrlib.releases import cards, catalogue, chexpert, downloads, owner_tables, predictions
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ def read_addresses(path=_ADDRESSES):
         cards.check_fields(entry, (), ("address", "sha256", "by_hand"), where)
         cards.check_texts(entry, ("address", "by_hand"), where)
         address, sha256, by_hand = entry.get("address"), entry.get("sha256"), entry.get("by_hand", "")
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise ValueError(f"{where}: a table's path stays below labels/; write it without '..' and leading '/'.")
         if sha256 is not None and not (isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)):
             raise ValueError(f"{where}: 'sha256' is {sha256!r}; write 64 hexadecimal digits between quotes.")
         if bool(address) == bool(by_hand):
@@ -167,7 +169,8 @@ def get(path, unreachable):
     if host in unreachable:
         return f"{path} could not be fetched ({host} does not answer): {by_hand}."
     try:
-        pooch.retrieve(file.address, f"sha256:{file.sha256}", fname=to.name, path=to.parent)
+        limited = downloads.at_most(downloads.TABLE_BYTES)
+        pooch.retrieve(file.address, f"sha256:{file.sha256}", fname=to.name, path=to.parent, downloader=limited)
     except (requests.ConnectionError, requests.Timeout):
         unreachable.add(host)
         return f"{path} could not be fetched ({host} does not answer): {by_hand}."

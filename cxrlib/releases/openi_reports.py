@@ -3,10 +3,11 @@
 import functools
 import hashlib
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxrlib.base import paths, xml_files
+from cxrlib.base import bounded, paths, xml_files
 
 ARCHIVE = "NLMCXR_reports.tgz"
 
@@ -111,9 +112,10 @@ def members(path=None):
     """Yield `name, bytes` of the XML files of an archive; the name says archive and file."""
     path = path or paths.torchxrayvision_data(ARCHIVE)
     try:
-        with tarfile.open(path) as archive:
+        with bounded.open_tar(path) as archive:
             for member in archive:
                 if member.name.endswith(".xml") and member.isfile():
-                    yield f"{path}: {member.name}", archive.extractfile(member).read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+                    yield f"{path}: {member.name}", bounded.read_member(archive, member, path)
+            bounded.check_end(archive)
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise ValueError(f"{path} is not a whole .tgz archive ({error}).") from None

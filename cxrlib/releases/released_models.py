@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import pooch
 import requests
 
-from cxrlib.base import paths, records
-from cxrlib.releases import cards
+from cxrlib.base import bounded, paths, records
+from cxrlib.releases import cards, downloads
 
 MODELS_FILE = "models.yaml"
 
@@ -33,6 +33,7 @@ MODEL_KINDS = {
 }
 _ENDINGS = (".safetensors", ".parquet", ".json")
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+_SLACK_BYTES = 2**20  # beyond which a file is not even read to the end
 _OTHER = "is not the file that was released: its SHA-256 differs; it is not kept"
 
 
@@ -198,22 +199,28 @@ def _is_address(source):
     return urlsplit(source).scheme in ("http", "https")
 
 
-def _get(source, name, to, sha256=None):
+def _get(source, name, to, most_bytes, sha256=None):
     """Put one file of a mirror, a folder or an address, at `to`; raise an OSError or ValueError with the reason."""
     if _is_address(source):
         address = f"{source.rstrip('/')}/{name}"
         try:
-            pooch.retrieve(address, sha256 and f"sha256:{sha256}", fname=to.name, path=to.parent)
+            known, limited = sha256 and f"sha256:{sha256}", downloads.at_most(most_bytes)
+            pooch.retrieve(address, known, fname=to.name, path=to.parent, downloader=limited)
         except requests.HTTPError as error:
             raise OSError(f"{address} cannot be fetched (status {error.response.status_code})") from None
         except requests.RequestException as error:
             raise OSError(f"{address} cannot be fetched ({' '.join(str(error).split())[:120]})") from None
+        except bounded.TooLargeError as error:
+            raise ValueError(f"{address} is not the file that was released: {error}; it is not kept") from None
         except ValueError:  # pooch's word for another SHA-256; it keeps nothing then
             raise ValueError(f"{address} {_OTHER}") from None
         return
     path = Path(source).expanduser() / name
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
+    reason = bounded.hindrance(path, most_bytes)
+    if reason is not None:
+        raise OSError(f"{path} is not taken, since {reason}")
     if sha256 is not None and records.sha256(path) != sha256:
         raise ValueError(f"{path} {_OTHER}")
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -250,7 +257,7 @@ def fetch_models(source, folder=None):
     with tempfile.TemporaryDirectory() as aside:
         listed = Path(aside) / MODELS_FILE
         try:
-            _get(source, MODELS_FILE, listed)
+            _get(source, MODELS_FILE, listed, downloads.LIST_BYTES)
         except OSError as error:
             raise OSError(f"{error}: --from is to name the folder or address that holds {MODELS_FILE}.") from None
         read_models(listed.parent)
@@ -268,7 +275,13 @@ def _fetch_files(source, models):
             if damage(model, file) is None:
                 continue
             try:
-                _get(source, f"{model.name}/{file}", model.folder / file, pinned["sha256"])
+                _get(
+                    source,
+                    f"{model.name}/{file}",
+                    model.folder / file,
+                    pinned["bytes"] + _SLACK_BYTES,
+                    pinned["sha256"],
+                )
                 fetched += 1
             except (OSError, ValueError) as error:
                 failed.append(error)

@@ -6,6 +6,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
+from cxrlib.cohorts import image_files
 from cxrlib.reports import export_files, report_headers, report_rows
 
 HEADER_TAGS = {
@@ -85,6 +86,8 @@ def read_dicom(path, bare, how):
         checked that the file is long enough for them.
     """
     try:
+        if image_files.is_deflated(path):
+            image_files.check_expansion(image_files.read_bytes(path))
         with open(path, "rb") as file:
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_WANTED.values()), force=bare)
             end, size = file.tell(), path.stat().st_size

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxrlib.base import csv_rows, json_files, xml_files
+from cxrlib.base import bounded, csv_rows, json_files, xml_files
 from cxrlib.reports import report_headers, report_rows
 
 TEXT_ENDINGS = (".txt", ".text", ".rpt", ".asc", ".md")
@@ -97,7 +97,15 @@ def _decoded_text(data, how):
 def _unpacked(path):
     """Return the bytes of a file, those of a .gz file unpacked."""
     try:
-        return gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
+        if path.suffix.lower() == ".gz":
+            return bounded.gunzipped(path)
+        size = path.stat().st_size
+        if size > bounded.MEMBER_BYTES:
+            most = bounded.size_text(bounded.MEMBER_BYTES)
+            raise bounded.TooLargeError(
+                f"it has {bounded.size_text(size)}, and more than {most} are not one text: save it as a table"
+            )
+        return path.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"it is damaged or cut off ({report_rows.brief(error)}): copy it anew") from None
 
@@ -309,6 +317,9 @@ def read_table(path, how):
     A table without a column of text, but with one of files, says something about these files: its rows come with
     an empty text and `file_named`.
     """
+    if (reason := bounded.hindrance(path)) is not None:
+        yield Problem(None, reason)
+        return
     kind = ending(path.name)
     read = _parquet_rows if kind in (".parquet", ".pq") else _jsonl_rows if "json" in kind else _csv_rows
     try:
@@ -321,18 +332,21 @@ def read_table(path, how):
 
 def _lines(path, how):
     """Return the lines of a file as an iterator, and its encoding."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rb") as file:
+
+    def opened():
+        return bounded.open_gzip(path) if path.suffix.lower() == ".gz" else open(path, "rb")
+
+    with opened() as file:
         if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            return io.TextIOWrapper(opened(path, "rb"), "utf-16", newline=""), "utf-16"
+            return io.TextIOWrapper(opened(), "utf-16", newline=""), "utf-16"
     for encoding in how.encodings:
         try:
-            with opened(path, "rt", encoding=encoding) as file:
+            with io.TextIOWrapper(opened(), encoding) as file:
                 while file.read(1 << 20):
                     pass
         except UnicodeError:
             continue
-        return opened(path, "rt", encoding=encoding, newline=""), encoding.removesuffix("-sig")
+        return io.TextIOWrapper(opened(), encoding, newline=""), encoding.removesuffix("-sig")
     raise ValueError("it is not text: save it as UTF-8, or name its encoding in `encodings`")
 
 

@@ -8,12 +8,12 @@ impression.
 """
 
 import re
-import tarfile
 from typing import NamedTuple
 
 import pandas as pd
 
 from cxrlib.base import paths, tables, xml_files
+from cxrlib.releases import openi_reports
 
 LINKED_COLUMNS = ("report_id", "image_id", "patient_id", "text")
 
@@ -257,19 +257,18 @@ def openi(*, archive=None, sections="impression"):
     """
     path = paths.torchxrayvision_data("NLMCXR_reports.tgz") if archive is None else paths.source_path(archive)
     rows = []
-    with tarfile.open(path) as tar:
-        for member in tar:
-            if not member.name.endswith(".xml"):
-                continue
-            try:
-                root = xml_files.parse_xml(tar.extractfile(member).read())
-            except ValueError as error:
-                raise ValueError(f"{path}: {member.name} is {error}.") from None
-            said = {part.get("Label"): _plain(part.text or "") for part in root.iterfind(".//AbstractText")}
-            text = _chosen(said.get("FINDINGS", ""), said.get("IMPRESSION", ""), "", sections)
-            report = root.find("uId").get("id")
-            images = [image.get("id") for image in root.findall("parentImage")] or [pd.NA]
-            rows += [(report, image, report, text) for image in images]
+    for where, data in openi_reports.members(path):
+        try:
+            root = xml_files.parse_xml(data)
+        except ValueError as error:
+            raise ValueError(f"{where} is {error}.") from None
+        said = {part.get("Label"): _plain(part.text or "") for part in root.iterfind(".//AbstractText")}
+        text = _chosen(said.get("FINDINGS", ""), said.get("IMPRESSION", ""), "", sections)
+        report = getattr(root.find("uId"), "attrib", {}).get("id")
+        if not report:
+            raise ValueError(f"{where} is not a report of Open-i: it has no uId.")
+        images = [image.get("id") for image in root.findall("parentImage")] or [pd.NA]
+        rows += [(report, image, report, text) for image in images]
     return _table(rows, path)
 
 

@@ -4,19 +4,20 @@ What cannot be read is a `Source` whose problem says what is wrong and what to d
 whole (files of other endings, columns that could hold the text too) is said as well: nothing is dropped in silence.
 """
 
+import array
 import collections
 import itertools
 import os
-import tarfile
 from pathlib import Path, PurePosixPath
 
-from cxrlib.base import csv_rows
+from cxrlib.base import bounded, csv_rows
 from cxrlib.releases import openi_reports
 from cxrlib.reports import report_rows, report_tables
 
 _FILE_ENDINGS = (".txt", ".xml")
 
 
+_BUCKETS_N = 1 << 14  # in which ids are looked for: some sixty in each of a million
 _BYTES_MOST = 1 << 26  # of a file that is a report
 
 
@@ -68,16 +69,19 @@ def sources(path, id_column=None, text_columns=None, encoding="utf-8", separator
 def accepted(found, reject):
     """Yield `id, text` of the sources that can be labelled; pass the others, and repeated ids, to `reject`.
 
-    Its memory is that of the ids' 8-byte hashes.
+    Its memory is that of the ids' 8-byte hashes, since a set would take ten times as much.
     """
-    seen = set()
+    seen = [array.array("q") for _ in range(_BUCKETS_N)]
     for source in found:
-        if source.problem is None and (key := hash(source.report_id)) in seen:
-            source = source._replace(text=None, problem="its id occurs before: give each report an id of its own")
+        if source.problem is None:
+            key = hash(source.report_id)
+            bucket = seen[key % _BUCKETS_N]
+            if key in bucket:
+                source = source._replace(text=None, problem="its id occurs before: give each report an id of its own")
         if source.problem is not None:
             reject(source)
             continue
-        seen.add(key)
+        bucket.append(key)
         yield source.report_id, source.text
 
 
@@ -112,27 +116,20 @@ def _locked(errors, say):
 def _archive(path, asked):
     """Yield the files of an archive."""
     others, number = collections.Counter(), 0
-    with report_rows.undamaged(path), tarfile.open(path) as archive:
+    with report_rows.undamaged(path), bounded.open_tar(path) as archive:
         for member in archive:
             name = PurePosixPath(member.name)
             if member.isfile() and name.suffix.lower() in _FILE_ENDINGS:
                 number += 1
-                data = archive.extractfile(member).read()
+                data = bounded.read_member(archive, member, path)
                 yield _content(f"{path}: {name}", str(name.with_suffix("")), name.suffix, data, asked.encoding)
             elif not member.isdir():
                 others[_ending(name) if member.isfile() else "link"] += 1
-        _check_end(archive)
+        bounded.check_end(archive)
     if not number:
         there = f", only {_counted(others)}" if others else ""
         raise ValueError(f"{path} has no .xml or .txt file in it{there}: pack the folder that holds them.")
     yield from _left_aside(path, others, asked.say)
-
-
-def _check_end(archive):
-    """Raise if an archive goes on where its list of files ended, which tarfile takes for the end without a word."""
-    while chunk := archive.fileobj.read(2**20):
-        if chunk.strip(b"\0"):
-            raise tarfile.ReadError("its list of files breaks off")
 
 
 def _ending(name):

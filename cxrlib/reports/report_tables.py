@@ -1,12 +1,12 @@
 """Reports in CSV and Parquet tables."""
 
 import csv
-import gzip
+import io
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxrlib.base import csv_rows
+from cxrlib.base import bounded, csv_rows
 from cxrlib.reports import report_rows
 
 _MAGIC = {
@@ -71,7 +71,10 @@ def _text_columns(have, asked, path):
 
 
 def _opened(path, mode, **how):
-    return (gzip.open if path.suffix.lower() == ".gz" else open)(path, mode, **how)
+    if path.suffix.lower() != ".gz":
+        return open(path, mode, **how)
+    file = bounded.open_gzip(path)
+    return io.TextIOWrapper(file, **how) if "t" in mode else file
 
 
 def csv_reports(path, asked):

@@ -3,9 +3,7 @@
 import matplotlib
 import numpy as np
 
-from cxrlib.base import paths, runs
-from cxrlib.networks import saliency, trained_runs
-from cxrlib.releases import released_models
+from cxrlib.networks import run_maps, saliency, trained_runs
 
 _METHOD = "grad_cam"
 _HEAT = "inferno"  # perceptually uniform; its cold end is drawn clear
@@ -14,23 +12,19 @@ _HEAT = "inferno"  # perceptually uniform; its cold end is drawn clear
 def map_networks(edition, settings):
     """Return the folders of the networks whose maps are drawn, by name.
 
-    Each is the run's own folder, or its released copy (`models/`) where the run is not here. Networks of which there is
-    neither are left out.
+    Each is the run's own folder, or its released copy (`models/`) where the run is not here. Networks of which there
+    is neither are left out.
 
     Raises
     ------
     ValueError
         If a file of a released network is missing or damaged; the message names it and says what brings it back.
     """
-    folders = {}
-    for name, how in settings["maps"]["runs"].items():
-        run = how["target"], how["architecture"], how["seed"]
-        folder, key = paths.run_dir(edition, *run), runs.key(*run)
-        if (folder / "model.safetensors").is_file():
-            folders[name] = folder
-        elif released_models.is_released(key) and released_models.read_models()[key].about["edition"] == edition:
-            folders[name] = released_models.find_model(key, released_models.IMAGE_NETWORK).folder
-    return folders
+    runs = settings["maps"]["runs"].items()
+    folders = {
+        name: run_maps.find_run(edition, how["target"], how["architecture"], how["seed"]) for name, how in runs
+    }
+    return {name: folder for name, folder in folders.items() if folder is not None}
 
 
 def mapped_images(boxes, images_n, seed):

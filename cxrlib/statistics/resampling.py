@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 _PARTS_ALONE = 32  # parts of resamples that are done before joblib's threads would have started
+_ROWS_TOGETHER = 64  # resamples whose counts are drawn, or multiplied, at a time: only these are held as 8 bytes each
 
 
 def clean_scores(label: ArrayLike, score: ArrayLike, probabilities: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +47,7 @@ class Resamples:
     Attributes
     ----------
     counts : (b, patients_n) array
-        How often each patient was drawn.
+        How often each patient was drawn; uint8 as `patient_resamples` draws them, a byte each.
     patient : (n,) int
         Which patient each image is of.
     sampling : (n,) float or None
@@ -87,7 +88,10 @@ class Resamples:
         values = np.asarray(values, np.float64)
         values = values if self.sampling is None else values * self.sampling
         by_patient = np.bincount(self.patient, values, minlength=self.counts.shape[1])
-        return self.counts @ by_patient
+        out = np.empty(len(self.counts))
+        for rows in _row_blocks(len(self.counts)):  # the product makes 8 bytes of each count
+            out[rows] = self.counts[rows] @ by_patient
+        return out
 
     def jackknife(self, groups_n: int = 1000) -> Resamples:
         """Return resamples that each leave out one patient, or one of `groups_n` groups of patients if fewer."""
@@ -110,8 +114,20 @@ def patient_resamples(patient_id: ArrayLike, resamples_n: int, rng: np.random.Ge
         raise ValueError(f"the patient of image {missing[0]} is missing: images can be resampled by patient only.")
     _, patient = np.unique(np.asarray(patient_id, dtype=object).astype(str), return_inverse=True)
     patients_n = patient.max() + 1 if len(patient) else 1
-    counts = rng.multinomial(patients_n, np.full(patients_n, 1 / patients_n), size=resamples_n)
-    return Resamples(counts.astype(np.float32), patient)
+    chance = np.full(patients_n, 1 / patients_n)
+    counts = np.empty((resamples_n, patients_n), np.uint8)  # nobody is drawn 256 times: the chance is below 1e-500
+    for rows in _row_blocks(resamples_n):
+        counts[rows] = rng.multinomial(patients_n, chance, size=rows.stop - rows.start)
+    return Resamples(counts, patient)
+
+
+def _row_blocks(rows_n: int) -> list[slice]:
+    """Return slices of `_ROWS_TOGETHER` rows; the last has what is left too, so that none is multiplied by itself.
+
+    A product of a single row is summed in another order than one of several.
+    """
+    starts = list(range(0, max(1, rows_n - _ROWS_TOGETHER + 1), _ROWS_TOGETHER))
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], rows_n], strict=True)]
 
 
 def whole(images_n: int) -> Resamples:

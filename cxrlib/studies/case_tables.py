@@ -73,6 +73,7 @@ def add_predictions(table, run, predictions):
     ValueError
         If the run lacks an image of the table, or has one twice.
     """
+    columns = {}
     for finding, part in predictions.groupby("finding"):
         if part["image_id"].duplicated().any():
             twice = part["image_id"][part["image_id"].duplicated()].iloc[0]
@@ -80,8 +81,8 @@ def add_predictions(table, run, predictions):
         values = part.set_index("image_id")["probability"].reindex(table["image_id"])
         if values.isna().any():
             raise ValueError(f"run {run}: no prediction of {finding} for image {values.index[values.isna()][0]!r}.")
-        table = table.assign(**{probability(run, finding): values.to_numpy(np.float32)})
-    return table
+        columns[probability(run, finding)] = values.to_numpy(np.float32)
+    return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)  # at once: one block a run
 
 
 def runs_in(table):

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from cxrlib.base import json_files
+from cxrlib.base import bounded, json_files
 
 _ITERATIONS = {"tomotopy": 100, "sklearn": 10}  # sweeps of the sampler; passes of variational Bayes
 
@@ -213,6 +213,7 @@ def load_topics(path):
     if not path.exists():
         raise FileNotFoundError(f"There is no topic model {path}: fit one first.")
     try:
+        bounded.check_zip(path)
         found = _arrays(path)
         about = json_files.parse_json(str(found["about"]))
         return TopicModel(

@@ -1,0 +1,159 @@
+"""Search what is to be published for traces of patients: names, numbers, dates, report text, radiographs.
+
+cxr privacy
+cxr privacy site/ results/mine --reports ours/reports.csv --images ours/images/
+cxr privacy results/mine --allow mine_allowed.yaml
+
+Without a path, what git tracks in paper/, results/, docs/, models/ and third_party/ of this repository is searched.
+The exit status is 0 if nothing is found, 1 if something is, 2 if an argument cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cxrlib.base import paths, tables
+from cxrlib.site import disclosure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PUBLISHED = ("paper", "results", "docs", "models", "third_party", "README.md", "CHANGELOG.md", "CONTRIBUTING.md")
+_SIZE_PX = 128  # side of the radiographs that pictures are compared with
+
+
+def _parser():
+    about, _, examples = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="cxr privacy", description=about, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files and folders to search")
+    parser.add_argument(
+        "--reports",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="CSV",
+        help="reports whose words must not be there (text)",
+    )
+    parser.add_argument(
+        "--images", nargs="+", type=Path, default=[], metavar="FOLDER", help="radiographs that must not be there"
+    )
+    parser.add_argument("--allow", type=Path, help="YAML file of what may be there, and why")
+    return parser
+
+
+def published_files(root):
+    """Return the files that git tracks in what is published of a checkout, a list of Path.
+
+    Parameters
+    ----------
+    root : Path
+
+    Raises
+    ------
+    ValueError
+        If it is no git checkout.
+    """
+    try:
+        told = subprocess.run(
+            ["git", "ls-files", "-z", "--", *PUBLISHED], cwd=root, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        raise ValueError(f"{root} is no git checkout: name the files or folders to search.") from None
+    return [root / name for name in told.stdout.split("\0") if name and (root / name).is_file()]
+
+
+def known_radiographs(folders, work):
+    """Return what real radiographs look like, as a `disclosure.Known` without reports.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Searched below for PNG, JPEG and DICOM files; what cannot be read is left out and counted on the terminal.
+    work : Path
+        An empty folder to pack them into.
+    """
+    from cxrlib.cohorts import image_files, lookalikes, packing, sources, store
+
+    hashes, packed = [], []
+    for i, folder in enumerate(folders):
+        files = [p for p in folder.rglob("*") if p.is_file() and image_files.is_image(p)]
+        if not files:
+            raise ValueError(f"{folder} holds no image ({', '.join(image_files.SUFFIXES)}).")
+        csv = work / f"{i}.csv"
+        names = [file.relative_to(folder).as_posix() for file in sorted(files)]
+        csv.write_text("image_id,patient_id\n" + "".join(f'"{name}","{k}"\n' for k, name in enumerate(names)))
+        source = sources.own_folder(size_px=_SIZE_PX, folder=str(folder.resolve()), table=str(csv))
+        rejected = packing.pack(source, work / f"store{i}", work / f"unfinished{i}", size_px=_SIZE_PX)
+        if len(rejected):
+            print(f"{len(rejected)} of {len(names)} images below {folder} cannot be read, and are not looked for.")
+        one = store.open_store(work / f"store{i}")
+        hashes.append(lookalikes.hashes(one, np.arange(len(one.index)))[0])
+        packed += [(one, row) for row in range(len(one.index))]
+    return disclosure.Known(radiographs=np.concatenate(hashes), pictures=lambda row: lookalikes.content(*packed[row]))
+
+
+def _search(chosen):
+    root = Path.cwd() if chosen.paths else paths.ROOT
+    missing = [path for path in [*chosen.paths, *chosen.images] if not path.exists()]
+    if missing:
+        raise FileNotFoundError(f"There is no file or folder {missing[0]}.")
+    allow = chosen.allow or (None if chosen.paths else paths.ROOT / "tools" / "privacy_allowed.yaml")
+    allowed = disclosure.read_allowed(allow) if allow else {}
+    reports = {
+        path.name: disclosure.report_words(tables.read_csv(path, ("text",))["text"].dropna())
+        for path in chosen.reports
+    }
+    with tempfile.TemporaryDirectory() as work:
+        known = known_radiographs(chosen.images, Path(work)) if chosen.images else disclosure.Known()
+        known = disclosure.Known(reports, known.radiographs, known.pictures)
+        found, unread, files_n = [], [], 0
+        for base, files in _files(chosen.paths, root):
+            files_n += len(files)
+            more, left = disclosure.scan(base, files, known, allowed)
+            found, unread = found + more, unread + left
+    for one in found:
+        print(f"{one.file}: {one.kind}: {one.what[:120]!r}")
+    told = ["patterns of names, numbers, dates, paths and addresses", "photographic pictures"]
+    told += [f"words of {name}" for name in reports] + ["the radiographs given"] * bool(chosen.images)
+    print(f"{len(found)} findings in {files_n} files, searched for {', '.join(told)}.")
+    if unread:
+        print(f"{len(unread)} files are of kinds that are not read, the first: {unread[0]}.")
+    return int(len(found) > 0)
+
+
+def _files(named, root):
+    """Yield a folder and the files below it that are to be searched."""
+    if not named:
+        yield root, published_files(root)
+    for path in named:
+        path = path.resolve()
+        base = root if path.is_relative_to(root) else path.parent if path.is_file() else path
+        yield (
+            base,
+            [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file() and ".git" not in p.parts],
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 1 if something is found, 2 if an argument cannot be used."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        return _search(chosen)
+    except BrokenPipeError:  # `cxr` ends quietly when the reader of our output has gone
+        raise
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Get the files of the edition in force from a DVC remote, each checked by its hash: `cxr pull [REMOTE]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from cxrlib.base import editions, paths
+from cxrlib.commands import sharing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def pull(remote: str | None = None) -> int:
+    """Get what `dvc.lock` names of the edition in force; return how many files came.
+
+    DVC trusts what a bucket or a server sends unless a remote has `verify`. Here every file is hashed, of any remote.
+
+    Parameters
+    ----------
+    remote : str, optional
+        The default remote of DVC, if not given. What only the remote `private` has comes from there.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, if there is no such remote, it cannot be used, or files are missing in it or damaged.
+    """
+    from dvc.exceptions import CheckoutError, DownloadError
+    from dvc.repo import Repo  # takes a second
+
+    with Repo(str(paths.ROOT)) as repo:
+        name, address = sharing.remote_named(repo, remote)
+    verified = {"remote": {key: {"verify": True} for key in (name, editions.PRIVATE)}}
+    with Repo(str(paths.ROOT), config=verified) as repo:
+        try:
+            with sharing.failures(name, address):
+                came = repo.pull(remote=name, allow_missing=False)["fetched"]
+        except (CheckoutError, DownloadError):
+            lacking = sorted(str(out) for out in repo.index.outs if out.use_cache and out.changed_cache())
+            raise ValueError(
+                f"The remote {name} ({address}) lacks files, or has them damaged, of {len(lacking)} outputs: "
+                f"{sharing.some(lacking)}; whoever has them pushes them again (`cxr push {name}`), or `make repro` "
+                "makes them."
+            ) from None
+    return int(came)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="cxr pull", description=__doc__.splitlines()[0])
+    parser.add_argument("remote", nargs="?", metavar="REMOTE", help="a remote of DVC; without it, the default one")
+    chosen = parser.parse_args(arguments)
+    try:
+        came = pull(chosen.remote)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    print(f"{came} files came; what dvc.lock names of this edition is here.")
+
+
+if __name__ == "__main__":
+    main()

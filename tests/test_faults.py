@@ -1,0 +1,252 @@
+"""Faults, in short: kills, Ctrl+C, full disks and turned bits; `benchmarks/faults.py` is the campaign."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxrlib.base import checksums, records, whole_files
+from cxrlib.cohorts.store import check_store, open_store
+from cxrlib.commands import interruption
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import faults  # noqa: E402
+
+
+def ended_equal(row):
+    return row["moments_n"] > 0 and row["equal_n"] == row["moments_n"]
+
+
+# --- one helper writes files whole ---------------------------------------------------------------------------
+
+
+def test_a_file_is_the_old_one_or_the_new_one(tmp_path):
+    file = tmp_path / "table.csv"
+    whole_files.write_text(file, "old")
+    file.chmod(0o664)
+    with pytest.raises(KeyError), whole_files.replacing(file) as new:
+        new.write_text("ne")
+        assert file.read_text() == "old" and new.parent == file.parent
+        raise KeyError
+    assert file.read_text() == "old" and os.listdir(tmp_path) == ["table.csv"]
+    whole_files.write_text(file, "new")
+    assert file.read_text() == "new" and file.stat().st_mode & 0o777 == 0o664
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    file = tmp_path / "a[1].csv"
+    own = whole_files.unfinished(file).name
+    left = {pid: tmp_path / own.replace(f".{os.getpid()}.", f".{pid}.") for pid in (dead.pid, os.getppid())}
+    for path in left.values():
+        path.write_text("half")
+    whole_files.write_text(file, "whole")
+    assert not left[dead.pid].exists() and left[os.getppid()].exists() and file.read_text() == "whole"
+
+
+def small_files(n, work):
+    """Work where no file may be larger than n bytes: what a full disk raises, without a disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n, n))
+    return work()
+
+
+def test_an_error_of_a_library_on_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(whole_files, "_NO_SPACE_BYTES", 1 << 60)
+    with pytest.raises(whole_files.UnwrittenError) as raised, whole_files.replacing(tmp_path / "a.pt"):
+        raise RuntimeError("[enforce fail at inline_container.cc:672]")
+    text = str(raised.value)
+    assert text.startswith(f"{tmp_path / 'a.pt'} cannot be written (No space left on device") and "make space" in text
+
+
+# --- kills, Ctrl+C, full disks -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", [faults.Pack(48), faults.Label(400)], ids=lambda case: case.name)
+def test_killed_and_called_again_it_ends_equal(case, tmp_path):
+    assert ended_equal(faults.stopped(case, tmp_path, signal.SIGKILL, 2, 5, minutes=1))
+
+
+@pytest.mark.parametrize("case", [faults.Pack(48), faults.Label(400)], ids=lambda case: case.name)
+def test_ctrl_c_leaves_nothing_half_written_and_no_process(case, tmp_path):
+    assert ended_equal(faults.stopped(case, tmp_path, signal.SIGINT, 1, 6, minutes=1))
+
+
+@pytest.mark.parametrize("case", [faults.Pack(48), faults.Label(400)], ids=lambda case: case.name)
+def test_a_disk_that_is_full_is_named_and_what_was_there_stays(case, tmp_path):
+    place, log = tmp_path / "place", tmp_path / "log"
+    case.prepare(place)
+    status = faults.ended(faults.start(partial(small_files, 4000, partial(case.work, place)), log))
+    said = faults.said(log)
+    assert status == 1 and "cannot be written (File too large" in said and "\n" not in said, said
+    assert not any(file.exists() for file in case.results(place)) and not faults.half_written(place)
+    assert faults.ended(faults.start(partial(case.work, place), log)) == 0, faults.said(log)
+    assert all(file.exists() for file in case.results(place))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tell", [signal.SIGKILL, signal.SIGINT], ids=lambda tell: tell.name)
+def test_a_stopped_training_ends_equal(tell, tmp_path):
+    case = faults.Train(tmp_path / "train")
+    assert ended_equal(faults.stopped(case, tmp_path, tell, 3, 7, minutes=10))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tell", [signal.SIGKILL, signal.SIGINT], ids=lambda tell: tell.name)
+def test_a_stopped_pipeline_ends_equal(tell, tmp_path):
+    case = faults.Repro(tmp_path / "project")
+    assert ended_equal(faults.stopped(case, tmp_path, tell, 2, 8, minutes=10))
+
+
+@pytest.mark.slow
+def test_two_calls_at_once_damaged_files_and_shifted_times(tmp_path):
+    rows = faults.pipeline(faults.Repro(tmp_path / "project"), tmp_path)
+    assert len(rows) >= 7 and all(map(ended_equal, rows)), rows
+
+
+# --- damage --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """A folder with a packed store in `out/store`."""
+    case, folder = faults.Pack(12), tmp_path_factory.mktemp("packed") / "place"
+    case.prepare(folder)
+    case.work(folder)
+    return folder
+
+
+@pytest.mark.parametrize("damage", [faults.flip, faults.truncate])
+@pytest.mark.parametrize("name", ["images.npy", "images.parquet", "labels.parquet", "rejected.csv"])
+def test_a_store_that_was_damaged_is_named_with_the_remedy(packed, name, damage):
+    file = packed / "out" / "store" / name
+    whole, times = file.read_bytes(), file.stat()
+    damage(file, len(whole) // 2)
+    with pytest.raises(ValueError, match=rf"{name} has .* written.*: remove .*store and pack the cohort again"):
+        open_store(file.parent)
+    file.write_bytes(whole)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    open_store(file.parent)
+
+
+def test_a_damaged_or_missing_list_of_checksums(packed):
+    file = packed / "out" / "store" / checksums.NAME
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"checksums\.json is damaged: remove"):
+        open_store(file.parent)
+    file.unlink()
+    open_store(file.parent)  # as stores of earlier versions
+    file.write_bytes(whole)
+
+
+def test_a_store_is_hashed_once_in_each_state(packed, monkeypatch):
+    store, hashed, sha256 = packed / "out" / "store", [], records.sha256
+    check_store(store)
+    monkeypatch.setattr(records, "sha256", lambda path: hashed.append(path.name) or sha256(path))
+    check_store(store)
+    assert not hashed
+    check_store(store, anew=True)
+    assert sorted(hashed) == sorted(checksums.sealed(store))
+    hashed.clear()
+    times = (store / "images.npy").stat()
+    os.utime(store / "images.npy", ns=(times.st_atime_ns, times.st_mtime_ns))  # the same times, set by a program
+    check_store(store)
+    assert hashed == ["images.npy"]
+
+
+# --- `make repro` and the files of DVC -----------------------------------------------------------------------
+
+LOCK = "schema: '2.0'\nstages:\n  code:\n    cmd: python -m cxrlib.commands.computes\n"
+
+
+def test_what_dvc_was_writing_is_mended(tmp_path):
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
+    (tmp_path / "data" / "partial").mkdir(parents=True)
+    lock, held = tmp_path / "dvc.lock", tmp_path / ".dvc" / "tmp" / "rwlock"
+    assert interruption.mend(tmp_path) == []
+    lock.write_text(LOCK)
+    interruption.keep_lock(tmp_path)
+    held.write_text('{"read": {}}')
+    assert interruption.mend(tmp_path) == [] and held.exists()
+    for cut in (LOCK[:30], LOCK[:-4], "\0" * 20):
+        lock.write_text(cut)
+        interruption.keep_lock(tmp_path)  # a half is not kept
+        held.write_text('{"read": {')
+        said = interruption.mend(tmp_path)
+        assert lock.read_text() == LOCK and not held.exists()
+        assert len(said) == 2 and "dvc.lock was damaged" in said[0] and "rwlock was damaged" in said[1]
+    (tmp_path / "data" / "partial" / "dvc.lock").unlink()
+    lock.write_text(LOCK[:30])
+    with pytest.raises(ValueError, match=r"dvc\.lock is damaged: restore it by `git checkout dvc\.lock`"):
+        interruption.mend(tmp_path)
+
+
+def test_one_call_at_a_time_and_the_second_waits(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(interruption.paths, "ROOT", tmp_path)
+    inside, log = tmp_path / "inside", tmp_path / "log"
+
+    def hold():
+        with interruption.alone():
+            inside.touch()
+            time.sleep(1.5)
+
+    pid = faults.start(hold, log)
+    while not inside.exists():
+        time.sleep(0.01)
+    started = time.monotonic()
+    with interruption.alone():
+        assert time.monotonic() - started > 0.5
+    assert faults.ended(pid) == 0
+    assert f"Another `make repro` (process {pid}) runs in this clone" in capsys.readouterr().err
+
+
+def test_a_killed_call_holds_nobody_up_and_its_processes_are_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(interruption.paths, "ROOT", tmp_path)
+    inside = tmp_path / "inside"
+
+    def hold():
+        with interruption.alone():
+            inside.touch()
+            time.sleep(60)
+
+    pid = faults.start(hold, tmp_path / "log")
+    while not inside.exists():
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    assert faults.ended(pid) == -signal.SIGKILL
+    with interruption.alone():
+        pass
+    monkeypatch.setattr(interruption, "_PATIENCE_S", 0)
+    shell = subprocess.Popen(["sh", "-c", "sleep 60 & sleep 60; true"])
+    while len(interruption.descendants(shell.pid)) < 2:
+        time.sleep(0.01)
+    young = interruption.descendants(shell.pid)
+    interruption.end([shell])
+    assert shell.wait(10) != 0
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{pid}").exists() for pid in young) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in young)
+
+
+# --- the campaign's figures ----------------------------------------------------------------------------------
+
+
+def test_every_fault_of_the_campaign_ended_well():
+    table = pd.read_csv(ROOT / "results" / "benchmarks" / "faults.csv")
+    assert (table["equal_n"] == table["moments_n"]).all()
+    kills = table[table["fault"].str.startswith("SIGKILL")].set_index("of")["moments_n"]
+    assert set(kills.index) == {"pack", "train", "label", "repro"} and (kills == 20).all()
+    assert np.isfinite(table["seconds"]).all() and table["machine"].notna().all()

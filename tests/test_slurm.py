@@ -1,0 +1,185 @@
+"""A real Slurm of two nodes on this machine: stages through it, with who sent them killed, and a node killed."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+
+import joblib
+import pandas as pd
+import pytest
+import sent_stage as sent
+import yaml
+
+from cxrlib.base import editions, paths
+from cxrlib.cohorts import packing, sources
+from cxrlib.commands import places, replay
+
+SCRIPT = paths.ROOT / "tests" / "cluster" / "slurm.sh"
+TWO_NODES = "tests/cluster/two_nodes.yaml"
+NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Start Slurm; return a call of its script."""
+    missing = [name for name in NEEDED if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
+    if missing:
+        pytest.skip(f"{missing[0]} is not installed: apt-get install slurm-wlm munge, as .ci/run does")
+    if os.getuid():
+        pytest.skip("only root can start a Slurm of its own")
+    home = tmp_path_factory.mktemp("slurm")
+    own = {"SLURM_HOME": str(home), "SLURM_CONF": str(home / "slurm.conf")}
+    own["SLURM_PORTS"] = str(20000 + os.getpid() % 10000)
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
+
+    def script(*words):
+        subprocess.run(["bash", SCRIPT, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    try:
+        script("start")
+        yield script
+    finally:
+        script("stop")
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def node_of(name):
+    """Return the node on which the job of a stage runs, or an empty string."""
+    command = ["squeue", "--noheader", "--states=running", "--name", name, "--format=%N"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def root(cluster, tmp_path):
+    yield sent.project(tmp_path, engine="slurm", each={"timeout_min": 5})
+    sent.end(tmp_path)
+
+
+def test_a_job_is_joined_when_who_sent_it_was_killed_and_sacct_is_not_asked(root):
+    first = sent.sender(root)
+    sent.wait_for(lambda: sent.starts(root))
+    sent.kill(first)
+    shutil.rmtree(root / "results/out", ignore_errors=True)
+    second = sent.sender(root)
+    assert f"joining job {sent.job(root)['job']} of slurm" in second.stdout.readline()
+    sent.go(root)
+    said = second.communicate(timeout=60)[0]
+    assert second.returncode == 0 and "begun\ndone\n" in said and "sacct" not in said
+    assert sent.written(root) == sent.WHOLE and len(sent.starts(root)) == 1
+
+
+def test_a_job_that_ended_while_nobody_waited_is_not_sent_again(root):
+    first = sent.sender(root)
+    sent.wait_for(lambda: sent.starts(root))
+    sent.kill(first)
+    sent.go(root)
+    sent.wait_for(lambda: not node_of(sent.STAGE))
+    second = sent.sender(root)
+    second.communicate(timeout=60)
+    assert second.returncode == 0 and sent.written(root) == sent.WHOLE and len(sent.starts(root)) == 1
+
+
+def test_a_job_that_somebody_cancels_is_an_error_that_says_so(root):
+    waiting = sent.sender(root)
+    sent.wait_for(lambda: sent.starts(root))
+    subprocess.run(["scancel", sent.job(root)["job"]], check=True)
+    said = waiting.communicate(timeout=60)[0]
+    assert waiting.returncode and "ended as CANCELLED and left no result" in said
+
+
+@pytest.mark.slow
+def test_a_node_killed_in_the_middle_costs_one_start_and_no_byte(cluster, root):
+    waiting = sent.sender(root)
+    sent.wait_for(lambda: sent.starts(root))
+    died = node_of(sent.STAGE)
+    cluster("kill-node", died)
+    sent.wait_for(lambda: len(sent.starts(root)) == 2, seconds=180)
+    sent.go(root)
+    said = waiting.communicate(timeout=60)[0]
+    cluster("up", died)
+    assert waiting.returncode == 0, said
+    assert len(set(sent.starts(root))) == 2, "it was started again on the other node"
+    assert sent.written(root) == sent.WHOLE | {"kept/lines.txt": sent.WHOLE["kept/lines.txt"] + "a line\n"}
+
+
+def pipeline(folder):
+    """Make a checkout with an edition that trains two networks; return it."""
+    from tiny_edition import tiny
+
+    root = replay.scratch_copy(paths.ROOT, folder)
+    for name in ("paper", "results"):
+        shutil.rmtree(root / name / "quick")
+    (root / "dvc.lock").unlink()
+    (root / "params.yaml").write_text(yaml.safe_dump(tiny(), sort_keys=False))
+    editions.refresh(root)
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words], cwd=root, check=True)
+    return root
+
+
+def repro(root, *words):
+    """Start `make repro` for the two networks, by this environment's Python."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "PYTEST", "PYTHONPATH"))}
+    command = ["python", "-m", "cxrlib.commands.repro", *words, "train"]
+    return subprocess.Popen(
+        command, cwd=root, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def comparable(root):
+    """Return all that the stages wrote by name, without the times that a training took."""
+    found = {}
+    for top in ("data/cohorts", "data/label_sets", "data/splits", "data/targets", "results/tiny", "paper/tiny"):
+        for path in (root / top).rglob("*"):
+            name = path.relative_to(root).as_posix()
+            if path.name == "run.json":
+                entry = json.loads(path.read_text())
+                found[name] = {k: v for k, v in entry.items() if "second" not in k and k != "git_revision"}
+            elif path.name == "history.csv":
+                table = pd.read_csv(path)
+                found[name] = table[[c for c in table if "second" not in c]].to_csv()
+            elif path.is_file():
+                found[name] = path.read_bytes()
+    return found
+
+
+@pytest.mark.slow
+def test_stages_of_the_pipeline_have_the_same_bytes_though_a_node_and_their_host_are_killed(cluster, tmp_path):
+    here, there = pipeline(tmp_path / "here"), pipeline(tmp_path / "there")
+    alone = repro(here)
+    assert alone.wait() == 0, alone.stdout.read()
+    first = repro(there, "--place", TWO_NODES)
+    died = sent.wait_for(lambda: node_of("cohort@simulated"), seconds=300)
+    cluster("kill-node", died)
+    trained = sent.wait_for(lambda: node_of("train@tiny-pneumothorax_nlp"), seconds=600)
+    sent.kill(first)
+    time.sleep(2)
+    second = repro(there, "--place", TWO_NODES)
+    said = second.communicate(timeout=900)[0]
+    cluster("up", died)
+    assert second.returncode == 0, said
+    assert trained and "train@tiny-pneumothorax_nlp" in said
+    log = (there / "data/partial/logs/train@tiny-pneumothorax_nlp.log").read_text()
+    assert "joining job" in log, "the training that ran was joined"
+    expected, found = comparable(here), comparable(there)
+    assert set(found) == set(expected) and len(found) > 40
+    assert [name for name in expected if found[name] != expected[name]] == []
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_of_two_jobs_packs_the_same_bytes(cluster, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed: no Dask")
+    source = sources.simulated(size_px=32, images_n=300, seed=1, hospital="internal")
+    packing.pack(source, tmp_path / "here", tmp_path / "work_here", size_px=32, workers=1)
+    asks = {"workers": 2, "cores": 1, "memory": "1GB", "walltime": "00:10:00"}
+    place = places.Place("two_nodes", "slurm", dask=asks | {"job_directives_skip": ["--mem"]})
+    with places.at_place(place), distributed.Client(os.environ["CXR_DASK"]) as client:
+        client.wait_for_workers(2, timeout=120)
+        with joblib.parallel_config(backend="dask", client=client):
+            packing.pack(source, tmp_path / "there", tmp_path / "work_there", size_px=32)
+    there = {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()}
+    assert there == {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} and len(there) >= 5
