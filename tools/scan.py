@@ -2,8 +2,8 @@
 
     python tools/scan.py
 
-Exit status 0 if both were scanned and nothing was found, 1 if something was, 3 if licences are in order and no service
-of known holes answered: then nothing is known of holes, and the scan does not say that there are none.
+Exit status 0 if both were scanned and nothing was found, 1 if something was. It is 3 if licences are in order and no
+service of known holes answered: nothing is known of holes then, and the scan does not say that there are none.
 """
 
 import json
