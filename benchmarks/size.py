@@ -4,7 +4,7 @@
 
 Every step runs at a quarter, half and all of the full size, each in a process of its own, and beside it its anchor, a
 plain way to do the same. Rows go to `results/benchmarks/size.csv` as they are measured, replacing older ones of the
-same step and size, so that steps can be measured one by one. Files of 35 GB are written into the folder and removed.
+same step and size, so that steps can be measured one by one. Files of 25 GB are written into the folder and removed.
 """
 
 import argparse
