@@ -22,7 +22,7 @@ from cxrlib.base import paths
 from cxrlib.cohorts import lookalikes, packing, sources, store
 
 SIDE = 128  # pixels, packed
-COPIES_N = 300
+COPIES_N = 100
 CHESTXRAY14_N = 112_120
 TEST_SHARE = 0.25  # of images; the official test list has 23 %
 
