@@ -303,11 +303,13 @@ def _loaders(store, rows, labels, settings):
 
 
 def _on_device(network, findings_n):
-    """Return a network where it is trained, alone or shared by several processes."""
-    if processes.count() == 1:
-        return network.to(batches.device())
+    """Return a network where it is trained, alone or shared by several processes.
+
+    Its memory is laid out as `ChannelsLast` would do it at the start of a training. A run that was interrupted after
+    its last epoch does not start one, and would round otherwise when it predicts.
+    """
     network.to(batches.device(), memory_format=torch.channels_last)
-    return processes.SharedNetwork(network, findings_n)
+    return network if processes.count() == 1 else processes.SharedNetwork(network, findings_n)
 
 
 def train(store, targets, findings, settings, work):
