@@ -11,7 +11,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup edition repro beyond replay status verify test lint lab site explorer pdf readme lock clean
+.PHONY: help setup edition repro beyond replay status privacy verify test lint lab site explorer pdf readme lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,6 +42,9 @@ beyond: setup ## train the dose-response study of label noise (an hour on 2 core
 
 status: setup ## say which stages are out of date
 	@$(BIN)/python -m cxrlib.commands.repro --dry
+
+privacy: setup ## search what is committed for traces of patients
+	@$(BIN)/cxr privacy
 
 verify: setup ## compare the tables here with those that are committed
 	@$(BIN)/cxr verify
