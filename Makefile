@@ -11,7 +11,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup edition repro beyond replay status push pull gc verify test lint lab site explorer pdf readme scan lock clean
+.PHONY: help setup edition repro beyond replay status push pull gc privacy verify test lint lab site explorer pdf readme scan lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,6 +51,9 @@ pull: setup ## get this edition's files from a DVC remote, checked (REMOTE=store
 
 gc: setup ## remove from DVC's cache what no version of dvc.lock names; `dvc gc` would take other editions' results
 	@$(BIN)/cxr gc $(if $(DRY),--dry)
+
+privacy: setup ## search what is committed for traces of patients
+	@$(BIN)/cxr privacy
 
 verify: setup ## compare the tables here with those that are committed
 	@$(BIN)/cxr verify
