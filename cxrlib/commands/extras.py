@@ -20,6 +20,8 @@ EXTRAS = {
     "verify": "paper",
 }
 _TABLES = "torchxrayvision"  # a package of networks, which also holds most published label tables
+# Packages that some inputs of a command need alone, and the extra that holds each: label tables, files kept by DVC.
+OF_SOME_INPUTS = {_TABLES: "train", "dvc": "paper"}
 
 
 def sentence(command: str, module: str) -> str:
@@ -33,7 +35,7 @@ def sentence(command: str, module: str) -> str:
         Dotted name of the module that could not be imported.
     """
     package = module.partition(".")[0]
-    extra = "train" if package == _TABLES else EXTRAS[command]
+    extra = OF_SOME_INPUTS.get(package, EXTRAS[command])
     return f'cxr {command}: the package {package} is not installed: run pip install "cxrlib[{extra}]".'
 
 

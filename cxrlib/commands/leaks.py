@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cxrlib.base import paths, runs, tables
+from cxrlib.base import paths, tables
 from cxrlib.commands import extras
-from cxrlib.releases import catalogue, pixels
+from cxrlib.studies import trained_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,82 +53,18 @@ def _parser():
     return parser
 
 
-def trained_on(name):
-    """Return the images of a set that was trained on: `image_id, patient_id, part`, without what is test.
-
-    Parameters
-    ----------
-    name : str
-        See the help of the command.
-
-    Raises
-    ------
-    ValueError, OSError
-        In one sentence.
-    """
-    table, collection = _listed(name)
-    if "split" in table:
-        table = table[table["split"] != "test"]
-        if table.empty:
-            raise ValueError(f"{name} has no image that is not test.")
-        return table.assign(part=f"{name} " + table["split"]), collection
-    return table.assign(part=name), collection
-
-
-def refuse_trained_on(name, images):
-    """Raise a ValueError if images that are scored, or their patients, were trained on, as far as ids tell.
-
-    Parameters
-    ----------
-    name : str
-        A set as the command takes it: what was trained on.
-    images : pandas.DataFrame
-        `image_id` and, where known, `patient_id` of what is scored.
-
-    Returns
-    -------
-    str
-        What else is to be said: that both are of one collection, or nothing.
-    """
-    from cxrlib.cohorts import leaks
-
-    table, collection = trained_on(name)
-    scored = images[["image_id", "patient_id"]].assign(part="scored")
-    found = leaks.find([leaks.ImageSet(table, collection), leaks.ImageSet(scored)], near=False)
-    rest = leaks.refuse_leaks(found, f"a score of a network that was trained on {name}")
-    return "".join(f"{leaks.LEAK_KINDS[kind]}.".capitalize() for kind in rest["kind"].unique())
-
-
 def _listed(name):
     """Return `image_id, patient_id` and, if there is one, `split` of a set, and its collection or None."""
     if Path(name).is_dir():
         return _in_folder(Path(name)), None
-    if name.lower().endswith(".csv") or Path(name).is_file():
-        table = tables.read_csv(Path(name), ("image_id",))
-        for column in ("image_id", "patient_id", "split"):
-            table[column] = table[column].str.strip() if column in table else pd.NA
-        split_of = [] if table["split"].isna().all() else ["split"]
-        return table.dropna(subset=["image_id", *split_of])[["image_id", "patient_id", *split_of]], None
-    if name in catalogue.ENTRIES:
-        extras.check_tables([name])
-        return catalogue.read_release(name).images[["image_id", "patient_id"]], pixels.PIXELS[name]
-    if (paths.cohort_dir(name) / "images.parquet").exists():
-        return _packed(name)
-    raise ValueError(
-        f"{name} is no CSV, no folder, no name of the catalogue (docs/data.md) and no packed cohort (`make repro`)."
-    )
+    extras.check_tables([name])
+    return trained_images.listed_set(name)
 
 
-def _packed(cohort):
-    """Return a packed cohort's images, with its split if it is the one that networks train on, and its family."""
-    from cxrlib.cohorts import splits
-
-    table = pd.read_parquet(paths.cohort_dir(cohort) / "images.parquet")[["image_id", "patient_id"]]
-    settings = runs.params()
-    if cohort == settings["train_cohort"] and paths.split_path(settings["edition"]).exists():
-        split = pd.read_parquet(paths.split_path(settings["edition"])).set_index("image_id")["split"]
-        table = table.assign(split=table["image_id"].map(split)).dropna(subset="split")
-    return table, splits.pixel_family(settings["cohorts"][cohort]) if cohort in settings["cohorts"] else None
+def _trained_on(name):
+    """Return the images of a set that was trained on, with their parts, and its collection or None."""
+    table, collection = _listed(name)
+    return trained_images.in_parts(table, name), collection
 
 
 def _in_folder(folder):
@@ -173,7 +109,7 @@ def _image_sets(chosen, work):
             table, collection = _listed(name)
             table = table.assign(part=name)
         elif several:
-            table, collection = trained_on(name)
+            table, collection = _trained_on(name)
         else:
             table, collection = _listed(name)
             if "split" not in table:

@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.base import tables
-from cxrlib.commands import extras, leaks
+from cxrlib.commands import extras
 from cxrlib.statistics import intervals
-from cxrlib.studies import adjudicated_scoring, auditing, displays, scoring
+from cxrlib.studies import adjudicated_scoring, auditing, displays, scoring, trained_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,7 @@ def _parser():
     parser.add_argument(
         "--trained-on",
         metavar="SET",
-        help="what the network was trained on, as `cxr leaks` takes it: stops if a scored image or patient is in it",
+        help="the CSV, label set or cohort that the network was trained on: stops if a scored image or patient is in it",
     )
     parser.add_argument("--specificity", type=_specificity, default=0.9, help="a fraction, 0.9 by default")
     auditing.common_options(parser)
@@ -167,7 +167,8 @@ def _opened(chosen):
     label, images = auditing.opened(chosen.labels[0], chosen.policy, chosen.blank)
     score, own = _read(chosen.predictions, label, chosen.labels[0])
     if chosen.trained_on:
-        said = leaks.refuse_trained_on(chosen.trained_on, auditing.merged(own, images))
+        extras.check_tables([chosen.trained_on])
+        said = trained_images.refuse_trained_on(chosen.trained_on, auditing.merged(own, images))
         print(said or f"No scored image and no patient of one is in {chosen.trained_on}, as far as ids tell.")
     return label, score, auditing.merged(own, images)
 
