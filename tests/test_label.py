@@ -387,7 +387,7 @@ def test_an_old_list_of_rejected_is_removed(run, table, tmp_path):
         ("in.csv", "report_id,report\na,b\n".encode("utf-16"), "looks like UTF-16"),
         ("in.csv", "report_id,Größe\n".encode("latin-1"), "save it as CSV UTF-8"),
         ("in.parquet", b"PAR0", "is not a Parquet file"),
-        ("in.tgz", b"no archive", "is damaged or cut off (file could not be opened successfully): copy or pack it"),
+        ("in.tgz", b"no archive", "is damaged or cut off (truncated header): copy or pack it"),
         ("in.xlsx", b"x", "is none of .csv"),
         ("in.txt", b" ", "nothing in"),
     ],
