@@ -227,6 +227,13 @@ def test_an_edition_that_has_published_from_another_is_refused(tmp_path):
         sharing.check_edition(editions.compose("mine", tmp_path), tmp_path)
 
 
+def test_two_at_once_are_told_apart_from_a_store_that_fails(gated):
+    root, _ = gated
+    put_in_force(root, micro())
+    with Repo(str(root)) as repo, repo.lock, pytest.raises(ValueError, match=r"^Another DVC command works in this"):
+        push.push("store")
+
+
 def test_a_file_that_was_added_by_hand_says_who_may_have_it(gated):
     root, _ = gated
     (root / "mine.csv").write_text("image_id,pneumothorax\na,1\n")

@@ -152,11 +152,14 @@ def failures(remote: str, address: str) -> Iterator[None]:
     remote, address : str
     """
     from dvc.exceptions import CheckoutError, DownloadError, DvcException
+    from dvc.lock import LockError
 
     try:
         yield
     except (CheckoutError, DownloadError):
         raise
+    except LockError:
+        raise ValueError("Another DVC command works in this checkout: wait until it has ended.") from None
     except (DvcException, OSError, *_client_errors()) as error:
         raise ValueError(_sentence(error, remote, address)) from None
 
