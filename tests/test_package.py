@@ -123,7 +123,7 @@ def test_the_extras_hold_what_notebooks_library_and_tests_import():
     library = [ast.parse(file.read_text()) for file in (paths.ROOT / "cxrlib").rglob("*.py")]
     notebooks = [ast.parse(computes.notebook_code(file)) for file in (paths.ROOT / "notebooks").glob("*.ipynb")]
     tests = [ast.parse(file.read_text()) for file in (paths.ROOT / "tests").glob("*.py")]
-    assert not distributions(library) - held("paper") - held("site")
+    assert not distributions(library) - held("paper") - held("site") - held("cluster")
     assert not distributions(notebooks) - held("paper")
     assert not distributions(tests) - held("dev")
 

@@ -82,7 +82,7 @@ def _parser():
     parser.add_argument(
         "--trained-on",
         metavar="SET",
-        help="the CSV, label set or cohort that the network was trained on: stops if a scored image or patient is in it",
+        help="the CSV, label set or cohort that trained the network: stops if a scored image or patient is in it",
     )
     parser.add_argument("--specificity", type=_specificity, default=0.9, help="a fraction, 0.9 by default")
     auditing.common_options(parser)
