@@ -369,7 +369,7 @@ def test_an_interrupted_study_goes_on_where_it_was(tiny, monkeypatch, tmp_path):
     dose_runs.DoseRuns(tiny).train_all(2, said.append)
     assert "3 of 14 trainings are there." in said and not whole.missing()
     assert all(file.stat().st_mtime_ns == time for file, time in before.items())
-    assert not list(whole.folder.glob("*.new"))
+    assert not list(whole.folder.glob(".*.partial"))
     scores = whole.collected()
     study = dose_response.DoseResponse(scores, 20, np.random.default_rng(0))
     assert dose_response.same_without_noise(study) == (2, 2)
