@@ -462,6 +462,12 @@ def replayed(trained, to, address, options, **variables):
     return other
 
 
+def forget(root):
+    """Take from a clone what it pulled, so that it has to ask the remote."""
+    shutil.rmtree(root / ".dvc" / "cache" / "files")
+    shutil.rmtree(root / "data" / "cases")
+
+
 @pytest.mark.slow
 def test_a_folder(trained, tmp_path):
     replayed(trained, tmp_path / "clone", tmp_path / "store", {})
@@ -472,27 +478,28 @@ def test_a_server_by_ssh(trained, server, tmp_path):
     address, options = server
     other = replayed(trained, tmp_path / "clone", address, options)
     dvc(other, "remote", "modify", "--local", "store", "keyfile", tmp_path / "none")
+    forget(other)
     said = cxr(other, "pull", ok=False)
-    assert said.count("\n") == 1 and said.startswith("The remote store (ssh://127.0.0.1") and "cannot be used" in said
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("The remote store (ssh://127.0.0.1") and "cannot be used" in last
 
 
 @pytest.mark.slow
 def test_a_bucket_of_s3(trained, bucket, tmp_path):
     client, (address, options), keys = bucket
     other = replayed(trained, tmp_path / "clone", address, options, **keys)
+    forget(other)
     said = cxr(other, "pull", ok=False, AWS_EC2_METADATA_DISABLED="true", HOME=str(tmp_path))
-    assert "set the store's access key and secret" in said and said.count("\n") == 1
+    assert "set the store's access key and secret" in said.strip().splitlines()[-1]
     # a damaged object: DVC takes it as it is, `cxr pull` does not
     with Repo(str(other)) as repo:
         (out,) = (out for out in repo.index.outs if str(out) == "data/cases/micro/simulated.parquet")
         key = f"cxr/files/md5/{out.hash_info.value[:2]}/{out.hash_info.value[2:]}"
     client.put_object(Bucket="networks", Key=key, Body=b"damaged")
-    shutil.rmtree(other / ".dvc" / "cache" / "files")
-    shutil.rmtree(other / "data" / "cases")
     said = cxr(other, "pull", ok=False, **keys)
     assert "lacks files, or has them damaged, of 1 outputs: data/cases/micro/simulated.parquet" in said
     client.delete_object(Bucket="networks", Key=key)
     assert "data/cases/micro/simulated.parquet" in cxr(other, "pull", ok=False, **keys)
     add(other, "store", "s3://none/cxr", options, "--default")
     said = cxr(other, "pull", ok=False, **keys)
-    assert said.startswith("The remote store (s3://none/cxr)")
+    assert said.strip().splitlines()[-1].startswith("The remote store (s3://none/cxr)")

@@ -41,6 +41,9 @@ def pull(remote: str | None = None) -> int:
         made = [out for out in repo.index.outs if out.use_cache and out.hash_info]
         lacking = sorted(str(out) for out in made if out.changed_cache())
         if lacking:
+            store = repo.cloud.get_remote_odb(name)
+            with sharing.failures(name, address):
+                store.fs.exists(store.path)  # DVC only logs that it could not ask
             raise ValueError(
                 f"The remote {name} ({address}) lacks files, or has them damaged, of {len(lacking)} outputs: "
                 f"{sharing.some(lacking)}; whoever has them pushes them again (`cxr push {name}`), or `make repro` "
