@@ -108,9 +108,10 @@ def objects(folder):
     return {file.parent.name + file.name for file in files.rglob("*") if file.is_file()}
 
 
-def hashes(root, *paths_):
+def contents(root, *paths_):
     """Return the bytes of every file below some paths of a checkout."""
-    files = [f for path in paths_ for f in sorted((root / path).rglob("*")) if f.is_file()]
+    found = [f for path in paths_ for f in (root / path, *sorted((root / path).rglob("*")))]
+    files = [f for f in found if f.is_file()]
     return {str(f.relative_to(root)): f.read_bytes() for f in files}
 
 
@@ -270,7 +271,7 @@ def test_a_clone_gets_from_a_folder_what_was_pushed_to_it(gated, tmp_path, monke
     came = pull.pull()
     assert came >= len(made["micro"]) and pull.pull("store") == 0
     names = list(made["micro"])
-    there, here = (hashes(folder, *names) for folder in (root, other))
+    there, here = (contents(folder, *names) for folder in (root, other))
     assert there == here and len(here) >= len(made["micro"])
     capsys.readouterr()
     dvc(other, "status", "-c")
@@ -281,7 +282,7 @@ def test_a_clone_gets_from_a_folder_what_was_pushed_to_it(gated, tmp_path, monke
         stored = store / "files" / "md5" / md5[:2] / md5[2:]
         stored.chmod(0o644)
         damage(stored)
-        shutil.rmtree(other / ".dvc" / "cache" / "files" / "md5" / md5[:2])
+        (other / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]).unlink(missing_ok=True)
         (other / name).unlink(missing_ok=True)
         with pytest.raises(ValueError, match=rf"lacks files, or has them damaged, of 1 outputs: {name}; whoever has"):
             pull.pull()
@@ -453,12 +454,12 @@ def replayed(trained, to, address, options, **variables):
     assert "in sync" in run(other, "dvc", "status", "-c", **variables)
     assert "up to date" in run(other, "dvc", "status", "study@micro-pneumothorax", "train")
     parts = ("data/cohorts", "data/label_sets", "data/cases", "results/micro/runs", "results/micro/pneumothorax")
-    there, here = hashes(trained, *parts), hashes(other, *parts)
+    there, here = contents(trained, *parts), contents(other, *parts)
     assert there == here and any(name.endswith("predictions.parquet") for name in here)
     shutil.rmtree(other / "results/micro/pneumothorax")
     run(other, "dvc", "repro", "-q", "--single-item", "--force", "study@micro-pneumothorax")
-    again = hashes(other, "results/micro/pneumothorax")
-    assert again == hashes(trained, "results/micro/pneumothorax") and len(again) > 5
+    again = contents(other, "results/micro/pneumothorax")
+    assert again == contents(trained, "results/micro/pneumothorax") and len(again) > 5
     return other
 
 
