@@ -99,14 +99,14 @@ def _content(path, revision):
 def _content_of_dvc(root, name, revision, path):
     """Return the bytes of a file that DVC keeps, from the cache or a remote."""
     from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException
+    from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
 
     try:
         with Repo(str(root)) as repo:  # the remotes are those of today, also those of `--local`
             config = {"remote": dict(repo.config["remote"])}
         return DVCFileSystem(str(root), rev=revision, config=config).read_bytes(name)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotDvcRepoError):
         pointer = _git(root, "cat-file", "-e", f"{revision}:{name}.dvc").returncode == 0
         if pointer:
             raise ValueError(
