@@ -256,7 +256,7 @@ def test_every_file_and_row_is_accounted_for(ours, tmp_path):
     [
         ("image_id,view\na,PA\n", "no column patient_id"),
         ("", "is empty"),
-        ("image_id;patient_id;effusion\na;1;0\n", "it has image_id;patient_id;effusion"),
+        ("image_id;patient_id;effusion\na;1;0\n", "separate them by commas"),
         ("image_id,patient_id,effusion\na,1,0\nb,2,yes\n", "line 3: effusion is 'yes'"),
         ("image_id,patient_id,effusion\na,1,0\nb,2,2\n", "line 3: effusion is '2'"),
         ("image_id,patient_id,effusion\na,1,0.5\n", "line 2: effusion is '0.5'"),
@@ -267,9 +267,9 @@ def test_every_file_and_row_is_accounted_for(ours, tmp_path):
         ("image_id,patient_id,follow_up_number\na,1,first\n", "follow_up_number of image a is 'first'"),
         ("image_id,patient_id,follow_up_number\na,1,1.5\n", "a whole number"),
         ("image_id,patient_id\nx,1\ny,2\n", "None of the 2 rows"),
-        ("image_id,patient_id\n", "None of the 0 rows"),
+        ("image_id,patient_id\n", "a header and no rows below it"),
         ("image_id,patient_id,effusion\na,1,0,\nb,2,0,\n", "more fields than its header"),
-        ("image_id;patient_id\na;1\n", "Separate columns by commas"),
+        ("image_id;patient_id\na;1\n", "separate them by commas"),
         ("image_id,patient_id,effusion\n\n\na,1,x\n", "line 4: effusion is 'x'"),
     ],
 )

@@ -290,10 +290,10 @@ FILES = {
     "table.txt": "not a folder",
 }
 WRONG = [
-    ("audit header.csv good.csv", "header.csv has a header but no rows: give it a row for each image."),
-    ("audit good.csv header.csv", "header.csv has a header but no rows"),
-    ("score header.csv --labels good.csv", "header.csv has a header but no rows"),
-    ("score scores.csv --labels good.csv --compare header.csv", "header.csv has a header but no rows"),
+    ("audit header.csv good.csv", "header.csv has a header and no rows below it"),
+    ("audit good.csv header.csv", "header.csv has a header and no rows below it"),
+    ("score header.csv --labels good.csv", "header.csv has a header and no rows below it"),
+    ("score scores.csv --labels good.csv --compare header.csv", "header.csv has a header and no rows below it"),
     ("audit semicolons.csv good.csv", "semicolons.csv separates its columns by semicolons: save it with commas"),
     ("score tabs.csv --labels good.csv", "tabs.csv separates its columns by tabs: save it with commas"),
     ("audit empty.csv good.csv", "empty.csv is empty"),
