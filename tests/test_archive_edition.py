@@ -68,7 +68,6 @@ def test_an_export_becomes_tables_without_any_label(export, capsys):
     mining["image_to_text"]["rounds"] |= {"rounds_n": 1, "text_size": 4, "seeds_n": 2}
     paths.ROOT.mkdir()
     (paths.ROOT / "params.yaml").write_text(yaml.safe_dump(settings))
-    paths.label_sets_dir(settings["train_cohort"]).mkdir(parents=True)  # the pipeline makes one of each cohort
 
     source = sources.open_source({**settings["cohorts"]["archive"], "size_px": 32})
     assert set(source.table["image_id"]) == set(key.images["sop_uid"]) and not source.rejected
