@@ -14,7 +14,6 @@ status is 0 if nothing is found, 1 if something is, 2 if an argument cannot be u
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 import tempfile
 from pathlib import Path
@@ -69,13 +68,9 @@ def _trained_on(name):
 
 def _in_folder(folder):
     """Return the images of a folder by their paths below it; nothing is known of patients."""
-    from cxrlib.cohorts import image_files
+    from cxrlib.cohorts import folder_images
 
-    found = sorted(
-        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and image_files.is_image(p)
-    )
-    if not found:
-        raise ValueError(f"{folder} holds no image ({', '.join(image_files.SUFFIXES)}).")
+    found = folder_images.images_below(folder)
     return pd.DataFrame(
         {"image_id": pd.array(found, "string"), "patient_id": pd.array([pd.NA] * len(found), "string")}
     )
@@ -83,15 +78,10 @@ def _in_folder(folder):
 
 def _compared(table, folder, work, size_px):
     """Return a store of the images of a table, packed to be compared, and say how many could not be."""
-    from cxrlib.cohorts import packing, sources, store
+    from cxrlib.cohorts import folder_images
 
-    work.mkdir()
-    known = table.drop_duplicates("image_id")
-    csv = work / "images.csv"
-    tables.write_csv(known[["image_id"]].assign(patient_id=known["image_id"]), csv)
-    source = sources.own_folder(size_px=size_px, folder=str(folder.resolve()), table=str(csv))
-    packing.pack(source, work / "store", work / "unfinished", size_px=size_px)
-    packed = store.open_store(work / "store")
+    known = table["image_id"].drop_duplicates()
+    packed = folder_images.packed_below(folder, known, work, size_px)
     lost_n = len(known) - len(packed.index)
     if lost_n:
         print(f"{lost_n} of {len(known)} images cannot be read below {folder}: of these only ids are compared.")
@@ -154,9 +144,8 @@ def _search(chosen):
 
     if chosen.out:
         tables.make_folder(chosen.out)
-    with contextlib.ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        found = leaks.find(_image_sets(chosen, work), one_hospital=not chosen.other_hospital)
+    with tempfile.TemporaryDirectory() as work:
+        found = leaks.find(_image_sets(chosen, Path(work)), one_hospital=not chosen.other_hospital)
     with pd.option_context("display.width", 250, "display.max_columns", 20):
         _show(found)
     if chosen.out:

@@ -81,21 +81,15 @@ def known_radiographs(folders, work):
     work : Path
         An empty folder to pack them into.
     """
-    from cxrlib.cohorts import image_files, lookalikes, packing, sources, store
+    from cxrlib.cohorts import folder_images, lookalikes
 
     hashes, packed = [], []
     for i, folder in enumerate(folders):
-        files = [p for p in folder.rglob("*") if p.is_file() and image_files.is_image(p)]
-        if not files:
-            raise ValueError(f"{folder} holds no image ({', '.join(image_files.SUFFIXES)}).")
-        csv = work / f"{i}.csv"
-        names = [file.relative_to(folder).as_posix() for file in sorted(files)]
-        csv.write_text("image_id,patient_id\n" + "".join(f'"{name}","{k}"\n' for k, name in enumerate(names)))
-        source = sources.own_folder(size_px=_SIZE_PX, folder=str(folder.resolve()), table=str(csv))
-        rejected = packing.pack(source, work / f"store{i}", work / f"unfinished{i}", size_px=_SIZE_PX)
-        if len(rejected):
-            print(f"{len(rejected)} of {len(names)} images below {folder} cannot be read, and are not looked for.")
-        one = store.open_store(work / f"store{i}")
+        names = folder_images.images_below(folder)
+        one = folder_images.packed_below(folder, names, work / str(i), _SIZE_PX)
+        lost_n = len(names) - len(one.index)
+        if lost_n:
+            print(f"{lost_n} of {len(names)} images below {folder} cannot be read, and are not looked for.")
         hashes.append(lookalikes.hashes(one, np.arange(len(one.index)))[0])
         packed += [(one, row) for row in range(len(one.index))]
     return disclosure.Known(radiographs=np.concatenate(hashes), pictures=lambda row: lookalikes.content(*packed[row]))

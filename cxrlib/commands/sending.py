@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from cxrlib.base import paths
+from cxrlib.base import paths, whole_files
 from cxrlib.commands import job_trees, places
 
 _OF_DVC = ("DVC_STAGE", "DVC_ROOT", "DVC_NO_ANALYTICS")
@@ -85,9 +85,7 @@ class _Job:
         command = places.Command(words, self.tree, self.output, afresh, (places.PLACE, *_OF_DVC))
         number = places.submit(place, self.stage, command, self.log)
         told = {"key": key, "engine": place.engine, "place": place.name, "job": number, "words": words}
-        part = self.record.with_suffix(".part")
-        part.write_text(json.dumps(told, indent=1))
-        os.replace(part, self.record)
+        whole_files.write_text(self.record, json.dumps(told, indent=1))
         return told
 
     def is_newest(self, path):
