@@ -5,9 +5,9 @@ import signal
 import threading
 import time
 
+import divided_work
 import joblib
 import nbformat
-import numpy as np
 import pytest
 
 distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed: no Dask")
@@ -15,8 +15,6 @@ distributed = pytest.importorskip("distributed", reason="the extra cluster is no
 from cxrlib.base import parallel  # noqa: E402
 from cxrlib.cohorts import packing, sources  # noqa: E402
 from cxrlib.commands import notebook  # noqa: E402
-from cxrlib.labelers import rules  # noqa: E402
-from cxrlib.statistics import resampling  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -76,19 +74,9 @@ def test_maps_are_in_order_with_a_worker_killed_in_the_middle(client):
 
 
 def test_reports_are_labelled_and_resamples_measured_the_same(client, monkeypatch):
-    reports = [(str(k), f"No pneumothorax. Possible nodule of {k} mm.") for k in range(60)]
-    here = repr(list(rules.label_reports(reports, workers=1, evidence=True)))
-    values = np.random.default_rng(0).random(400)
-    resamples = resampling.patient_resamples(np.arange(400) // 2, 2000, np.random.default_rng(1))
-
-    def of_some(part):
-        return part.totals(values) / part.totals(1 - values)
-
-    alone = resampling.in_each(resamples, 400, of_some)
-    monkeypatch.setattr(resampling, "_PARTS_ALONE", 0)
-    with joblib.parallel_config(backend="dask", client=client):
-        assert repr(list(rules.label_reports(reports, chunk=10, evidence=True))) == here
-        assert (resampling.in_each(resamples, 400, of_some) == alone).all()
+    by_dask = {"backend": "dask", "client": client}
+    divided_work.assert_labelled_the_same(by_dask)
+    divided_work.assert_measured_the_same(monkeypatch, by_dask)
 
 
 def test_the_kernel_of_a_stage_joins_the_cluster_of_its_place(client, tmp_path, monkeypatch):

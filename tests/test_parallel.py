@@ -5,13 +5,11 @@ import os
 import signal
 import warnings
 
+import divided_work
 import joblib
-import numpy as np
 import pytest
 
 from cxrlib.base import parallel
-from cxrlib.labelers import rules
-from cxrlib.statistics import resampling
 
 
 def square(k):
@@ -78,22 +76,8 @@ def test_stopping_early_says_nothing_and_leaves_no_process():
 
 
 def test_reports_are_labelled_the_same_by_workers_that_load_the_labeler_themselves():
-    reports = [(str(k), f"No pneumothorax. Possible nodule of {k} mm.") for k in range(60)]
-    here = repr(list(rules.label_reports(reports, workers=1, evidence=True)))
-    for chosen in ({}, {"backend": "loky"}):
-        with joblib.parallel_config(**chosen):
-            assert repr(list(rules.label_reports(reports, workers=2, chunk=10, evidence=True))) == here
+    divided_work.assert_labelled_the_same({}, {"backend": "loky"}, workers=2)
 
 
 def test_resamples_are_measured_the_same_alone_by_threads_and_by_what_is_configured(monkeypatch):
-    values = np.random.default_rng(0).random(400)
-    resamples = resampling.patient_resamples(np.arange(400) // 2, 2000, np.random.default_rng(1))
-
-    def of_some(part):
-        return part.totals(values) / part.totals(1 - values)
-
-    alone = resampling.in_each(resamples, 400, of_some)
-    monkeypatch.setattr(resampling, "_PARTS_ALONE", 0)
-    for chosen in ({}, {"backend": "loky"}):
-        with joblib.parallel_config(**chosen):
-            assert (resampling.in_each(resamples, 400, of_some) == alone).all()
+    divided_work.assert_measured_the_same(monkeypatch, {}, {"backend": "loky"})

@@ -127,16 +127,23 @@ def _array(values):
     return stream.getvalue()
 
 
-@functools.cache
-def npz_bomb():
-    """A .npz file of 80 kB with 80 MB of zeros."""
+def zip_bomb(name, head=b"", **files):
+    """A zip archive of some kilobytes: such files, and one that begins with `head` and has 80 MB of zeros after it."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("word_probabilities.npy", "w") as file:
-            file.write(_array(np.zeros(1))[:-8].replace(b"(1,)", b"(4,)"))
+        for other, content in files.items():
+            archive.writestr(other, content)
+        with archive.open(name, "w") as file:
+            file.write(head)
             for _ in range(80):
                 file.write(bytes(1_000_000))
     return stream.getvalue()
+
+
+@functools.cache
+def npz_bomb():
+    """A .npz file of 80 kB with 80 MB of zeros."""
+    return zip_bomb("word_probabilities.npy", _array(np.zeros(1))[:-8].replace(b"(1,)", b"(4,)"))
 
 
 def encrypted(content):

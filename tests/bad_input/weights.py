@@ -5,10 +5,10 @@ import io
 import json
 import pickle
 import struct
-import zipfile
 
 import numpy as np
 import torch
+from bad_input.archives import zip_bomb
 from bad_input.images import shouting_pickle
 from safetensors.torch import save
 
@@ -33,13 +33,7 @@ def of_torch(content):
 @functools.cache
 def torch_bomb():
     """A zip archive as torch writes it, of some kilobytes, that says it expands to 80 MB."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps({}))
-        with archive.open("archive/data/0", "w") as file:
-            for _ in range(80):
-                file.write(bytes(1_000_000))
-    return stream.getvalue()
+    return zip_bomb("archive/data/0", **{"archive/data.pkl": pickle.dumps({})})
 
 
 def _changed(state, **changes):
