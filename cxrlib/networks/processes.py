@@ -1,6 +1,6 @@
 """Several processes that train one network together: their shares, and what they made, in order and unpadded.
 
-A launcher (`cxrlib.networks.launching`, torchrun, `accelerate launch`) starts the processes and tells each its place;
+A launcher (`cxrlib.networks.launching`, torchrun) starts the processes and tells each its place;
 `joined` lets it in. Every process takes its share of each batch, and sees the loss of the whole batch, so that the
 number of processes changes neither the effective batch nor the schedule. Alone, a process is a group of one, and
 nothing here costs anything.

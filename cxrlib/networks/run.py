@@ -269,7 +269,7 @@ def _check_validation(predictions, table, findings, trained):
 
 
 def main(job):
-    """Make the run of a job file in the processes that torchrun, or `accelerate launch`, has started.
+    """Make the run of a job file in the processes that torchrun has started.
 
     Parameters
     ----------

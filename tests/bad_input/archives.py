@@ -128,7 +128,7 @@ def _array(values):
 
 
 def zip_bomb(name, head=b"", **files):
-    """A zip archive of some kilobytes: such files, and one that begins with `head` and has 80 MB of zeros after it."""
+    """A zip archive of some kilobytes: such files, and one of `head` and 80 MB of zeros."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for other, content in files.items():
