@@ -12,9 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
-import yaml
-
-from cxrlib.base import paths
+from cxrlib.base import paths, yaml_files
 
 ENGINES = ("slurm", "local")
 # States of `squeue` from which a job goes on by itself; from any other it has ended, or is unknown.
@@ -63,10 +61,7 @@ def open_place(name, root=paths.ROOT):
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in (root / "places").glob("*.yaml")))
         raise ValueError(f"There is no place {path}: places/ has {known}.")
-    try:
-        told = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}.") from None
+    told = yaml_files.read_yaml(path, str(path))
     fields = [field.name for field in dataclasses.fields(Place)][1:]
     if not isinstance(told, dict) or set(told) - set(fields):
         other = ", ".join(sorted(set(told) - set(fields))) if isinstance(told, dict) else repr(told)

@@ -12,9 +12,7 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from cxrlib.base import editions, paths
+from cxrlib.base import editions, paths, yaml_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,7 +63,7 @@ def check_edition(settings: Mapping[str, Any], root: Path = paths.ROOT) -> None:
 def _says_so(root, name, cohort, images):
     """Return whether an edition's own file says that it is published, and has a cohort as it is in force."""
     file = root / "editions" / f"{name}.yaml"
-    if not file.exists() or "published" not in (yaml.safe_load(file.read_text()) or {}):
+    if not file.exists() or "published" not in (yaml_files.read_yaml(file, file.name) or {}):
         return False
     return editions.compose(name, root)["cohorts"].get(cohort) == images
 
