@@ -149,6 +149,8 @@ class _Epochs(Callback):
             checkpoints.set_random_states(self.states["random"])
             if self.states["scaler"]:
                 self.learn.scaler.load_state_dict(self.states["scaler"])
+            smooth = self.recorder.smooth_loss  # train_loss: a running mean over all batches so far
+            smooth.count, smooth.val = self.states["smooth"]["count"], self.states["smooth"]["val"]
             self.states = None
         self.clock = time.perf_counter()
 
@@ -180,7 +182,7 @@ class _Epochs(Callback):
             self.best = score
             self.best_network = {k: v.detach().to("cpu", copy=True) for k, v in self.network.state_dict().items()}
         if self.writes:
-            optimizer = self.opt.state_dict()
+            optimizer, smooth = self.opt.state_dict(), self.recorder.smooth_loss
             hypers = [{name: float(value) for name, value in group.items()} for group in optimizer["hypers"]]
             checkpoints.write(
                 {
@@ -189,6 +191,7 @@ class _Epochs(Callback):
                     "optimizer": {**optimizer, "hypers": hypers},
                     "scaler": self.learn.scaler.state_dict() if hasattr(self.learn, "scaler") else None,
                     "random": checkpoints.random_states(),
+                    "smooth": {"count": smooth.count, "val": smooth.val},
                     "history": self.history,
                     "best": self.best,
                     "best_network": self.best_network,
