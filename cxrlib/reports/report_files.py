@@ -18,7 +18,6 @@ _FILE_ENDINGS = (".txt", ".xml")
 
 
 _BUCKETS_N = 1 << 14  # in which ids are looked for: some sixty in each of a million
-_BYTES_MOST = 1 << 26  # of a file that is a report
 
 
 def sources(path, id_column=None, text_columns=None, encoding="utf-8", separator=None, say=print):
@@ -154,7 +153,7 @@ def _left_aside(path, others, say):
 def _file(path, report_id, encoding):
     try:
         size = path.stat().st_size
-        if size > _BYTES_MOST:
+        if size > bounded.MEMBER_BYTES:
             problem = f"it has {size:,} bytes, more than a report has: give each report a file of its own"
             return report_rows.ReportSource(str(path), report_id, None, problem)
         data = path.read_bytes()
