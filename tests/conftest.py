@@ -79,7 +79,8 @@ def pytest_configure():
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
-# Files whose tests share what one of them made, such as a pipeline that has run: each file goes to one worker.
+# Files whose tests share what one of them made or started, such as a pipeline that has run, or a cluster: each file
+# goes to one worker.
 _WHOLE_FILES = (
     "test_pipeline.py",
     "test_notebooks.py",
@@ -89,6 +90,7 @@ _WHOLE_FILES = (
     "test_explorer.py",
     "test_explorer_browser.py",
     "test_site.py",
+    "test_slurm.py",
 )
 
 

@@ -78,15 +78,22 @@ def test_own(csv, encoding):
     assert card == {"who": "us", "how": "read twice; 1 rows of images not in the cohort left out"}
 
 
+def test_own_takes_what_audit_and_score_take(csv):
+    path = csv("report_id,patient_id,Pleural Effusion,remark\na,7,1,\nb,8,0,seen twice\n")
+    table, card = given.own(of_ids("a", "b"), path, who="us")
+    assert list(table) == ["image_id", "effusion"] and table["effusion"].tolist() == [1, 0]
+    assert card["notes"] == [f"columns of {path} that are not read: remark"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty: it needs a header with image_id"),
+        ("", "is empty: it needs a header"),
         ("id,edema\na,1\n", "has no column image_id; it has id, edema"),
-        ("image_id,oedema\na,1\n", "no finding of the vocabulary: oedema"),
+        ("image_id,oedema\na,1\n", "no column of a finding; it has oedema. Known: .*edema"),
         ("image_id,edema\na,1\nb,yes\n", "line 3: edema is 'yes'"),
         ("image_id,edema\na,1\nb,0\nc,0.5\n", "line 4: edema is '0.5'"),
-        ("image_id,edema\na,1\nb,0\na,1\n", "line 4: image_id 'a' occurs twice"),
+        ("image_id,edema\na,1\nb,0\na,1\n", "line 4 has an image id that occurs twice \\('a'\\)"),
         ("image_id,edema\nx,1\ny,0\n", "None of the 2 image ids in .* is in cohort 'fake'"),
         ("image_id,edema\na,1,2,3\nb,1\nc,1,2,3,4,5\n", "line 2: 4 fields, more fields than its header"),
     ],

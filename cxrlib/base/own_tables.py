@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-IDS = ("image_id", "image index", "image id", "imageid", "image", "filename", "study")
+IDS = ("image_id", "image index", "image id", "imageid", "image", "filename", "study", "report_id")
 
 
 _ATTRIBUTES = {

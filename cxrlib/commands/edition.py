@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from cxrlib.base import editions, paths, tables, vocabulary
+from cxrlib.base import editions, own_tables, paths, tables, vocabulary
 from cxrlib.commands import sharing
 
 if TYPE_CHECKING:
@@ -196,7 +196,9 @@ def _columns(words, table, option):
         raise ValueError(f"--{option} {words[0]}: name the columns of the labels after the file.")
     if paths.source_path(csv).is_dir():
         raise ValueError(f"--{option}: {csv} is a folder; name the CSV in it.")
-    have = tables.read_csv(paths.source_path(csv), ("image_id",)).columns
+    have = tables.read_csv(paths.source_path(csv), ()).columns
+    if not {c.lower() for c in have} & set(own_tables.IDS):
+        raise ValueError(f"--{option}: {csv} has no column image_id; it has {', '.join(have)}.")
     for column in columns:
         meant = vocabulary.finding_named(column)
         if column not in have:

@@ -1,9 +1,6 @@
 """Label sets that exist: published, shipped with the images, or one's own."""
 
-import numpy as np
-import pandas as pd
-
-from cxrlib.base import label_tables, paths, tables
+from cxrlib.base import label_tables, own_tables, paths
 from cxrlib.releases import catalogue
 
 
@@ -54,19 +51,13 @@ def shipped(store, **card):
 
 
 def own(store, path, **card):
-    """Return a label set of one's own: one CSV with `image_id` and a column per finding.
+    """Return a label set of one's own: one CSV with a column of image ids and a column per finding.
 
-    Rows of images that the cohort lacks are counted in the card and left out.
+    What it may be is said by `own_tables.read_own`. Rows of images that the cohort lacks are counted in the card and
+    left out; columns that are not read are named in its notes.
     """
     csv = paths.source_path(path)
-    rows = tables.read_csv(csv, ("image_id",))
-    if rows["image_id"].duplicated().any():
-        at = int(np.flatnonzero(rows["image_id"].duplicated())[0])
-        raise ValueError(
-            f"{csv} line {rows.index[at] + 2}: image_id {rows['image_id'].iloc[at]!r} occurs twice; keep one row."
-        )
-    labels = label_tables.check_label_columns(rows, [c for c in rows.columns if c != "image_id"], csv)
-    table = pd.concat([rows["image_id"], labels], axis=1)
+    table, _, notes = own_tables.read_own(csv)
     inside = table["image_id"].isin(store.index["image_id"])
     if not inside.any():
         raise ValueError(f"None of the {len(table)} image ids in {csv} is in cohort {store.name!r}.")
@@ -76,4 +67,4 @@ def own(store, path, **card):
         f"{outside_n} rows of images not in the cohort left out" if outside_n else "",
     ]
     card["how"] = "; ".join(filter(None, said))
-    return table[inside].reset_index(drop=True), card
+    return table[inside].reset_index(drop=True), card | ({"notes": notes} if notes else {})
