@@ -125,6 +125,9 @@ def test_real_radiographs_that_others_made_smaller_are_found(cxr_data, tmp_path,
 
 RSNA = "0004cfab-14fd-4e49-80ba-63a80b6bddd6"  # 00019124_092.png, as matched
 RSNA_UNMATCHED = "06f1d0a2-d8c5-4229-9944-59da85c96b81"  # whose best match is a bad one
+RSNA_FIRST = "0087bd3a-55a7-4045-b111-b018fa52d361"  # 00016399_017.png, as matched
+RSNA_OTHER = "01a6eaa6-222f-4ea8-9874-bbd89dc1a1ce"  # 00016399_008.png
+OF_ONE_PATIENT = {"same patient", "same collection"}
 SIIM = "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819"
 TRAIN = [
     ("00000013_005.png", "00000013"),
@@ -156,12 +159,34 @@ NAMED = {
     "the small release": (
         [("CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg", "")],
         CHEXPERT,
-        {"same patient", "same collection"},
+        {"same image", "same collection"},
     ),
     "CheXpert's patient by number": (
         [("train/patient00001/study2/view1.jpg", "1")],
         CHEXPERT,
         {"same patient", "same collection"},
+    ),
+    "a copy in another format": ([("images_224/00000013_005.jpg", "")], TRAIN, {"same image", "same collection"}),
+    "a follow-up under an id of one's own": (
+        [("00000013_006.png", "p2")],
+        TRAIN,
+        {"same patient", "same collection"},
+    ),
+    "RSNA's follow-up with RSNA's own id": ([(RSNA_OTHER, RSNA_OTHER)], [(RSNA_FIRST, RSNA_FIRST)], OF_ONE_PATIENT),
+    "another id in front of the one that is shared": (
+        [("00000013_006.png", "")],
+        [("train/patient00013/study1/view1.jpg", ""), ("00000013_005.png", "")],
+        {"same patient", "same collection"},
+    ),
+    "MIMIC's patient with and without its letter": (
+        [("files/p10/p10000032/s50414267/a.dcm", "10000032")],
+        [("files/p10/p10000032/s50414268/b.dcm", "")],
+        {"same patient", "same collection"},
+    ),
+    "MIMIC's image in another folder": (
+        [("jpg/p10/p10000032/s50414267/a.jpg", "")],
+        [("files/p10/p10000032/s50414267/a.dcm", "")],
+        {"same image", "same collection"},
     ),
 }
 
@@ -201,6 +226,29 @@ def test_a_patient_under_two_spellings_in_two_parts_of_one_table(tmp_path, capsy
     path = table(tmp_path / "mine.csv", rows, split=["train", "train", "test", "test"])
     status, said = searched([path], capsys)
     assert status == 1 and "1 x same patient" in said.out and "a2" in said.out and "c1" not in said.out
+
+
+# In one table: what is of `train`, what is of `test`, and the kinds of leak.
+IN_ONE_TABLE = {
+    "a follow-up under an id of one's own": (
+        ("00000013_005.png", "p1"),
+        ("00000013_006.png", "p2"),
+        {"same patient"},
+    ),
+    "RSNA's follow-up with RSNA's own id": ((RSNA_FIRST, RSNA_FIRST), (RSNA_OTHER, RSNA_OTHER), {"same patient"}),
+    "SIIM-ACR's beside NIH's": (("00000013_005.png", "13"), (SIIM, SIIM), {"unmatched"}),
+    "SIIM-ACR's beside SIIM-ACR's": ((SIIM, ""), (SIIM.replace("6904", "6905"), ""), {"unmatched"}),
+    "two people": (("00000013_005.png", "p1"), ("00000014_006.png", "p2"), set()),
+}
+
+
+@pytest.mark.parametrize("case", IN_ONE_TABLE)
+def test_leaks_between_parts_of_one_table(case, tmp_path, capsys):
+    train, test, kinds = IN_ONE_TABLE[case]
+    path = table(tmp_path / "mine.csv", [train, test], split=["train", "test"])
+    status, _ = searched([path], capsys, "--out", tmp_path / "out")
+    found = pd.read_csv(tmp_path / "out" / "leaks.csv")
+    assert set(found["kind"]) == kinds and status == bool(kinds), found
 
 
 @pytest.mark.parametrize(
@@ -323,6 +371,23 @@ def test_an_external_cohort_with_equal_pixels_is_refused(packed):
     pixels[7] = packed["ours"].images[11]
     with pytest.raises(ValueError, match=r"'theirs' tested by networks of 'ours' leaks .1 same pixels"):
         leaks.check_cohorts(packed["ours"], changed(packed["theirs"], pixels), settings)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("{:08d}_000.png", r"leaks .1 same collection.*neither is external"),
+        ("1.2.276.0.7230010.3.1.4.8323329.{}.1517875201.1", r"leaks .1 unmatched.*cannot be external"),
+    ],
+)
+def test_an_external_cohort_that_is_of_the_same_collection_by_its_ids_is_refused(packed, names, message):
+    settings = {"ours": {"source": "nih"}, "theirs": {"source": "folder", "folder": "b"}}
+    ours, theirs = (
+        changed(each, image_id=[name.format(start + i) for i in range(len(each.index))], patient_id=None)
+        for each, name, start in ((packed["ours"], "{:08d}_000.png", 1), (packed["theirs"], names, 5000))
+    )
+    with pytest.raises(ValueError, match=message):
+        leaks.check_cohorts(ours, theirs, settings)
 
 
 # --- scores -------------------------------------------------------------------------------------------------

@@ -144,29 +144,33 @@ def google(root):
     )
 
 
+# RSNA's ids of 00016399_017.png and 00016399_008.png, of 00019124_092.png, and one that no image of NIH matches well.
+RSNA_A, RSNA_B = "0087bd3a-55a7-4045-b111-b018fa52d361", "01a6eaa6-222f-4ea8-9874-bbd89dc1a1ce"
+RSNA_C, RSNA_UNMATCHED = "0004cfab-14fd-4e49-80ba-63a80b6bddd6", "06f1d0a2-d8c5-4229-9944-59da85c96b81"
+
+
 def rsna(root, extension=".jpg"):
-    # Two boxes make two rows of one image; "patientId" is the image's id.
-    boxes = [("a", 1, 1), ("a", 9, 1), ("b", None, 0), ("c", None, 0)]
+    # Two boxes make two rows of one image; "patientId" is the image's id, and the patient that of NIH's image.
+    boxes = [(RSNA_A, 1, 1), (RSNA_A, 9, 1), (RSNA_B, None, 0), (RSNA_C, None, 0)]
     table(root / "labels.csv", [dict(patientId=i, x=x, y=x, width=x, height=x, Target=t) for i, x, t in boxes])
-    headers = [("a", 43, "F", "AP"), ("b", 65, "M", "PA"), ("c", 2, "M", "PA")]
+    headers = [(RSNA_A, 43, "F", "AP"), (RSNA_B, 65, "M", "PA"), (RSNA_C, 2, "M", "PA")]
     names = ("PatientID", "PatientAge", "PatientSex", "ViewPosition")
     table(root / "headers.csv", [dict(zip(names, row, strict=True)) for row in headers])
-    for k, name in enumerate("ab"):
+    for k, name in enumerate((RSNA_A, RSNA_B)):
         file = root / "images" / (name + extension)
         save(file, ramp(k)) if extension == ".jpg" else dicom(file, ramp(k), syntax=JPEGBaseline8Bit)
     if extension == ".jpg":
-        (root / "images/c.jpg").write_bytes(b"no image at all, for whatever reason")
+        (root / f"images/{RSNA_C}.jpg").write_bytes(b"no image at all, for whatever reason")
     else:  # the environment has no decoder for it
-        dicom(root / "images/c.dcm", ramp(2), syntax=JPEGLosslessSV1)
+        dicom(root / f"images/{RSNA_C}.dcm", ramp(2), syntax=JPEGLosslessSV1)
     return Case(
         "RSNA_Pneumonia_Dataset",
         {"imgpath": "images", "csvpath": "labels.csv", "dicomcsvpath": "headers.csv", "extension": extension},
-        {"a": ("a", "AP", "F", 43), "b": ("b", "PA", "M", 65)},
+        {RSNA_A: ("16399", "AP", "F", 43), RSNA_B: ("16399", "PA", "M", 65)},
         ["airspace_opacity", "pneumonia"],
-        {"a": {"airspace_opacity": 1, "pneumonia": 1}},
-        ("c", "c.jpg`` with iomode `r`.)" if extension == ".jpg" else "gdcm - requires"),
+        {RSNA_A: {"airspace_opacity": 1, "pneumonia": 1}},
+        (RSNA_C, f"{RSNA_C}.jpg`` with iomode `r`.)" if extension == ".jpg" else "gdcm - requires"),
         tolerance=3,
-        patients=False,
     )
 
 
@@ -523,6 +527,18 @@ def test_a_repeated_row_is_listed_and_contradictions_stop(root):
     table(root / "rle.csv", [{"ImageId": "x", " EncodedPixels": mask} for mask in ("-1", "5 2")])
     with pytest.raises(ValueError, match="row 1: image_id 'x' occurs in several rows that differ"):
         open_case(case)
+
+
+def test_an_image_of_rsna_whose_patient_nobody_knows_is_listed(root):
+    case = rsna(root)
+    rows = pd.read_csv(root / "labels.csv")
+    table(root / "labels.csv", rows.replace(RSNA_B, RSNA_UNMATCHED))
+    headers = pd.read_csv(root / "headers.csv")
+    table(root / "headers.csv", headers.replace(RSNA_B, RSNA_UNMATCHED))
+    source = open_case(case)
+    assert sorted(source.table["image_id"]) == [RSNA_C, RSNA_A]
+    reasons = {image_id: reason for image_id, _, reason in source.rejected if image_id}
+    assert reasons == {RSNA_UNMATCHED: "the patient id is missing, so its patient could be in two splits"}
 
 
 def test_a_second_siim_folder_gets_its_own_files(root):

@@ -63,16 +63,24 @@ class ImageSet:
     store: Store | None = None
 
     def told(self):
-        """Return the table with one spelling of every id: `image, patient, collection, matched, row` in the store."""
+        """Return the table with one spelling of every id, and what the ids tell.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `image_id, patient_id, part` as given. `image`; `patient`, as given, or as the image's name tells where
+            none is given; `owner_patient`, as the name tells if its owner is known, whatever is given; `collection`;
+            `matched`, whether it is known which image of the collection it is; `lost`, whether it is not known
+            whose either; `row` in the store, -1 if there is none.
+        """
         table = self.table.reset_index(drop=True)
         known = image_ids.known_as(table["image_id"])
+        whole = known["collection"].fillna(self.collection) if self.collection else known["collection"]
+        renamed = (whole == "nih").fillna(False) & known["collection"].isna()
         given = table["patient_id"] if "patient_id" in table else pd.Series(pd.NA, table.index, dtype="string")
         patient = image_ids.one_spelling(given)
-        patient = patient.str.replace(r"^patient(?=\d)", "", regex=True).fillna(
-            known["patient"].str.replace(r"^patient(?=\d)", "", regex=True)
-        )
-        whole = known["collection"].fillna(self.collection) if self.collection else known["collection"]
-        matched = known["matched"] & ~((whole == "nih") & (known["collection"] != "nih").fillna(True)).fillna(False)
+        patient = patient.mask(patient == known["image"])  # as where nobody gives a patient's id
+        bare = _bare(patient, whole)
         rows = -1 if self.store is None else pd.Index(self.store.index["image_id"]).get_indexer(table["image_id"])
         return pd.DataFrame(
             {
@@ -80,12 +88,21 @@ class ImageSet:
                 "patient_id": given.astype("string"),
                 "part": table["part"].astype("string"),
                 "image": known["image"],
-                "patient": image_ids.one_spelling(patient),
+                "patient": bare.fillna(_bare(known["patient"], known["collection"])),
+                "owner_patient": _bare(known["patient"], known["collection"]).where(known["collection"].notna()),
                 "collection": whole.astype("string"),
-                "matched": matched.astype(bool),
+                "matched": (known["matched"] & ~renamed).astype(bool),
+                "lost": (~known["matched"] | (renamed & patient.isna())).astype(bool),
                 "row": rows,
             }
         )
+
+
+def _bare(patients, collections):
+    """Return patients' ids without the word or letter that stands before the number in a collection's paths."""
+    short = patients.str.replace(r"^patient(?=\d)", "", regex=True)
+    of_mimic = (collections == "mimic").fillna(False).astype(bool)
+    return image_ids.one_spelling(short.mask(of_mimic, short.str.replace(r"^p(?=\d)", "", regex=True)))
 
 
 def of_split(store, split, collection=None):
@@ -106,10 +123,20 @@ def of_split(store, split, collection=None):
     return ImageSet(table, collection, store)
 
 
-def _pairs(first, second, key):
-    """Return a row for each row of `second` whose key is in `first` too, with the first such row there."""
-    first = first.dropna(subset=key).drop_duplicates(key)
-    return second.dropna(subset=key).merge(first, on=key, suffixes=("", "_other"))
+def _pairs(first, second, key, comparable=None):
+    """Return a row for each row of `second` whose key is in `first` too, with the first such row there.
+
+    Parameters
+    ----------
+    first, second : pandas.DataFrame
+        Of `told`.
+    key : str
+    comparable : callable, optional
+        Which of all such pairs count, as a mask; an id may be there in several collections.
+    """
+    first = first.dropna(subset=key).drop_duplicates([key, "collection"])
+    pairs = second.dropna(subset=key).merge(first, on=key, suffixes=("", "_other"))
+    return (pairs if comparable is None else pairs[comparable(pairs)]).drop_duplicates("image_id")
 
 
 def _leaks(pairs, kind, **more):
@@ -128,11 +155,11 @@ def _comparable(pairs, one_hospital):
 
 def _by_ids(first, second, one_hospital):
     """Return leaks between two parts that ids tell: the same image, the same patient."""
-    found = []
-    for kind, key in (("same image", "image"), ("same patient", "patient")):
-        pairs = _pairs(first, second, key)
-        found.append(_leaks(pairs[_comparable(pairs, one_hospital)], kind))
-    return found
+    keys = (("same image", "image"), ("same patient", "patient"), ("same patient", "owner_patient"))
+    found = [
+        _leaks(_pairs(first, second, key, lambda pairs: _comparable(pairs, one_hospital)), kind) for kind, key in keys
+    ]
+    return [pd.concat(each).drop_duplicates("image_id") for each in (found[:1], found[1:])]
 
 
 def pixel_hashes(store, rows):
@@ -167,13 +194,20 @@ def _by_pixels(first, second, stores):
 
 
 def _by_collection(first, second):
-    """Return leaks of whole sets: of the collection that was trained on, matched or not."""
+    """Return leaks of whole sets: of the collection that was trained on, matched or not.
+
+    Parts of one set may be of one collection. Of these, only images are named of which nobody knows whose they are.
+    """
+    one_set = first["set"].iat[0] == second["set"].iat[0]
     shared = set(first["collection"].dropna()) & set(second["collection"].dropna())
     found = []
     for collection in sorted(shared):
         mine, theirs = (part[part["collection"] == collection] for part in (first, second))
-        lost = [part for part in (theirs, mine) if not part["matched"].all()]
-        kind, images = ("unmatched", lost[0][~lost[0]["matched"]]) if lost else ("same collection", theirs)
+        unknown = {id(part): part["lost"] if one_set else ~part["matched"] for part in (theirs, mine)}
+        lost = [part for part in (theirs, mine) if unknown[id(part)].any()]
+        if one_set and not lost:
+            continue
+        kind, images = ("unmatched", lost[0][unknown[id(lost[0])]]) if lost else ("same collection", theirs)
         row = {name: images[name].iloc[0] for name in ("image_id", "patient_id", "part")}
         other = mine if images["part"].iloc[0] == theirs["part"].iloc[0] else theirs
         row |= {"other_image_id": other["image_id"].iloc[0], "other_part": other["part"].iloc[0]}
@@ -190,7 +224,8 @@ def find(sets, one_hospital=True, near=True):
     ----------
     sets : sequence of ImageSet
         One, whose parts are those of a split, or several, of which each is one part or more. Images of several sets
-        are called external to each other, so that sets of one collection are leaks as well.
+        are called external to each other, so that sets of one collection are leaks as well. In one set only images of
+        a collection whose patient nobody knows are.
     one_hospital : bool
         Whether the same id means the same patient, where neither set's ids tell of which collection it is.
     near : bool
@@ -212,8 +247,7 @@ def find(sets, one_hospital=True, near=True):
             found += _by_ids(first, second, one_hospital)
             if near and all(stores[part["set"].iat[0]] is not None for part in (first, second)):
                 found += _by_pixels(first, second, stores)
-            if first["set"].iat[0] != second["set"].iat[0]:
-                found += _by_collection(first, second)
+            found += _by_collection(first, second)
     table = pd.concat([one.astype(object) for one in found], ignore_index=True)
     table["kind"] = pd.Categorical(table["kind"], list(LEAK_KINDS))
     table = _first_kinds(table.sort_values("kind", kind="stable"))
@@ -228,7 +262,7 @@ def _first_kinds(table):
     return table[~single | (rank == first)]
 
 
-def refuse_leaks(found, what):
+def refuse_leaks(found, what, kinds=REFUSED):
     """Raise a ValueError naming images and remedy if a table of leaks has one that is refused.
 
     Parameters
@@ -237,13 +271,15 @@ def refuse_leaks(found, what):
         Of `find`.
     what : str
         What leaks: a split's name, or a cohort's.
+    kinds : sequence of str
+        Which kinds are refused.
 
     Returns
     -------
     pandas.DataFrame
         The rest: near-duplicates, which are to be listed.
     """
-    refused = found[found["kind"].isin(REFUSED)]
+    refused = found[found["kind"].isin(kinds)]
     if len(refused):
         first = refused.iloc[0]
         counted = ", ".join(f"{n} {kind}" for kind, n in refused["kind"].value_counts(sort=False).items())
@@ -253,7 +289,7 @@ def refuse_leaks(found, what):
             f"{what} leaks ({counted}), the first: {first['image_id']} of {first['part']} and "
             f"{first['other_image_id']} of {first['other_part']}{whose}: {LEAK_KINDS[first['kind']]}."
         )
-    return found[~found["kind"].isin(REFUSED)]
+    return found[~found["kind"].isin(kinds)]
 
 
 def check_split(store, split, name, collection=None):
@@ -277,7 +313,10 @@ def check_split(store, split, name, collection=None):
 
 
 def check_cohorts(train_store, test_store, settings):
-    """Return near-duplicates of an external cohort in the training cohort; raise a ValueError if they share an image.
+    """Return near-duplicates of an external cohort in the training cohort; raise a ValueError if it is not external.
+
+    Two cohorts of one collection are external to each other only as the parts into which its owner divided it
+    (`official_part`).
 
     Parameters
     ----------
@@ -296,4 +335,5 @@ def check_cohorts(train_store, test_store, settings):
     found = find(sets, one_hospital=False)
     if all(settings[each.name].get("official_part") for each in (train_store, test_store)):
         found = found[~found["kind"].isin(["unmatched", "same collection"])]  # as their owner divided them
-    return refuse_leaks(found, f"{test_store.name!r} tested by networks of {train_store.name!r}")
+    what = f"{test_store.name!r} tested by networks of {train_store.name!r}"
+    return refuse_leaks(found, what, (*REFUSED, "same collection"))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cxrlib.base import paths, vocabulary
 from cxrlib.cohorts import image_files
+from cxrlib.releases import image_ids
 
 # `cohorts` is imported where it is used: it lists this source, so importing it here would be a circle.
 
@@ -233,9 +234,10 @@ def torchxrayvision(*, size_px, dataset, arguments):
     Notes
     -----
     Images are as the class decodes them, at 8 bits, so `sha256` is that of these pixels, not of a file.
-    A class without patients (VinDr, SIIM, RSNA, whose patient id is that of the image, NLM, TBX11K,
-    object-CXR) counts every image as a patient of its own, which `rejected` says: no split of such a
-    cohort can keep a patient's images together. Labels of `PC_Dataset` and `Openi_Dataset` are words
+    A class without patients (VinDr, SIIM, NLM, TBX11K, object-CXR) counts every image as a patient of its
+    own, which `rejected` says: no split of such a cohort can keep a patient's images together. RSNA's
+    patient id is that of the image, so its patients are those of the NIH images that its own are; images
+    that match none are refused. Labels of `PC_Dataset` and `Openi_Dataset` are words
     found in the report's terms, so subcutaneous emphysema is emphysema to them.
     """
     from cxrlib.cohorts import image_source
@@ -257,6 +259,8 @@ def torchxrayvision(*, size_px, dataset, arguments):
     csv = data.csv.reset_index(drop=True)
     names = _FINDINGS | ({"Lung Opacity": "airspace_opacity"} if found.__name__ in _AIRSPACE else {})
     table = _table(csv, _COLUMNS.get(found.__name__, _Columns()))
+    if found.__name__ == "RSNA_Pneumonia_Dataset":  # the patient of the NIH image that it is, where that is known
+        table["patient_id"] = image_ids.known_as(table["image_id"])["patient"]
     labels = _labels(data, csv, dataset, names)
     refusals = _refusals(table, labels, dataset)
     places = [f"{dataset} row {row}" for row in range(len(table))]

@@ -15,7 +15,7 @@ from cxrlib.releases import challenges
 
 # Collection to how its owner names images. RSNA's and SIIM-ACR's images are NIH's.
 _NAMED_BY = {
-    "nih": r"(?:^|/)\d{8}_\d{3}(?:\.png)?$",
+    "nih": r"(?:^|/)\d{8}_\d{3}(?:\.\w+)?$",
     "rsna": r"(?:^|/)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:\.\w+)?$",
     "siim": r"(?:^|/)1\.2\.276\.0\.7230010\.3\.1\.4\.8323329\.\d+\.\d+\.\d+(?:\.dcm|\.png)?$",
     "chexpert": r"(?:^|/)patient\d{5}/study\d+",
@@ -27,7 +27,10 @@ _OF_COLLECTION = {"rsna": "nih", "siim": "nih"}
 # How the patient stands in an image's name, in order: NIH's and many others', CheXpert's, MIMIC-CXR's.
 _PATIENT_IN_NAME = (r"^(\d+)_\d+$", r"(?:^|/)(patient\d+)/study\d+", r"(?:^|/)(p\d{8})/s\d{8}/")
 
-_ENDING = re.compile(r"\.(png|jpe?g|dcm|dicom)$")
+# What of a path names the image: the folders above it are the copy's.
+_IMAGE_IN_PATH = {"chexpert": r"(patient\d{5}/study\d+.*)$", "mimic": r"(p\d{8}/s\d{8}/.*)$"}
+
+_ENDING = re.compile(r"\.(png|jpe?g|dcm|dicom|bmp|gif|tiff?|webp)$")
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 
 
@@ -76,8 +79,9 @@ def known_as(image_ids):
     for name, pattern in _NAMED_BY.items():
         owner = owner.mask(plain.str.contains(pattern).astype(bool) & owner.isna(), name)
     bare = plain.str.replace(_ENDING, "", regex=True)
-    names = bare.where(owner.isin(["chexpert", "mimic"]).fillna(False).astype(bool), bare.str.split("/").str[-1])
-    names = names.mask(owner.isna(), bare)
+    names = bare.str.split("/").str[-1].mask(owner.isna(), bare)
+    for name, pattern in _IMAGE_IN_PATH.items():
+        names = names.mask((owner == name).fillna(False).astype(bool), bare.str.extract(pattern, expand=False))
     if (owner == "rsna").any():
         match = names[owner == "rsna"].map(_rsna_to_nih()).str.replace(_ENDING, "", regex=True)
         names = names.mask(names.index.isin(match.dropna().index), match)
