@@ -179,7 +179,7 @@ def _by_pixels(first, second, stores):
             part.assign(pixels=pixel_hashes(store, part["row"])) for part, store in ((first, one), (second, other))
         )
         found.append(_leaks(_pairs(first, second, "pixels"), "same pixels", distance=0, correlation=1.0))
-    near, _ = lookalikes.near_duplicates(one, first["row"].to_numpy(), other, second["row"].to_numpy())
+    near = lookalikes.near_duplicates(one, first["row"].to_numpy(), other, second["row"].to_numpy())
     sides = [
         part.set_index("row").loc[near[name]].reset_index(drop=True)
         for part, name in ((first, "row"), (second, "other_row"))

@@ -49,20 +49,34 @@ def difference_hash(pixels):
 
 
 def hashes(store, rows):
-    """Return three hashes of each image: as it is, mirrored, and of its inner part, (3, len(rows), 32) uint8.
+    """Return four hashes of each image: as it is, mirrored, of its inner part, inverted, (4, len(rows), 32) uint8.
 
     Parameters
     ----------
     store : cohorts.store.Store
     rows : (m,) int
     """
-    out = np.empty((3, len(rows), HASH_BITS // 8), np.uint8)
+    out = np.empty((4, len(rows), HASH_BITS // 8), np.uint8)
     for i, row in enumerate(rows):
         pixels = content(store, row)
         out[0, i] = difference_hash(pixels)
-        out[1, i] = difference_hash(np.ascontiguousarray(pixels[:, ::-1]))
+        out[1, i] = difference_hash(changed(pixels, "mirrored"))
         out[2, i] = difference_hash(inner(pixels))
+        out[3, i] = difference_hash(changed(pixels, "inverted"))
     return out
+
+
+def changed(pixels, change):
+    """Return an image as a copy may have it: unchanged, `mirrored`, or `inverted`, as MONOCHROME1 read for 2 is.
+
+    Parameters
+    ----------
+    pixels : (height, width) uint8
+    change : {"", "mirrored", "inverted"}
+    """
+    if change == "inverted":
+        return 255 - pixels
+    return np.ascontiguousarray(pixels[:, ::-1]) if change else pixels
 
 
 def inner(pixels):
@@ -129,7 +143,7 @@ def _best_match(one, other):
     return float((windows @ part / np.maximum(spread, 1e-6)).max())
 
 
-def overlay_correlation(one, other, mirrored=False):
+def overlay_correlation(one, other):
     """Return how well two images can be laid over each other: the best correlation of fine structure, up to 1.
 
     One is moved by up to 6 % and enlarged by up to 10 %, so that a crop is recognised. Brightness and contrast do not
@@ -138,21 +152,45 @@ def overlay_correlation(one, other, mirrored=False):
     Parameters
     ----------
     one, other : (height, width) uint8
-    mirrored : bool
-        Whether one is mirrored before.
     """
-    one = np.ascontiguousarray(one[:, ::-1]) if mirrored else one
     thumbs = [
         {zoom: _thumbnail(image, zoom) for zoom in {z[k] for z in _ZOOMS}} for k, image in enumerate((one, other))
     ]
     return max(_best_match(thumbs[0][a], thumbs[1][b]) for a, b in _ZOOMS)
 
 
+def candidates(store, rows, other_store, other_rows, max_distance=MAX_DISTANCE):
+    """Return pairs of images, one of each side, that a hash takes for copies, changed as `changed` says or cropped.
+
+    Parameters
+    ----------
+    store, other_store : cohorts.store.Store
+    rows, other_rows : (m,), (k,) int
+    max_distance : int
+        Bits, of 256.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `first, second` (places in `rows` and `other_rows`), `distance` (bits), `change`.
+    """
+    mine, theirs = hashes(store, rows), hashes(other_store, other_rows)
+    probes = [
+        (mine[0], theirs[0], ""),
+        (mine[1], theirs[0], "mirrored"),
+        (mine[2], theirs[0], ""),
+        (mine[0], theirs[2], ""),
+        (mine[3], theirs[0], "inverted"),
+    ]
+    near = pd.concat([near_hashes(a, b, max_distance).assign(change=change) for a, b, change in probes])
+    return near.sort_values("distance", kind="stable").drop_duplicates(["first", "second", "change"])
+
+
 def near_duplicates(store, rows, other_store, other_rows, max_distance=MAX_DISTANCE, min_correlation=MIN_CORRELATION):
     """Return pairs of images, one of each side, that are copies of one image as far as pixels tell.
 
-    Found are copies that were compressed again, resized, brightened, mirrored or cropped a little; docs/methods.md
-    has how many of each.
+    Found are copies that were compressed again, resized, brightened, mirrored, inverted or cropped a little;
+    docs/methods.md has how many of each.
 
     Parameters
     ----------
@@ -166,28 +204,16 @@ def near_duplicates(store, rows, other_store, other_rows, max_distance=MAX_DISTA
 
     Returns
     -------
-    pairs : pandas.DataFrame
-        `row, other_row, distance` (bits), `correlation`, `mirrored`; the likeliest pair first.
-    candidates_n : int
-        How many pairs the hash let through.
+    pandas.DataFrame
+        `row, other_row, distance` (bits), `correlation`, `change`; the likeliest pair first.
     """
-    mine, theirs = hashes(store, rows), hashes(other_store, other_rows)
-    probes = [
-        (mine[0], theirs[0], False),
-        (mine[1], theirs[0], True),
-        (mine[2], theirs[0], False),
-        (mine[0], theirs[2], False),
-    ]
-    near = pd.concat([near_hashes(a, b, max_distance).assign(mirrored=mirrored) for a, b, mirrored in probes])
-    near = near.sort_values("distance", kind="stable").drop_duplicates(["first", "second", "mirrored"])
+    near = candidates(store, rows, other_store, other_rows, max_distance)
     seen = functools.lru_cache(4096)(lambda side, k: content((store, other_store)[side], k))
     near["correlation"] = [
-        overlay_correlation(seen(0, rows[r.first]), seen(1, other_rows[r.second]), r.mirrored)
+        overlay_correlation(changed(seen(0, rows[r.first]), r.change), seen(1, other_rows[r.second]))
         for r in near.itertuples(index=False)
     ]
     pairs = near[near["correlation"] >= min_correlation].sort_values("correlation", ascending=False, kind="stable")
     pairs = pairs.drop_duplicates(["first", "second"])
     named = {"row": np.asarray(rows)[pairs["first"]], "other_row": np.asarray(other_rows)[pairs["second"]]}
-    return pairs.assign(**named)[["row", "other_row", "distance", "correlation", "mirrored"]].reset_index(
-        drop=True
-    ), len(near)
+    return pairs.assign(**named)[["row", "other_row", "distance", "correlation", "change"]].reset_index(drop=True)
