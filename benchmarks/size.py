@@ -113,14 +113,16 @@ def with_growth(table):
     """Return the table with how each step grows from its smallest size on.
 
     `time_exponent` is the slope of log CPU time over log size from the smallest size to this one, 1 for linear;
-    `memory_ratio` is anonymous memory over that at the smallest size, 1 for flat.
+    `growth_bytes` is by how much anonymous memory grew over the same span, in bytes for each image or report, which
+    the interpreter and its packages have no part in.
     """
     table = table.sort_values(["step", "n"], key=_in_order).reset_index(drop=True)
     first = table.groupby("step")[["n", "cpu_seconds", "anonymous_mib"]].transform("first")
     larger = table["n"] > first["n"]
     span = np.log(table["n"] / first["n"]).where(larger)
     table["time_exponent"] = np.log(table["cpu_seconds"] / first["cpu_seconds"]) / span
-    table["memory_ratio"] = (table["anonymous_mib"] / first["anonymous_mib"]).where(larger)
+    grown = (table["anonymous_mib"] - first["anonymous_mib"]) * 2**20
+    table["growth_bytes"] = grown / (table["n"] - first["n"]).where(larger)
     return table
 
 

@@ -27,6 +27,7 @@ WRITTEN_N = 5_000  # simulated reports whose sentences are recombined
 RUNS_N = 60  # of the case table, 14 findings each
 RESAMPLES_N, SCORED_RESAMPLES_N = 2_000, 100  # of the bootstrap alone; of each of the 840 columns of the case table
 STEPS_N, BATCH = 8, 32  # of training at full resolution
+ANCHOR_SECONDS = 3  # of CPU time, whose clock ticks a hundred times a second
 EDITION, TARGET, NETWORK, SEED = "size", "reports", "test_resnet", 1
 
 
@@ -265,18 +266,20 @@ def bootstrap(folder, n):
     return clock.stopped(n * len(FINDINGS) * RESAMPLES_N)
 
 
-def bootstrap_anchor(folder, n, resamples_n=3):
-    """Do the same by scikit-learn, image by image, in a few resamples of one finding."""
+def bootstrap_anchor(folder, n):
+    """Do the same by scikit-learn, image by image, for one finding, in as many resamples as some seconds hold."""
     from sklearn.metrics import roc_auc_score
 
     patient, label, score = labels_and_scores(n)
     rng = np.random.default_rng(0)
     starts = np.flatnonzero(np.r_[True, np.diff(patient) > 0])
     rows_of = np.split(np.arange(n), starts[1:])
+    resamples_n = 0
     clock = Clock.started()
-    for _ in range(resamples_n):
+    while cpu_seconds() - clock.cpu < ANCHOR_SECONDS:
         rows = np.concatenate([rows_of[k] for k in rng.integers(0, len(rows_of), len(rows_of))])
         roc_auc_score(label[rows, 0], score[rows, 0])
+        resamples_n += 1
     return clock.stopped(n * resamples_n)
 
 

@@ -36,6 +36,7 @@ def steps(bench, monkeypatch, tmp_path):
 
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     small = {"RUNS_N": 3, "RESAMPLES_N": 10, "SCORED_RESAMPLES_N": 10, "STEPS_N": 2, "BATCH": 4, "WRITTEN_N": 300}
+    small |= {"ANCHOR_SECONDS": 0.1}
     for name, value in small.items():
         monkeypatch.setattr(size_steps, name, value)
     return size_steps
@@ -58,7 +59,8 @@ def test_growth_of_linear_quadratic_and_flat(bench):
     found = bench.with_growth(table).set_index(["step", "n"])
     assert found["time_exponent"]["pack", 400] == pytest.approx(1)
     assert found["time_exponent"]["label", 400] == pytest.approx(2)
-    assert found["memory_ratio"].dropna().tolist() == pytest.approx([1.0, 1.1, 4.0])
+    mib = 2**20
+    assert found["growth_bytes"].dropna().tolist() == pytest.approx([0, 10 * mib / 300, mib])
     assert found["time_exponent"].isna().sum() == 2  # of the smallest sizes
 
 
@@ -141,7 +143,7 @@ def test_the_committed_table_is_whole(bench, steps):
     assert list(dict.fromkeys(table["step"])) == [step for step in steps.STEPS if step in set(table["step"])]
     assert not table.duplicated(["step", "n"]).any()
     again = bench.with_growth(table)
-    for column in ("time_exponent", "memory_ratio"):
+    for column in ("time_exponent", "growth_bytes"):
         np.testing.assert_allclose(again[column], table[column], rtol=1e-6)
     np.testing.assert_allclose(table["ratio"], table["items_per_cpu_second"] / table["anchor_items_per_cpu_second"])
 

@@ -111,8 +111,8 @@ def full_size(root):
     Returns
     -------
     pandas.DataFrame
-        A row a step: CPU seconds at the largest size, the exponent of their growth from the smallest one, and
-        anonymous memory at every size.
+        A row a step: CPU seconds at the largest size, the exponent of their growth from the smallest one, anonymous
+        memory at every size, and by how many bytes an image or report it grows.
     """
     table = pd.read_csv(root / "results/benchmarks/size.csv")
     rows = []
@@ -129,7 +129,8 @@ def full_size(root):
                 "items per CPU second over the anchor's": f"{last['ratio']:,.2f}",
                 "images or reports (n)": ", ".join(f"{n:,}" for n in part["n"]),
                 "MiB at these": memory,
-                "MiB, last over first": _two_digits(last["memory_ratio"]),
+                "MiB of the largest worker": f"{last['worker_mib']:.0f}" if last["worker_mib"] >= 1 else "",
+                "grows by, bytes": "" if pd.isna(last["growth_bytes"]) else f"{last['growth_bytes']:,.0f}",
             }
         )
     return pd.DataFrame(rows)
