@@ -83,12 +83,13 @@ def _pack_some(call, work, digest, rows):
     A forked worker writes them itself. Any other may be on another host, and two hosts that write to one page of a
     file undo each other's writes on most file systems of networks.
     """
-    if call not in _packs:
+    pack, entries = _packs.get(call), []
+    if pack is None:
+        pack = _opened(work, *_needed(work, digest)) | {"elsewhere": True}
         _packs.clear()
-        _packs[call] = _opened(work, *_needed(work, digest)) | {"elsewhere": True}
-    pack, entries = _packs[call], []
-    if "elsewhere" in pack:
-        pack |= {"images": {}, "masks": {}}
+        _packs[call] = pack
+    if "elsewhere" in pack:  # the worker's threads share the rest, and each has pixels of its own
+        pack = {**pack, "images": {}, "masks": {}}
     for i in rows:
         pack["reading"][i] = 1
         entries.append(_pack_one(pack, i))
@@ -106,17 +107,17 @@ def _packed(source, before, work, rows, workers):
         content = pickle.dumps((source.read, before))
         digest = hashlib.sha256(content).hexdigest()
         (work / "needed.pickle").write_bytes(content)
-    _packs[call] = _opened(work, source.read, before)
+    pack = _packs[call] = _opened(work, source.read, before)
     parts = (rows[k : k + some] for k in range(0, len(rows), some))
     results = parallel.mapped(partial(_pack_some, call, work, digest), parts, workers, ordered=False)
     try:
         for entries, pixels in results:
             for name, by_row in pixels.items():
                 for i, array in by_row.items():
-                    _packs[call][name][i] = array
+                    pack[name][i] = array
             yield from entries
     finally:
-        del _packs[call]
+        _packs.pop(call, None)
 
 
 def source_files(source):
