@@ -4,9 +4,11 @@
 
 Each row of the table is a fault that was brought about at some moments, drawn with a seed: how often the same
 command, called again, ended with results equal by SHA-256 to those of an undisturbed call, or the damage was noticed,
-and what was said. The full disk is a tmpfs of 1 MiB and the read-only folder a mount, which need root; no permissions
-hold root back, so that these are tried as another user. Work is forked from a process that has imported everything.
-Nothing outside a temporary folder is touched.
+the upper 95 % bound of the rate at which neither holds, and what was said. One row is of damage that is known to go
+unnoticed: a bit that turns with no time changed, as on a failing medium, in a file that was hashed before. The full
+disk is a tmpfs of 1 MiB and the read-only folder a mount, which need root; no permissions hold root back, so that
+these are tried as another user. Work is forked from a process that has imported everything. Nothing outside a
+temporary folder is touched.
 """
 
 # ruff: noqa: D102 (what is disturbed has the same five methods in each class)
@@ -33,10 +35,10 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from cxrlib.base import editions, paths
+from cxrlib.base import checksums, editions, paths
 from cxrlib.cohorts import packing, sources, splits
-from cxrlib.cohorts.store import open_store
-from cxrlib.commands import label, replay
+from cxrlib.cohorts.store import check_store, open_store
+from cxrlib.commands import label, made_tables, replay
 from cxrlib.labels.targets import target_table
 from cxrlib.networks import run as run_module
 from cxrlib.networks import trained_runs, training
@@ -44,6 +46,9 @@ from cxrlib.networks import trained_runs, training
 SIZE = 64
 FINDINGS = ["pneumothorax", "effusion"]
 NOBODY = 65534
+MODIFIED_KEPT = "one bit turned, modification time kept"
+NO_TIME_CHANGED = "one bit turned, no time changed"
+UNNOTICED = (NO_TIME_CHANGED, "pack: images.npy, opened")  # the fault, and of what, that nothing can notice
 SENTENCES = (
     "No finding.",
     "Small right pneumothorax.",
@@ -307,6 +312,8 @@ def stopped(case, folder, tell, moments_n, seed, minutes):
                 os.killpg(pid, tell)
             if ended(pid):
                 break
+        else:
+            raise RuntimeError(f"{case.name} ended 20 times before {tell.name} came: give it more to do.")
         message, living = said(log), left(pid, place)
         for each in living:
             os.kill(each, signal.SIGKILL)
@@ -326,7 +333,8 @@ def stopped(case, folder, tell, moments_n, seed, minutes):
 
 def row(fault, of, moments_n, equal_n, message, started):
     """Return a row of the table."""
-    told = {"fault": fault, "of": of, "moments_n": moments_n, "equal_n": equal_n, "message": message}
+    told = {"fault": fault, "of": of, "moments_n": moments_n, "equal_n": equal_n}
+    told |= {"failure_frac_high": round(made_tables.failure_frac_high(moments_n, equal_n), 4), "message": message}
     print(told, flush=True)
     return {**told, "seconds": round(time.perf_counter() - started, 1)}
 
@@ -397,12 +405,26 @@ def allow(place):
 
 
 def flip(file, at):
-    """Turn one bit of a file; its times stay as they were, as where a medium is at fault or a copy keeps times."""
+    """Turn one bit of a file; its modification time stays as it was, as where a copy keeps times.
+
+    The time of its last change (`ctime`), which no program can set, is another.
+    """
     times = file.stat()
     content = bytearray(file.read_bytes())
     content[at] ^= 1 << (at % 8)
     file.write_bytes(content)
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def flip_on_medium(memory, file, at):
+    """Turn one bit of a file of a store as a failing medium does, by which no time changes.
+
+    To that end `memory`, the record of the states that were hashed, is given the state of the damaged file.
+    """
+    flip(file, at)
+    known = json.loads(memory.read_text())
+    known[file.name][:-1] = checksums._state(file)
+    memory.write_text(json.dumps(known))
 
 
 def truncate(file, at):
@@ -462,10 +484,9 @@ def flips(cases, folder):
         read = partial(case.read, place)
         for file in case.results(place):
             if file.name != "checksums.json":
-                rows.append(
-                    damaged("one bit turned, times kept", f"{case.name}: {file.name}", flip, file, read, 20, 22)
-                )
+                rows.append(damaged(MODIFIED_KEPT, f"{case.name}: {file.name}", flip, file, read, 20, 22))
                 rows.append(damaged("file cut short", f"{case.name}: {file.name}", truncate, file, read, 5, 23))
+    rows += on_medium(folder / "pack-flips" / "out" / "store", 20)
     case = cases["train"]
     place = folder / "train-checkpoint"
     case.prepare(place)
@@ -483,9 +504,27 @@ def flips(cases, folder):
         case.work(place)
         shutil.rmtree(case.place(place))
 
-    for fault, damage, n in (("one bit turned, times kept", flip, 20), ("file cut short", truncate, 5)):
+    for fault, damage, n in ((MODIFIED_KEPT, flip, 20), ("file cut short", truncate, 5)):
         rows.append(damaged(fault, "train: checkpoint.pt", damage, kept / "checkpoint.pt", resume, n, 24))
     return rows
+
+
+def on_medium(store, moments_n):
+    """Return rows on bits that turn with no time changed, as a store is opened and as all of it is hashed anew."""
+    damage = partial(flip_on_medium, store.with_name(f".{store.name}.checked.json"))
+    ways = {UNNOTICED[1]: opened, "pack: images.npy, hashed anew": hashed_anew}
+    return [
+        damaged(NO_TIME_CHANGED, of, damage, store / "images.npy", partial(way, store), moments_n, 25)
+        for of, way in ways.items()
+    ]
+
+
+def opened(store):
+    open_store(store)
+
+
+def hashed_anew(store):
+    check_store(store, anew=True)
 
 
 def pipeline(case, folder):
@@ -570,7 +609,7 @@ def main():
     parser.add_argument("--interrupts", type=int, default=5, help="moments a command")
     parser.add_argument("--minutes", type=float, default=60, help="after which no other moment of a command is begun")
     parser.add_argument("--only", default=",".join(KINDS), help=f"default: {','.join(KINDS)}; also kill-pack, ...")
-    parser.add_argument("--out", type=Path, help="CSV to write;")
+    parser.add_argument("--out", type=Path, help="CSV to write; without it the table is only printed")
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="cxr-faults-"))
     folder.chmod(0o755)

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from cxrlib.base import checksums, records, whole_files
 from cxrlib.cohorts.store import check_store, open_store
-from cxrlib.commands import interruption
+from cxrlib.commands import interruption, made_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -166,6 +167,12 @@ def test_a_store_is_hashed_once_in_each_state(packed, monkeypatch):
     assert hashed == ["images.npy"]
 
 
+def test_a_bit_that_turns_with_no_time_changed_is_noticed_only_when_all_is_hashed_anew(packed):
+    opened, anew = faults.on_medium(packed / "out" / "store", 3)
+    assert (opened["fault"], opened["of"]) == faults.UNNOTICED and opened["equal_n"] == 0
+    assert ended_equal(anew) and anew["fault"] == opened["fault"] and "images.npy has other bytes" in anew["message"]
+
+
 # --- `make repro` and the files of DVC -----------------------------------------------------------------------
 
 LOCK = "schema: '2.0'\nstages:\n  code:\n    cmd: python -m cxrlib.commands.computes\n"
@@ -246,8 +253,53 @@ def test_a_killed_call_holds_nobody_up_and_its_processes_are_ended(tmp_path, mon
 
 def test_every_fault_of_the_campaign_ended_well():
     table = pd.read_csv(ROOT / "results" / "benchmarks" / "faults.csv")
-    assert (table["equal_n"] == table["moments_n"]).all()
+    unnoticed = [what == faults.UNNOTICED for what in zip(table["fault"], table["of"], strict=True)]
+    assert (table["equal_n"] == table["moments_n"].mask(unnoticed, 0)).all()
     assert (table["moments_n"] > 0).all()
     for tell in ("SIGKILL", "SIGINT"):
         assert {"pack", "train", "label"} <= set(table["of"][table["fault"].str.startswith(tell)])
     assert np.isfinite(table["seconds"]).all() and table["machine"].notna().all()
+
+
+class Brief:
+    """Work that ends at once."""
+
+    name = "brief"
+
+    def prepare(self, folder):
+        folder.mkdir()
+
+    def work(self, folder):
+        (folder / "result").write_text("done")
+
+    def results(self, folder):
+        return [folder / "result"]
+
+
+def test_work_that_ends_before_it_is_stopped_is_not_counted_as_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(faults.os, "killpg", lambda *_: None)
+    with pytest.raises(RuntimeError, match=r"brief ended 20 times before SIGKILL came: give it more to do\."):
+        faults.stopped(Brief(), tmp_path, signal.SIGKILL, 1, 5, minutes=1)
+
+
+@pytest.mark.parametrize(("moments_n", "equal_n"), [(1, 1), (3, 3), (20, 20), (20, 17), (5, 0)])
+def test_the_bound_of_the_rate_of_failures_is_clopper_and_pearsons(moments_n, equal_n):
+    high = made_tables.failure_frac_high(moments_n, equal_n)
+    theirs = stats.binomtest(moments_n - equal_n, moments_n).proportion_ci(0.9, "exact")  # 5 % on either side
+    assert high == pytest.approx(theirs.high)
+    if moments_n == equal_n:
+        assert high == pytest.approx(1 - 0.05 ** (1 / moments_n)) and high < 3 / moments_n
+    row = faults.row("fault", "of", moments_n, equal_n, "", 0)
+    assert row["failure_frac_high"] == pytest.approx(high, abs=1e-4)
+
+
+def test_the_page_says_how_many_interruptions_were_tried_and_what_they_bound(tmp_path):
+    folder = tmp_path / "results" / "benchmarks"
+    folder.mkdir(parents=True)
+    kinds = ["SIGKILL to the whole group", "SIGINT to the whole group", "file cut short"]
+    table = pd.DataFrame({"fault": kinds, "of": "pack", "moments_n": [40, 20, 900], "equal_n": [40, 19, 900]})
+    table.to_csv(folder / "faults.csv", index=False)
+    said = made_tables.interruptions(tmp_path)
+    assert "59 of 60 interruptions" in said and "at most 8 %" in said
+    shown = made_tables.faults(tmp_path)
+    assert shown.iloc[:, -1].tolist() == ["7 %", "22 %", "0 %"]

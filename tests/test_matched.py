@@ -163,6 +163,38 @@ def test_frozen_maps_pool_to_features_and_are_kept_by_content(tmp_path, monkeypa
     assert np.array_equal(frozen_features.frozen_maps(images), maps)
 
 
+@pytest.mark.parametrize("damage", ["bit", "cut", "checksum", "no checksum", "no text"])
+def test_frozen_maps_that_are_not_as_they_were_kept_are_computed_anew_with_a_word(
+    tmp_path, monkeypatch, capfd, damage
+):
+    monkeypatch.setattr(frozen_features.paths, "ROOT", tmp_path)
+    computed = []
+    monkeypatch.setattr(
+        frozen_features, "computed_maps", lambda _, images: computed.append(1) or images[:, :2, :2, None] / 255
+    )
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
+    maps = frozen_features.frozen_maps(images)
+    (file,) = (tmp_path / "data" / "partial" / "frozen_features").glob("*.npy")
+    told = file.with_suffix(".json")
+    content, checksum = file.read_bytes(), told.read_bytes()
+    if damage == "bit":
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    if damage == "cut":
+        file.write_bytes(content[:-3])
+    if damage == "checksum":
+        told.write_bytes(checksum[: len(checksum) // 2])
+    if damage == "no checksum":
+        told.unlink()
+    if damage == "no text":
+        told.write_bytes(b"\xff" + checksum)
+    assert np.array_equal(frozen_features.frozen_maps(images), maps) and len(computed) == 2
+    said = capfd.readouterr().err
+    assert str(tmp_path) in said and said.endswith(": its maps are computed anew.\n") and said.count("\n") == 1
+    assert file.read_bytes() == content and told.read_bytes() == checksum
+    frozen_features.frozen_maps(images)
+    assert len(computed) == 2 and not capfd.readouterr().err
+
+
 def test_a_mirrored_image_has_mirrored_maps():
     network, _ = frozen_features.architectures.create_network("tf_efficientnet_lite0", 1, "auto")
     image = np.random.default_rng(1).integers(0, 256, (1, 64, 64), dtype=np.uint8)

@@ -2,6 +2,10 @@
 
 What was packed before from the same file is taken over. So that the store itself hangs on nothing but its images, a
 record of how it was packed, and from which files, lies beside the folder of unfinished work.
+
+Pixels go through a memory map, whose pages the system writes when it likes, and nothing forces the journal to the
+disk either. So each of its lines has a CRC-32 of itself and one of the pixels of its row. After a power loss, or
+where a bit turned, a row counts only if both agree. A store is on the disk before it is sealed.
 """
 
 import contextlib
@@ -14,6 +18,7 @@ import pickle
 import shutil
 import sys
 import uuid
+import zlib
 from functools import partial
 
 import joblib
@@ -22,6 +27,8 @@ import pandas as pd
 
 from cxrlib.base import checksums, parallel, progress, records, whole_files
 from cxrlib.cohorts import image_files, image_source, simulation, store
+
+_KINDS = {"images": np.uint8, "masks": np.uint16}  # of the arrays of unfinished work, by their names
 
 _packs: dict = {}  # what the workers of a call of `pack` need: those that were forked have it, others open it once
 
@@ -47,8 +54,14 @@ def _taken_over(pack, i):
         unchanged = False
     if not unchanged:
         return None
-    pack["images"][i] = before["images"][before["row"][i]]
-    return {"row": i, **entry, "taken_over": True}
+    square = np.array(before["images"][before["row"][i]])
+    pack["images"][i] = square
+    return {"row": i, **entry, "crc": {"images": _crc("images", square)}, "taken_over": True}
+
+
+def _crc(name, pixels):
+    """Return the CRC-32 of pixels as they are in the array of that name."""
+    return zlib.crc32(np.ascontiguousarray(pixels, _KINDS[name]))
 
 
 def _pack_one(pack, i):
@@ -58,12 +71,14 @@ def _pack_one(pack, i):
         picture = pack["read"](i)
     except (image_files.UnreadableImageError, OSError) as error:
         return {"row": i, "reason": str(error)}
-    pack["images"][i] = picture.square
-    if picture.masks is not None:
-        pack["masks"][i] = picture.masks
     entry = picture._asdict()
-    del entry["square"], entry["masks"]
-    return {"row": i, **entry}
+    pixels = {"images": entry.pop("square"), "masks": entry.pop("masks")}
+    crc = {}
+    for name, array in pixels.items():
+        if array is not None:
+            pack[name][i] = array
+            crc[name] = _crc(name, array)
+    return {"row": i, **entry, "crc": crc}
 
 
 def _needed(work, digest):
@@ -83,12 +98,13 @@ def _pack_some(call, work, digest, rows):
     A forked worker writes them itself. Any other may be on another host, and two hosts that write to one page of a
     file undo each other's writes on most file systems of networks.
     """
-    if call not in _packs:
+    pack, entries = _packs.get(call), []
+    if pack is None:
+        pack = _opened(work, *_needed(work, digest)) | {"elsewhere": True}
         _packs.clear()
-        _packs[call] = _opened(work, *_needed(work, digest)) | {"elsewhere": True}
-    pack, entries = _packs[call], []
-    if "elsewhere" in pack:
-        pack |= {"images": {}, "masks": {}}
+        _packs[call] = pack
+    if "elsewhere" in pack:  # the worker's threads share the rest, and each has pixels of its own
+        pack = {**pack, "images": {}, "masks": {}}
     for i in rows:
         pack["reading"][i] = 1
         entries.append(_pack_one(pack, i))
@@ -106,17 +122,17 @@ def _packed(source, before, work, rows, workers):
         content = pickle.dumps((source.read, before))
         digest = hashlib.sha256(content).hexdigest()
         (work / "needed.pickle").write_bytes(content)
-    _packs[call] = _opened(work, source.read, before)
+    pack = _packs[call] = _opened(work, source.read, before)
     parts = (rows[k : k + some] for k in range(0, len(rows), some))
     results = parallel.mapped(partial(_pack_some, call, work, digest), parts, workers, ordered=False)
     try:
         for entries, pixels in results:
             for name, by_row in pixels.items():
                 for i, array in by_row.items():
-                    _packs[call][name][i] = array
+                    pack[name][i] = array
             yield from entries
     finally:
-        del _packs[call]
+        _packs.pop(call, None)
 
 
 def source_files(source):
@@ -147,13 +163,17 @@ def _say(sentence):
 def _before(source, table, out, record, how):
     """Return what may be taken over from `out`: where in it each image is, or -1; its file; index and pixels."""
     try:
-        told = json.loads(record.read_text())
-    except (OSError, ValueError):  # never packed, or cut short
+        told = json.loads(record.read_text(encoding="utf-8"))
+        before, hashes, places = told["how"], told["sha256"], dict(told["files"].items())
+    except FileNotFoundError:  # never packed
         return None
-    if told["how"] != how or not out.exists():
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        _say(f"{record} is damaged: all images of {out} are packed anew.")
+        return None
+    if before != how or not out.exists():
         return None
     try:
-        whole = told["sha256"] == _hashes(out)
+        whole = hashes == _hashes(out)
     except OSError:
         whole = False
     if not whole:
@@ -162,7 +182,7 @@ def _before(source, table, out, record, how):
     index = pd.read_parquet(out / "images.parquet")
     row = pd.Index(index["image_id"]).get_indexer(table["image_id"])
     files = source_files(source)
-    row[[told["files"].get(i) != file for i, file in zip(table["image_id"], files, strict=True)]] = -1
+    row[[places.get(i) != file for i, file in zip(table["image_id"], files, strict=True)]] = -1
     return {"row": row, "files": files, "index": index[list(store.PACKED_COLUMNS)], "images": out / "images.npy"}
 
 
@@ -210,22 +230,67 @@ class _Done:
         return pd.DataFrame({**found, "sha256": found["sha256"].astype("U64").astype(object)})
 
 
-def _read_journal(path, n):
-    """Return the finished rows of an interrupted pack of n, as a `_Done`; a last line cut short is dropped.
+def _line(entry):
+    """Return the line of the journal for what `_pack_one` returned: the CRC-32 of the rest, and JSON."""
+    text = json.dumps(entry)
+    return f"{zlib.crc32(text.encode()):08x} {text}\n"
+
+
+def _entry(line, n):
+    """Return what `_line` was given, of a row of n; None if the line is cut short, damaged or of an older form."""
+    told, _, text = line.partition(b" ")
+    if not text.endswith(b"\n") or told != b"%08x" % zlib.crc32(text[:-1]):
+        return None
+    try:
+        entry = json.loads(text)
+        whole = "reason" in entry or {"crc", *store.PACKED_COLUMNS} <= entry.keys()
+        return entry if whole and 0 <= entry["row"] < n else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _read_journal(work, n):
+    """Return the finished rows of an interrupted pack of n, as a `_Done`; the journal has their lines alone then.
 
     What could not be read is tried again: its folder may not have been mounted.
     """
-    done = _Done(n)
-    if path.exists():
-        with open(path) as lines:
-            for line in lines:
-                try:
-                    entry = json.loads(line)
-                except json.JSONDecodeError:
-                    continue
-                if "reason" not in entry:
-                    done.add(entry)
+    path, done, lines_n, images_n = work / "journal.jsonl", _Done(n), 0, 0
+    if not path.exists():
+        return done
+    arrays = {name: np.load(file, mmap_mode="r") for name in _KINDS if (file := work / f"{name}.npy").exists()}
+    with whole_files.replacing(path) as new, open(path, "rb") as lines, open(new, "wb") as kept:
+        for line in lines:
+            entry = _entry(line, n)
+            if entry is None:
+                lines_n += 1
+            elif "reason" in entry:
+                continue
+            elif all(
+                name in arrays and _crc(name, arrays[name][entry["row"]]) == crc for name, crc in entry["crc"].items()
+            ):
+                done.add(entry)
+                kept.write(line)
+            else:
+                images_n += 1
+    wrong = [f"{path} has lines that are cut short, damaged or of an older form ({lines_n})"] if lines_n else []
+    wrong += [f"{work} has images that are not as they were packed ({images_n})"] if images_n else []
+    if wrong:
+        _say(f"{' and '.join(wrong)}: these rows are packed again.")
     return done
+
+
+def _is_kept(work, key, shapes):
+    """Return whether a folder has unfinished work of this key, with arrays that can be opened."""
+    if not (work / "key.json").exists() or (work / "key.json").read_bytes() != key.encode():
+        return False
+    try:
+        arrays = {name: np.load(work / f"{name}.npy", mmap_mode="r") for name in shapes}
+        if all(array.shape == shapes[name] and array.dtype == _KINDS[name] for name, array in arrays.items()):
+            return True
+    except (FileNotFoundError, ValueError, EOFError, OverflowError, MemoryError):
+        pass
+    _say(f"An array in {work} is damaged: all images are packed again.")
+    return False
 
 
 def pack(source, out, work, *, size_px, workers=None):
@@ -269,14 +334,14 @@ def pack(source, out, work, *, size_px, workers=None):
         work.mkdir(parents=True, exist_ok=True)
     if (work / "old").exists() and not out.exists():  # interrupted between the two
         os.replace(work / "old", out)
-    if not (work / "key.json").exists() or (work / "key.json").read_text() != key:
+    shapes = dict.fromkeys(["images", "masks"] if source.has_masks else ["images"], (n, size_px, size_px))
+    if not _is_kept(work, key, shapes):
         shutil.rmtree(work)
         work.mkdir(parents=True)
-        _new_array(work / "images.npy", np.uint8, (n, size_px, size_px))
-        if source.has_masks:
-            _new_array(work / "masks.npy", np.uint16, (n, size_px, size_px))
+        for name, shape in shapes.items():
+            _new_array(work / f"{name}.npy", _KINDS[name], shape)
         whole_files.write_text(work / "key.json", key)  # last: with it, the arrays are whole
-    done = _read_journal(work / "journal.jsonl", n)
+    done = _read_journal(work, n)
     todo = done.left()
     record = work.with_name(f"{work.name}.json")
     before = _before(source, table, out, record, how) if todo and source_files(source) else None
@@ -286,7 +351,7 @@ def pack(source, out, work, *, size_px, workers=None):
         with whole_files.naming(work), open(work / "journal.jsonl", "a") as journal, packed as entries:
             for entry in progress.bar(entries, total=len(todo), desc="pack"):
                 done.add(entry)
-                journal.write(json.dumps(entry) + "\n")
+                journal.write(_line(entry))
                 journal.flush()
     except parallel.WorkerKilledError:
         names = " or ".join(f"{table['image_id'][i]} ({_place(source, i)})" for i in np.flatnonzero(reading))
@@ -310,7 +375,7 @@ def pack(source, out, work, *, size_px, workers=None):
 
 
 def _new_array(path, dtype, shape):
-    """Return an array of zeros in a file, memory-mapped, whose place on the disk is taken now.
+    """Return an array of zeros in a file, memory-mapped, whose header and place on the disk are written now.
 
     Otherwise a disk that is full kills whoever writes into the map (SIGBUS).
     """
@@ -318,7 +383,20 @@ def _new_array(path, dtype, shape):
         array = np.lib.format.open_memmap(path, "w+", dtype, shape)
         with open(path, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            os.fsync(file.fileno())
     return array
+
+
+def _to_disk(path):
+    """Wait until a file, or the names in a folder, are on the disk, also what was written through a memory map."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if not path.is_dir():  # some network drives have no such call for folders
+            raise whole_files.UnwrittenError(whole_files.not_written(path, error)) from None
+    finally:
+        os.close(number)
 
 
 def _place(source, i):
@@ -370,12 +448,16 @@ def _finish(source, table, done, out, work):
     labels[labels["image_id"].isin(kept["image_id"])].reset_index(drop=True).to_parquet(final / "labels.parquet")
     rejected = pd.DataFrame(rejected, columns=list(image_source.REJECTED_COLUMNS))
     rejected.to_csv(final / "rejected.csv", index=False)
+    for path in sorted(final.iterdir()):
+        _to_disk(path)
     checksums.seal(final)
+    _to_disk(final)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.exists():  # moved, not deleted: at no time is half a store there
         shutil.rmtree(work / "old", ignore_errors=True)
         os.replace(out, work / "old")
     os.replace(final, out)
+    _to_disk(out.parent)
     return rejected
 
 

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import yaml
+from scipy import stats
 
 from cxrlib.commands import values
 from cxrlib.releases import catalogue
@@ -136,6 +137,48 @@ def full_size(root):
     return pd.DataFrame(rows)
 
 
+def failure_frac_high(moments_n, equal_n):
+    """Return the upper 95 % bound of the rate of failures: Clopper and Pearson's, with all 5 % on its side.
+
+    Parameters
+    ----------
+    moments_n : int
+        How often something was tried, each time on its own.
+    equal_n : int
+        How often it did not fail.
+
+    Returns
+    -------
+    float
+        After no failure it is a little less than 3 / `moments_n`.
+    """
+    failures_n = moments_n - equal_n
+    return float(stats.beta.ppf(0.95, failures_n + 1, equal_n)) if equal_n else 1.0
+
+
+def interruptions(root):
+    """Return in a sentence how many interruptions at random moments left no trace, and what that bounds.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The repository.
+
+    Returns
+    -------
+    str
+    """
+    table = pd.read_csv(root / "results" / "benchmarks" / "faults.csv")
+    table = table[table["fault"].isin(["SIGKILL to the whole group", "SIGINT to the whole group"])]
+    moments_n, equal_n = int(table["moments_n"].sum()), int(table["equal_n"].sum())
+    high = failure_frac_high(moments_n, equal_n)
+    return (
+        f"After {equal_n} of {moments_n} interruptions at random moments, the same command ended with the results of "
+        "an undisturbed run.\n"
+        f"The share of interruptions after which it does not is at most {100 * high:.0f} %, with 95 % confidence."
+    )
+
+
 def faults(root):
     """Return the table of the faults that were brought about (`benchmarks/faults.py`), without messages and times.
 
@@ -147,16 +190,19 @@ def faults(root):
     Returns
     -------
     pandas.DataFrame
-        A row per fault and what it befell.
+        A row per fault and what it befell, with the upper 95 % bound of the rate at which it is not dealt with.
     """
     table = pd.read_csv(root / "results" / "benchmarks" / "faults.csv")
     names = {"fault": "fault", "of": "of", "moments_n": "moments", "equal_n": "noticed, or ended equal"}
-    return table[list(names)].rename(columns=names)
+    bounds = [failure_frac_high(*counts) for counts in zip(table["moments_n"], table["equal_n"], strict=True)]
+    shown = table[list(names)].rename(columns=names)
+    return shown.assign(**{"neither, at most (95 % bound)": [f"{100 * bound:.0f} %" for bound in bounds]})
 
 
 MADE = {
     "faults": faults,
     "full_size": full_size,
+    "interruptions": interruptions,
     "labeler_networks": labeler_networks,
     "five_studies": five_studies,
     "study": study,

@@ -5,11 +5,13 @@ They are no fine-tuned networks: what needs other features than ImageNet's they 
 """
 
 import hashlib
+import json
+import sys
 
 import numpy as np
 import torch
 
-from cxrlib.base import paths, whole_files
+from cxrlib.base import checksums, paths, whole_files
 from cxrlib.networks import architectures, map_layers
 
 _BATCH_N = 32
@@ -19,7 +21,8 @@ def frozen_maps(images, architecture="tf_efficientnet_lite0"):
     """Return the maps of a network's last layer before pooling, mean of the image and of its mirror image.
 
     Their mean over cells is the pooled feature, so that a linear head on it has an exact class activation map
-    (Zhou et al., CVPR 2016, equation 2). They are kept below `data/partial/`, by the content of images and weights.
+    (Zhou et al., CVPR 2016, equation 2). They are kept below `data/partial/`, by the content of images and weights,
+    with their SHA-256 beside them: maps that have another are computed anew, with a word.
 
     Parameters
     ----------
@@ -48,11 +51,27 @@ def frozen_maps(images, architecture="tf_efficientnet_lite0"):
         if not name.startswith("classifier."):  # the head is random, and not used
             digest.update(weights.numpy().tobytes())
     path = paths.partial_dir("frozen_features") / f"{digest.hexdigest()[:32]}.npy"
-    if not path.exists():
+    wrong = _problem(path) if path.exists() else None
+    if wrong:
+        print(f"{wrong}: its maps are computed anew.", file=sys.__stderr__, flush=True)  # past the notebook's page
+    if wrong or not path.exists():
         maps = computed_maps(network, images).astype(np.float16)
         with whole_files.replacing(path) as new, open(new, "wb") as file:
             np.save(file, maps)
+        told = checksums.of_files(path.parent, [path.name])
+        whole_files.write_text(path.with_suffix(".json"), json.dumps(told) + "\n")
     return np.load(path).astype(np.float32)
+
+
+def _problem(path):
+    """Return what is wrong with maps that were kept, without a full stop; None if they are as they were written."""
+    try:
+        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return checksums.problem(path.parent, {path.name: told[path.name]})
+    except FileNotFoundError:
+        return f"{path} has no SHA-256 beside it"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{path.with_suffix('.json')} is damaged"
 
 
 def computed_maps(network, images):
