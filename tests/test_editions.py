@@ -3,9 +3,11 @@
 import copy
 import io
 import os
+import re
 import shutil
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ from PIL import Image
 
 from cxrlib.base import editions, label_tables, paths, runs, vocabulary
 from cxrlib.cohorts import sources, splits
-from cxrlib.commands import edition
+from cxrlib.commands import edition, label
 from cxrlib.labels import kinds
 from cxrlib.networks import architectures
 from cxrlib.releases import catalogue, pixels
@@ -75,8 +77,8 @@ def check_consistent(name, checkout):
         assert entry.get("split", "main") in settings["splits"]
     study = settings["pneumothorax"]
     arms = crossing.arms(settings, study["runs"])
-    for label, (first, second) in {**study["comparisons"], **study["controls"]}.items():
-        assert crossing.pairs(arms, first, second), label
+    for comparison, (first, second) in {**study["comparisons"], **study["controls"]}.items():
+        assert crossing.pairs(arms, first, second), comparison
     return settings
 
 
@@ -127,6 +129,39 @@ def checkout(tmp_path):
 def add(checkout, text, name="mine"):
     (checkout / "editions" / f"{name}.yaml").write_text(text)
     return editions.compose(name, checkout)
+
+
+def shown_editions():
+    """Return the whole editions that pages print, by page: blocks of YAML that name themselves."""
+    found = {}
+    for page in sorted((CHECKOUT / "docs").rglob("*.md")):
+        for block in re.findall(r"^```yaml\n(# Edition (\w+): .*?)^```", page.read_text(), re.S | re.M):
+            found[page.relative_to(CHECKOUT).as_posix()] = block
+    return found
+
+
+SHOWN = shown_editions()
+WHOLE = [
+    page for page in SHOWN if page != "docs/own_images.md"
+]  # that one extends an edition that `cxr edition` writes
+
+
+def test_guides_print_editions():
+    assert {"docs/guides/another_network.md", "docs/guides/own_labels.md"} <= set(WHOLE)
+
+
+@pytest.mark.parametrize("page", WHOLE)
+def test_an_edition_of_a_guide_is_whole(checkout, page):
+    """It is composed, its parts fit, and it trains what it compares and nothing else."""
+    text, name = SHOWN[page]
+    add(checkout, text, name)
+    settings = check_consistent(name, checkout)
+    compared = {target for pair in settings["pneumothorax"]["comparisons"].values() for target in pair}
+    assert {target for target, _, _ in runs.planned(settings)} == compared == set(settings["targets"])
+    assert list(settings["stages"]["studies"]) == [f"{name}-pneumothorax"]
+    for made in (made for sets in settings["label_sets"].values() for made in sets.values() if made["kind"] == "own"):
+        card = [made.get(field) for field in label_tables.CARD_FIELDS]
+        assert all(written and "..." not in written for written in card), "the card is written out"
 
 
 def tree(folder):
@@ -369,6 +404,42 @@ def test_own_images_labelled_once_are_compared_with_shuffled_labels(hospital):
     settings = check_consistent("ours", hospital)
     assert list(settings["label_sets"]["ours"]) == ["labels", "shuffled"]
     assert settings["pneumothorax"]["scored_against"] == ["labels"]
+
+
+def test_reports_named_like_their_images_give_the_labels_of_an_edition(hospital, tmp_path, monkeypatch):
+    """What `cxr label` writes is taken as it is, if the reports are named as the table names the images."""
+    monkeypatch.chdir(tmp_path)
+    data = Path(os.environ["CXR_DATA"])
+    images = pd.read_csv(data / "ours/reports.csv")
+    images[["image_id", "patient_id"]].to_csv(data / "ours/images.csv", index=False)
+    words = [
+        "ours",
+        "--folder",
+        "ours/images",
+        "--table",
+        "ours/images.csv",
+        "--labels",
+        "labels.csv",
+        "pneumothorax",
+    ]
+    for prefix in ("report of ", ""):
+        shutil.rmtree("reports", ignore_errors=True)
+        Path("reports").mkdir()
+        for image_id, present in zip(images["image_id"], images["pneumothorax"], strict=True):
+            said = "Small left pneumothorax." if present else "No pneumothorax."
+            Path("reports", f"{prefix}{image_id}.txt").write_text(said)
+        label.main(["reports/", "--out", "labels.csv", "--force"])
+        if prefix:
+            with pytest.raises(SystemExit, match=r"None of the 60 image ids in .*labels\.csv is in cohort 'ours'"):
+                edition.main(words)
+    edition.main([*words, *READS])
+    settings = check_consistent("ours", hospital)
+    made = settings["label_sets"]["ours"]["labels"]
+    assert made["kind"] == "own" and Path(made["path"]).name == "labels.csv"
+    table, _ = kinds.build(  # to the label, what the reports say
+        SimpleNamespace(name="ours", index=images[["image_id"]], labels=None), {"labels": made}
+    )["labels"]
+    assert table.set_index("image_id")["pneumothorax"][images["image_id"]].tolist() == images["pneumothorax"].tolist()
 
 
 @pytest.mark.parametrize(

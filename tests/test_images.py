@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pydicom
 import pytest
-from bad_input.images import COLOUR, RAMP, RAMP8, dicom, jpeg, of_bits, png, raw_png
+from bad_input.images import COLOUR, RAMP, RAMP8, compressed_as, dicom, jpeg, of_bits, png, raw_png
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_windowing
@@ -15,6 +15,8 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     RLELossless,
 )
 
@@ -183,6 +185,22 @@ def test_dicom_compressed(syntax):
 
     start = ExplicitVRLittleEndian if syntax.is_encapsulated else syntax
     np.testing.assert_array_equal(grey(dicom(syntax=start, then=compress)), RAMP8)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "kind", "most"), [(JPEGBaseline8Bit, "JPEG", 3), (JPEG2000Lossless, "JPEG2000", 0)]
+)
+def test_dicom_in_jpeg(syntax, kind, most):
+    """What docs/own_images.md says is read as installed; what is not, is among the broken files below."""
+    stream = io.BytesIO()
+    Image.fromarray(RAMP8).save(stream, kind)
+    got = grey(dicom(then=compressed_as(syntax, stream.getvalue())))
+    assert np.abs(got.astype(int) - RAMP8).max() <= most
+
+
+def test_dicom_in_jpeg_of_12_bits_is_refused():
+    content = dicom(of_bits(12), bits=12, then=compressed_as(JPEGExtended12Bit, jpeg(RAMP8)))
+    assert reason(content).endswith("export it anew, uncompressed")
 
 
 def test_dicom_high_bits_that_are_not_stored_are_ignored():

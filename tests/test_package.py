@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -236,6 +237,13 @@ def test_the_page_of_packages_lists_every_dependency_once_with_a_licence():
     first.pop("cxrlib")
     assert {name: extra for name, (extra, _) in rows.items()} == first
     assert all(licence for _, licence in rows.values())
+
+
+def test_the_page_of_packages_says_which_extra_each_command_needs():
+    text = (paths.ROOT / "docs" / "packages.md").read_text().split("## Licences")[0]
+    purpose = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", text, re.M))
+    for name, extra in extras.EXTRAS.items():
+        assert re.search(rf"`(cxr )?{name}\b", purpose[extra]), f"{name} needs {extra}"
 
 
 def test_the_modules_with_full_types_exist_and_have_no_bare_function():

@@ -7,6 +7,7 @@ from markdown_it import MarkdownIt
 
 from cxrlib.base import paths
 from cxrlib.commands import readme, values
+from cxrlib.releases import catalogue, fetching
 
 PAGES = {page.relative_to(paths.ROOT).as_posix(): page.read_text() for page in readme.pages()}
 README = PAGES["README.md"]
@@ -62,6 +63,23 @@ def test_an_unknown_table_is_named_with_its_page():
 def test_the_readme_is_short():
     assert len(prose(README).split()) <= 900
     assert len(re.findall(r"^\|(?: *-+ *\|)+$", README, re.M)) <= 3
+
+
+def test_the_readme_counts_the_published_label_sets():
+    """Those with one opinion of each image: in the installation, fetched, and by hand."""
+    single = [entry for entry in catalogue.ENTRIES.values() if not entry.readers]
+    elsewhere = [entry.labels for entry in single if entry.labels]
+    fetched_n = sum(all(fetching.FILES[path].address for path in labels) for labels in elsewhere)
+    here_n, by_hand_n = len(single) - len(elsewhere), len(elsewhere) - fetched_n
+    said = " ".join(prose(README).split())
+    assert f"any two of {here_n} published label sets" in said
+    assert f"`cxr fetch` gets {fetched_n} more and says how to get {by_hand_n}." in said
+
+
+@pytest.mark.parametrize("readers", [name for name, entry in catalogue.ENTRIES.items() if entry.readers])
+def test_the_page_of_data_names_the_label_sets_that_audits_refuse(readers):
+    (said,) = re.findall(r"refuse the sets (.+?):", PAGES["docs/data.md"], re.S)
+    assert f"`{readers}`" in said and said.count("`") == 2 * sum(e.readers for e in catalogue.ENTRIES.values())
 
 
 @pytest.mark.parametrize("name", PAGES)
