@@ -52,7 +52,7 @@ pull: setup ## get this edition's files from a DVC remote, checked (REMOTE=store
 gc: setup ## remove from DVC's cache what no version of dvc.lock names; `dvc gc` would take other editions' results
 	@$(BIN)/cxr gc $(if $(DRY),--dry)
 
-privacy: setup ## search what is committed for traces of patients
+privacy: setup ## search every committed file for traces of patients
 	@$(BIN)/cxr privacy
 
 verify: setup ## compare the tables here with those that are committed

@@ -4,8 +4,8 @@ cxr privacy
 cxr privacy site/ results/mine --reports ours/reports.csv --images ours/images/
 cxr privacy results/mine --allow mine_allowed.yaml
 
-Without a path, what git tracks in paper/, results/, docs/, models/ and third_party/ of this repository is searched.
-The exit status is 0 if nothing is found, 1 if something is, 2 if an argument cannot be used.
+Without a path, every file of this repository that git tracks is searched. The exit status is 0 if nothing is found, 1
+if something is, or if a file is of a kind that is not read, and 2 if an argument cannot be used.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cxrlib.base import paths, tables
-from cxrlib.site import disclosure
+from cxrlib.site import disclosure, traces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PUBLISHED = ("paper", "results", "docs", "models", "third_party", "README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 _SIZE_PX = 128  # side of the radiographs that pictures are compared with
 
 
@@ -50,8 +49,8 @@ def _parser():
     return parser
 
 
-def published_files(root):
-    """Return the files that git tracks in what is published of a checkout, a list of Path.
+def committed_files(root):
+    """Return the files of a checkout that git tracks, a list of Path.
 
     Parameters
     ----------
@@ -63,9 +62,7 @@ def published_files(root):
         If it is no git checkout.
     """
     try:
-        told = subprocess.run(
-            ["git", "ls-files", "-z", "--", *PUBLISHED], cwd=root, capture_output=True, text=True, check=True
-        )
+        told = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         raise ValueError(f"{root} is no git checkout: name the files or folders to search.") from None
     return [root / name for name in told.stdout.split("\0") if name and (root / name).is_file()]
@@ -103,31 +100,30 @@ def _search(chosen):
     allow = chosen.allow or (None if chosen.paths else paths.ROOT / "tools" / "privacy_allowed.yaml")
     allowed = disclosure.read_allowed(allow) if allow else {}
     reports = {
-        path.name: disclosure.report_words(tables.read_csv(path, ("text",))["text"].dropna())
-        for path in chosen.reports
+        path.name: traces.report_words(tables.read_csv(path, ("text",))["text"].dropna()) for path in chosen.reports
     }
     with tempfile.TemporaryDirectory() as work:
         known = known_radiographs(chosen.images, Path(work)) if chosen.images else disclosure.Known()
         known = disclosure.Known(reports, known.radiographs, known.pictures)
-        found, unread, files_n = [], [], 0
+        found, files_n = [], 0
         for base, files in _files(chosen.paths, root):
             files_n += len(files)
-            more, left = disclosure.scan(base, files, known, allowed)
-            found, unread = found + more, unread + left
+            found += disclosure.scan(base, files, known, allowed)
     for one in found:
         print(f"{one.file}: {one.kind}: {one.what[:120]!r}")
-    told = ["patterns of names, numbers, dates, paths and addresses", "photographic pictures"]
+    told = ["patterns of names, numbers, dates, fields, paths and addresses", "photographic pictures"]
     told += [f"words of {name}" for name in reports] + ["the radiographs given"] * bool(chosen.images)
     print(f"{len(found)} findings in {files_n} files, searched for {', '.join(told)}.")
-    if unread:
-        print(f"{len(unread)} files are of kinds that are not read, the first: {unread[0]}.")
+    unread_n = sum(one.kind == disclosure.UNREAD for one in found)
+    if unread_n:
+        print(f"{unread_n} of them are files that are not read: look at them, and allow each by name with --allow.")
     return int(len(found) > 0)
 
 
 def _files(named, root):
     """Yield a folder and the files below it that are to be searched."""
     if not named:
-        yield root, published_files(root)
+        yield root, committed_files(root)
     for path in named:
         path = path.resolve()
         base = root if path.is_relative_to(root) else path.parent if path.is_file() else path
@@ -138,7 +134,7 @@ def _files(named, root):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return 1 if something is found, 2 if an argument cannot be used."""
+    """Run the command line; return 1 if something is found or not read, 2 if an argument cannot be used."""
     chosen = _parser().parse_args(arguments)
     try:
         return _search(chosen)

@@ -1,7 +1,8 @@
 """What a page or table that is to be published must not hold: traces of a patient, report text, radiographs.
 
-`scan` reads text, tables, notebooks and pictures, and says where what stands. It finds patterns, copied words and
-copied pixels; it cannot tell that a sentence in other words, or a rare age, points to a person.
+`scan` reads text, tables, notebooks, arrays and pictures; it says where what stands, and what it could not read. It
+finds patterns, copied words and copied pixels; it cannot tell that a sentence in other words, or a rare age, points
+to a person.
 """
 
 import base64
@@ -10,43 +11,30 @@ import gzip
 import io
 import json
 import re
-import warnings
-from collections import Counter
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import Image
-from scipy import ndimage
+import pyarrow
+import pyarrow.parquet
 
-from cxrlib.cohorts import lookalikes
 from cxrlib.releases import cards
+from cxrlib.site import photographs, traces
 
-# What a pattern finds: in every text, or only in what is exported as a table, since prose has dates of its own.
-PATTERNS = {
-    "email": r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b",
-    "absolute path": r"(?<![\w:/.~>-])/(?:home|root|Users|mnt|media|scratch|gpfs|srv|tmp|work)/[\w.-]+"
-    r"|\b[A-Z]:\\\\?Users\\",
-    "DICOM UID": r"(?<![\w.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\w.])",
-    "record number": r"(?i)\b(?:MRN|medical record (?:number|no\.?))[\s:#=]*[A-Z]{0,3}\d{5,}",
-    "accession number": r"(?i)\baccession(?:[\s_]?(?:number|no\.?))?[\s:#=]+[A-Z]{0,3}\d{5,}",
-    "name": r"\b(?:Dr|Prof|Mr|Mrs|Ms)\.? [A-Z][a-z]+|\b[A-Z][A-Za-z-]+\^[A-Z][A-Za-z-]+",
-}
-TABLE_PATTERNS = {
-    "date": r"(?<![\w./-])(?:(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
-    r"|\d{1,2}[/.]\d{1,2}[/.](?:19|20)\d\d"
-    r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))(?![\w./-])",
-}
-_TABLES = (".csv", ".tsv", ".json", ".parquet")
-_TEXTS = (".md", ".txt", ".html", ".yaml", ".yml", ".js", ".css", ".tex", ".bib", ".ipynb", ".svg", *_TABLES)
+# Text that is written as sentences or code: its dates are those of publications, software and examples.
+_PROSE = (
+    *(".md", ".rst", ".tex", ".bib", ".cff", ".py", ".pyi", ".sh", ".css", ".toml", ".cfg", ".ini", ".lock"),
+    *(".yaml", ".yml"),
+)
+_DATA = (".csv", ".tsv", ".txt", ".json", ".html", ".js", ".svg", ".xml")  # known as text, in whatever encoding
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
+_ARRAYS = (".npy", ".npz", ".safetensors")
 _BASE64 = re.compile(r"data:image/(?:png|jpe?g|gif|webp);base64,([A-Za-z0-9+/=\\n\s]+)")
-_WORDED = ["object", "string", "category", "datetime"]  # columns of a Parquet table that are searched
-_WORDS_N = 8  # words in a row that are taken for a copy of a report
-_RARE_N = 2  # reports that may share such words; what more of them say is a phrase of the trade
-_SIDE_PX = 32  # pixels: a part of a picture below this is a mark of a plot
+_NEVER = "radiograph"  # the kind of finding that no entry allows
+UNREAD = "unread file"
 
 
 class Disclosure(NamedTuple):
@@ -57,14 +45,22 @@ class Disclosure(NamedTuple):
     what: str
 
 
+class Contents(NamedTuple):
+    """What a file holds that is to be searched, and what was found in reading it, as pairs of kind and words."""
+
+    words: traces.Words = traces.Words()
+    pictures: tuple = ()
+    found: tuple = ()
+
+
 @dataclass(frozen=True)
 class Known:
     """What must not be found: copied words of reports and copied pixels of radiographs.
 
     Attributes
     ----------
-    reports : dict of str to dict
-        By the name of a set of reports, the rare runs of eight words (`report_words`).
+    reports : dict of str to set
+        By the name of a set of reports, the rare runs of eight words (`traces.report_words`).
     radiographs : (n, 32) uint8 or None
         Difference hashes of real radiographs.
     pictures : callable or None
@@ -76,31 +72,15 @@ class Known:
     pictures: object = None
 
 
-def _runs(text):
-    words = re.findall(r"[^\W_]+", text.casefold())
-    return [" ".join(words[i : i + _WORDS_N]) for i in range(len(words) - _WORDS_N + 1)]
-
-
-def report_words(reports):
-    """Return the runs of eight words that at most two reports share, a set of str.
-
-    Parameters
-    ----------
-    reports : iterable of str
-    """
-    counted: Counter = Counter()
-    for text in set(reports):
-        counted.update(set(_runs(text)))
-    return {run for run, n in counted.items() if n <= _RARE_N}
-
-
 def _notebook(text):
-    """Return the text of a notebook and its pictures."""
-    texts, pictures = [], []
-    for cell in json.loads(text)["cells"]:
-        texts.append("".join(cell["source"]))
+    """Return the words of a notebook (its cells are prose, what they show is not) and its pictures."""
+    notebook = json.loads(text)
+    cells, shown, pictures = [], [json.dumps(notebook.get("metadata", {}))], []
+    for cell in notebook["cells"]:
+        cells.append("".join(cell["source"]))
+        shown.append(json.dumps(cell.get("metadata", {})))
         for output in cell.get("outputs", []):
-            texts.append("".join(output.get("text", "")))
+            shown += ["".join(output.get("text", "")), "\n".join(output.get("traceback", []))]
             for kind, value in output.get("data", {}).items():
                 value = (
                     value
@@ -112,149 +92,121 @@ def _notebook(text):
                 if kind.startswith("image/") and "svg" not in kind:
                     pictures.append(base64.b64decode(value))
                 else:
-                    texts.append(value)
+                    shown.append(value)
         pictures += [base64.b64decode(v) for a in cell.get("attachments", {}).values() for v in a.values()]
-    return "\n".join(texts), pictures
+    return "\n".join(cells), "\n".join(shown), pictures
+
+
+def _numbers_as_dates(values):
+    """Return the whole numbers of an array that may be a day or a moment as DICOM writes it, as text."""
+    values = np.asarray(values, np.float64)
+    likely = np.isfinite(values) & (values == np.floor(values))
+    likely &= np.any([(values >= 19e6 * scale) & (values < 21e6 * scale) for scale in (1, 1e4, 1e6)], axis=0)
+    return [str(int(value)) for value in np.unique(values[likely])]
+
+
+def _parquet(content):
+    """Return the names of a Parquet table's columns, all its words and dates, and its columns of bytes."""
+    stored = pyarrow.parquet.read_table(io.BytesIO(content))
+    found = [("binary column", f.name) for f in stored.schema if "binary" in str(f.type)]
+    words = []
+    for column, kind in zip(stored.columns, stored.schema.types, strict=True):
+        if pyarrow.types.is_boolean(kind) or "binary" in str(kind):
+            continue
+        if pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind):
+            words += _numbers_as_dates(column.to_numpy())
+        else:
+            values = column.to_pandas()
+            values = values if pyarrow.types.is_nested(kind) else pd.Series(values.dropna().unique())
+            words += values.astype(str).unique().tolist()
+    return Contents(traces.Words(data="\n".join(words), columns=tuple(stored.column_names)), (), tuple(found))
+
+
+def _looks_like_images(kind, shape):
+    """Return whether an array may be one image or many: bytes in two large dimensions, or any numbers in more."""
+    sides = [side for side in shape if side >= photographs.SIDE_PX]
+    rest = shape[-2:] if len(shape) < 3 or shape[-1] > 4 else shape[-3:-1]
+    return (len(sides) >= 2 and kind in ("uint8", "uint16", "int16")) or (
+        len(shape) >= 3 and min(rest) >= photographs.SIDE_PX
+    )
+
+
+def _arrays(name, content):
+    """Return the words of arrays, and which of them may be images; None if they cannot be opened."""
+    if name.endswith(".safetensors"):
+        size = int.from_bytes(content[:8], "little")
+        try:
+            header = json.loads(content[8 : 8 + size])
+        except ValueError:
+            return None
+        told = header.pop("__metadata__", {})
+        kinds = {"U8": "uint8", "U16": "uint16", "I16": "int16"}
+        described = {key: (kinds.get(one["dtype"], one["dtype"]), one["shape"]) for key, one in header.items()}
+        words = [*header, *(f"{key}: {value}" for key, value in told.items())]
+    else:
+        try:
+            opened = np.load(io.BytesIO(content), allow_pickle=False)
+            arrays = dict(opened) if name.endswith(".npz") else {"array": opened}
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile):  # objects among them, or damaged
+            return None
+        described = {key: (str(one.dtype), one.shape) for key, one in arrays.items()}
+        words = [key for key in arrays if name.endswith(".npz")]
+        for one in arrays.values():
+            whole = one.dtype.kind in "iuf" and one.dtype.itemsize >= 4
+            words += (
+                _numbers_as_dates(one) if whole else [str(value) for value in one.ravel()] * (one.dtype.kind in "SUM")
+            )
+    found = [
+        ("array like an image", f"{key}: {' x '.join(map(str, shape))} {kind}")
+        for key, (kind, shape) in described.items()
+        if _looks_like_images(kind, shape)
+    ]
+    return Contents(traces.Words(data="\n".join(words)), (), tuple(found))
+
+
+def _text(suffix, content):
+    """Return the text of a file, or None if it is none."""
+    if b"\0" in content:
+        return None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace") if suffix in (*_PROSE, *_DATA) else None
 
 
 def contents(path):
-    """Return the text of a file and the pictures in it, as they are to be searched.
+    """Return what a file holds that is to be searched, `Contents`; None if it is of a kind that is not read.
 
     Parameters
     ----------
     path : Path
-
-    Returns
-    -------
-    text : str or None
-        None of a file that holds none.
-    pictures : list of bytes
-    known : bool
-        Whether the file is of a kind that is read at all.
     """
     name, content = path.name.lower(), path.read_bytes()
     if name.endswith(".gz"):
         name, content = name.removesuffix(".gz"), gzip.decompress(content)
     suffix = Path(name).suffix
     if content[128:132] == b"DICM" or suffix in _PICTURES:
-        return None, [content], True
+        return Contents(pictures=(content,))
     if suffix == ".parquet":
-        table = pd.read_parquet(io.BytesIO(content))
-        words = [table[c].astype("string").dropna().unique() for c in table.select_dtypes(_WORDED)]
-        return "\n".join("\n".join(column) for column in words), [], True
-    if suffix not in _TEXTS:
-        return None, [], False
-    text, pictures = content.decode("utf-8", "replace"), []
-    if suffix == ".ipynb":
-        text, pictures = _notebook(text)
-    for match in _BASE64.finditer(text):
-        pictures.append(base64.b64decode(re.sub(r"\\n|\s", "", match[1]) + "=="))
-    return _BASE64.sub("", text), pictures, True
-
-
-def in_text(text, table, known=None):
-    """Return the kind and the words of every trace of a person in a text.
-
-    Parameters
-    ----------
-    text : str
-    table : bool
-        Whether it is an exported table, which has no dates of its own.
-    known : Known, optional
-
-    Returns
-    -------
-    list of (str, str)
-    """
-    patterns = PATTERNS | TABLE_PATTERNS if table else PATTERNS
-    found = [(kind, match) for kind, pattern in patterns.items() for match in _all(pattern, text)]
-    if known and known.reports:
-        runs = set(_runs(text))
-        found += [
-            (f"report text of {name}", run) for name, words in known.reports.items() for run in sorted(runs & words)
-        ]
-    return found
-
-
-def _all(pattern, text):
-    return dict.fromkeys(match[0] for match in re.finditer(pattern, text))
-
-
-def panels(picture):
-    """Return the parts of a picture that look photographic: grey, and of many levels.
-
-    Parameters
-    ----------
-    picture : PIL.Image.Image
-
-    Returns
-    -------
-    list of (height, width) uint8
-        Plots have none, since their areas are of one colour each.
-    """
-    red, green, blue = (np.asarray(band) for band in picture.convert("RGBA").convert("RGB").split())
-    least, most = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
-    whole = np.asarray(picture.convert("L"))
-    grey = (most - least <= 12) & (whole < 250)
-    if grey.sum() < _SIDE_PX**2 / 2:
-        return []
-    smooth = ndimage.binary_opening(grey, np.ones((5, 5)))  # without lines and letters
-    labels, _ = ndimage.label(smooth)
-    out = []
-    for place in ndimage.find_objects(labels):
-        part = whole[place]
-        if min(part.shape) >= _SIDE_PX and smooth[place].mean() > 0.7:
-            share = np.bincount(part.ravel(), minlength=256) / part.size
-            if (share > 0.0005).sum() > 48 and share.max() < 0.6:
-                out.append(np.ascontiguousarray(part))
-    return out
-
-
-def in_picture(content, known=None):
-    """Return the kind and a description of every photographic part of a picture.
-
-    Parameters
-    ----------
-    content : bytes
-        Of a PNG, JPEG, GIF or DICOM file.
-    known : Known, optional
-
-    Returns
-    -------
-    list of (str, str)
-        `radiograph` where a part is one of the known radiographs, `picture` where it is photographic.
-    """
-    if content[128:132] == b"DICM":
-        return [("DICOM file", "an image with its header")]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(content))
-            picture.load()
-    except Exception as error:  # on damaged files Pillow raises far more than OSError
-        return [("unreadable picture", type(error).__name__)]
-    found = []
-    for part in panels(picture):
-        row = _radiograph(part, known)
-        if row is not None:
-            found.append(("radiograph", f"{part.shape[1]} x {part.shape[0]} pixels, number {row} of those known"))
-        else:
-            found.append(("picture", f"{part.shape[1]} x {part.shape[0]} pixels of grey levels"))
-    return found
-
-
-def _radiograph(part, known):
-    """Return the number of the known radiograph that a panel shows, or None."""
-    if known is None or known.radiographs is None:
+        return _parquet(content)
+    if suffix in _ARRAYS:
+        return _arrays(name, content)
+    text = _text(suffix, content)
+    if text is None:
         return None
-    for mirrored in (False, True):
-        seen = np.ascontiguousarray(part[:, ::-1]) if mirrored else part
-        for probe in (seen, lookalikes.inner(seen)):
-            near = lookalikes.near_hashes(lookalikes.difference_hash(probe)[None], known.radiographs)
-            for row in near.sort_values("distance")["second"].head(5):
-                if lookalikes.overlay_correlation(seen, known.pictures(row)) >= lookalikes.MIN_CORRELATION:
-                    return int(row)
-    return None
+    pictures = []
+    if suffix == ".ipynb":
+        prose, data, pictures = _notebook(text)
+    else:
+        prose, data = (text, "") if suffix in _PROSE else ("", text)
+    for match in _BASE64.finditer(prose + data):
+        pictures.append(base64.b64decode(re.sub(r"\\n|\s", "", match[1]) + "=="))
+    return Contents(traces.Words(_BASE64.sub("", prose), _BASE64.sub("", data)), tuple(pictures))
+
+
+def _texts(entry, key, where):
+    if not isinstance(entry[key], list) or not all(isinstance(one, str) for one in entry[key]):
+        raise ValueError(f"{where}: {key!r} is {entry[key]!r}; write a list of patterns, as [{key[:-1]}].")
 
 
 def read_allowed(path):
@@ -276,17 +228,19 @@ def read_allowed(path):
         where = f"{path}, entry {name!r}"
         cards.check_fields(entry, ("files", "kinds", "reason"), ("text",), where)
         cards.check_texts(entry, ("reason", "text"), where)
+        for key in ("files", "kinds"):
+            _texts(entry, key, where)
         try:
             re.compile(entry.get("text", ""))
         except re.error as error:
             raise ValueError(f"{where}: text is no regular expression ({error}).") from None
-        if "radiograph" in entry["kinds"]:
+        if any(fnmatch.fnmatch(_NEVER, pattern) for pattern in entry["kinds"]):
             raise ValueError(f"{where}: a radiograph of a known set is not to be allowed; take it out.")
     return entries
 
 
 def _is_allowed(one, allowed):
-    return any(
+    return one.kind != _NEVER and any(
         any(fnmatch.fnmatch(one.file, pattern) for pattern in entry["files"])
         and any(fnmatch.fnmatch(one.kind, pattern) for pattern in entry["kinds"])
         and re.fullmatch(entry.get("text", ".*"), one.what, re.DOTALL)
@@ -295,31 +249,25 @@ def _is_allowed(one, allowed):
 
 
 def scan(root, files, known=None, allowed=None):
-    """Return what must not be published, and which files could not be read.
+    """Return what must not be published, a list of `Disclosure`; a file that cannot be read is one as well.
 
     Parameters
     ----------
     root : Path
     files : iterable of Path
-        Below it.
+        Below it; their names are searched as well.
     known : Known, optional
     allowed : dict, optional
         Of `read_allowed`.
-
-    Returns
-    -------
-    found : list of Disclosure
-    unread : list of str
-        Files of other kinds, such as weights.
     """
-    found, unread = [], []
+    found = []
     for path in sorted(files):
         name = path.relative_to(root).as_posix()
-        text, pictures, read = contents(path)
-        if not read:
-            unread.append(name)
-            continue
-        here = [] if text is None else in_text(text, name.removesuffix(".gz").endswith(_TABLES), known)
-        here += [one for picture in pictures for one in in_picture(picture, known)]
+        here, held = traces.traces_in(traces.Words(data=name)), contents(path)
+        if held is None:
+            here.append((UNREAD, f"of a kind that is not read ({path.suffix or 'no ending'})"))
+        else:
+            here += [*held.found, *traces.traces_in(held.words, known.reports if known else None)]
+            here += [one for picture in held.pictures for one in photographs.in_picture(picture, known)]
         found += [Disclosure(name, kind, what) for kind, what in dict.fromkeys(here)]
-    return [one for one in found if not _is_allowed(one, allowed or {})], unread
+    return [one for one in found if not _is_allowed(one, allowed or {})]
