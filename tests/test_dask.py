@@ -66,6 +66,18 @@ def test_a_pack_with_a_worker_killed_in_the_middle_has_the_same_bytes(client, tm
     assert files(tmp_path / "there") == files(tmp_path / "here") and len(files(tmp_path / "here")) >= 5
 
 
+def test_a_pack_by_threads_of_one_worker_has_the_same_bytes(tmp_path):
+    source = sources.simulated(size_px=32, images_n=300, seed=1, hospital="internal")
+    packing.pack(source, tmp_path / "here", tmp_path / "work_here", size_px=32, workers=1)
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=4, dashboard_address=":0") as cluster,
+        distributed.Client(cluster) as threads,
+        joblib.parallel_config(backend="dask", client=threads),
+    ):
+        packing.pack(source, tmp_path / "there", tmp_path / "work_there", size_px=32)
+    assert files(tmp_path / "there") == files(tmp_path / "here")
+
+
 def test_maps_are_in_order_with_a_worker_killed_in_the_middle(client):
     with joblib.parallel_config(backend="dask", client=client):
         killed = kill_one(client)
