@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from safetensors.numpy import save
 
 from cxrlib.base import paths
-from cxrlib.cohorts import sources
+from cxrlib.cohorts import folder_images, sources
 from cxrlib.commands import cxr, privacy
 from cxrlib.releases import openi_reports, padchest
 from cxrlib.site import disclosure, photographs, traces
@@ -138,8 +138,8 @@ def sheet(image):
     return page
 
 
-def tinted():
-    return Image.fromarray(np.uint8(np.asarray(radiograph())[..., None] * [1, 0.92, 0.85]))
+def tinted(image):
+    return Image.fromarray(np.uint8(np.asarray(image)[..., None] * [1, 0.92, 0.85]))
 
 
 def below_a_map(image):
@@ -258,7 +258,7 @@ PLANTED = {
     "a radiograph": ("results/a.png", encoded(radiograph()), "radiograph"),
     "a radiograph as JPEG": ("results/a.jpg", encoded(radiograph(), "JPEG"), "radiograph"),
     "a radiograph, cropped": ("results/a.png", encoded(radiograph().crop((3, 3, 125, 125))), "radiograph"),
-    "a radiograph with a tint": ("results/a.png", encoded(on_page(tinted())), "radiograph"),
+    "a radiograph with a tint": ("results/a.png", encoded(on_page(tinted(radiograph()))), "radiograph"),
     "a radiograph below a map": ("results/a.png", encoded(on_page(below_a_map(radiograph()))), "radiograph"),
     "a radiograph below a map, mirrored": (
         "results/a.png",
@@ -284,6 +284,10 @@ PLANTED = {
     "a DICOM file without its preamble": ("results/a.dcm", b"\x08\0\x05\0CS\x0a\0ISO_IR 100", "unread file"),
     "a table of Excel": ("results/a.xlsx", b"PK\x03\x04\x14\0\x06\0", "unread file"),
     "a table of UTF-16": ("results/a.csv", "mrn\n00123456\n".encode("utf-16"), "unread file"),
+    "a damaged notebook": ("paper/a.ipynb", notebook()[:-9], "unread file"),
+    "a notebook without cells": ("paper/a.ipynb", b"{}", "unread file"),
+    "a damaged table": ("results/a.parquet", parquet(a=[1])[:-9], "unread file"),
+    "a damaged archive": ("results/a.csv.gz", gzip.compress(b"a,b\n" * 99)[:-12], "unread file"),
     "an array of objects": ("results/a.npz", npz(a=np.array([{}, None], object)), "unread file"),
     "images as an array": ("results/a.npz", npz(x=np.zeros((3, 64, 64), np.uint8)), "array like an image"),
     "an image as an array": ("results/a.npz", npz(x=np.zeros((64, 80), np.uint16)), "array like an image"),
@@ -392,6 +396,40 @@ def test_a_person_has_many_radiographs_but_a_map_shows_one(known):
     for row in (0, 2):
         found = photographs.in_picture(encoded(below_a_map(Image.fromarray(source.read(row).square))), known[1])
         assert {kind for kind, _ in found} == {"picture"}
+
+
+def cropped(image):
+    rim = image.width // 40
+    return image.crop((rim, rim, image.width - rim, image.height - rim))
+
+
+DRAWN = {
+    "plain": on_page,
+    "cropped": lambda image: on_page(cropped(image)),
+    "tinted": lambda image: on_page(tinted(image)),
+    "below a map": lambda image: on_page(below_a_map(image)),
+    "beside another": lambda image: on_page(Image.fromarray(np.hstack([np.asarray(image)[:, ::-1], image]))),
+}
+
+
+@pytest.mark.slow
+def test_real_radiographs_are_found_as_figures_draw_them(cxr_data, tmp_path):
+    """Of thirty, at least 28 in each way; and where the one that is drawn is not known, no other is taken for it."""
+    folder = cxr_data / "nih" / "images"
+    known, names = privacy.known_radiographs([folder], tmp_path), folder_images.images_below(folder)
+    rows = np.random.default_rng(3).choice(len(names), 30, replace=False)
+    others = np.setdiff1d(np.arange(len(names)), rows)
+    for how, draw in DRAWN.items():
+        found_n = 0
+        for row in rows:
+            figure = draw(Image.open(folder / names[row]).convert("L").resize((170, 170)))
+            (part,) = photographs.parts(figure)
+            found_n += photographs.radiograph_number(part, known.radiographs, known.pictures) == row
+            taken = photographs.radiograph_number(
+                part, known.radiographs[others], lambda other: known.pictures(others[other])
+            )
+            assert taken is None, f"{how}: {names[row]} is taken for {names[others[taken]]}"
+        assert found_n >= 28, f"{how}: {found_n} of 30 are found"
 
 
 def test_open_i_is_quoted_by_its_name_in_few_words_and_in_no_table(tmp_path):

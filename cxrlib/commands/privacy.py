@@ -5,7 +5,7 @@ cxr privacy site/ results/mine --reports ours/reports.csv --images ours/images/
 cxr privacy results/mine --allow mine_allowed.yaml
 
 Without a path, every file of this repository that git tracks is searched. The exit status is 0 if nothing is found, 1
-if something is, or if a file is of a kind that is not read, and 2 if an argument cannot be used.
+if something is or if a file cannot be read, and 2 if an argument cannot be used.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -174,14 +175,7 @@ def _text(suffix, content):
         return content.decode("cp1252", "replace") if suffix in (*_PROSE, *_DATA) else None
 
 
-def contents(path):
-    """Return what a file holds that is to be searched, `Contents`; None if it is of a kind that is not read.
-
-    Parameters
-    ----------
-    path : Path
-    """
-    name, content = path.name.lower(), path.read_bytes()
+def _opened(name, content):
     if name.endswith(".gz"):
         name, content = name.removesuffix(".gz"), gzip.decompress(content)
     suffix = Path(name).suffix
@@ -202,6 +196,19 @@ def contents(path):
     for match in _BASE64.finditer(prose + data):
         pictures.append(base64.b64decode(re.sub(r"\\n|\s", "", match[1]) + "=="))
     return Contents(traces.Words(_BASE64.sub("", prose), _BASE64.sub("", data)), tuple(pictures))
+
+
+def contents(path):
+    """Return what a file holds that is to be searched, `Contents`; None if it is damaged, or of a kind not read.
+
+    Parameters
+    ----------
+    path : Path
+    """
+    try:
+        return _opened(path.name.lower(), path.read_bytes())
+    except (ValueError, KeyError, TypeError, EOFError, gzip.BadGzipFile, zlib.error):  # a damaged table or notebook
+        return None
 
 
 def _texts(entry, key, where):
@@ -265,7 +272,7 @@ def scan(root, files, known=None, allowed=None):
         name = path.relative_to(root).as_posix()
         here, held = traces.traces_in(traces.Words(data=name)), contents(path)
         if held is None:
-            here.append((UNREAD, f"of a kind that is not read ({path.suffix or 'no ending'})"))
+            here.append((UNREAD, f"damaged, or of a kind that is not read ({path.suffix or 'no ending'})"))
         else:
             here += [*held.found, *traces.traces_in(held.words, known.reports if known else None)]
             here += [one for picture in held.pictures for one in photographs.in_picture(picture, known)]
