@@ -98,7 +98,7 @@ def report_words(reports):
     ----------
     reports : iterable of str
     """
-    counted: Counter = Counter()
+    counted = Counter()
     for text in set(reports):
         counted.update(set(_runs(text)))
     return {run for run, n in counted.items() if n <= _RARE_N}
