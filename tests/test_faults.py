@@ -168,7 +168,20 @@ def test_a_store_is_hashed_once_in_each_state(packed, monkeypatch):
 
 # --- `make repro` and the files of DVC -----------------------------------------------------------------------
 
-LOCK = "schema: '2.0'\nstages:\n  code:\n    cmd: python -m cxrlib.commands.computes\n"
+LOCK = """\
+schema: '2.0'
+stages:
+  code:
+    cmd: python -m cxrlib.commands.computes
+    outs:
+    - path: data/code
+      md5: 0a.dir
+  tour:
+    cmd: python -m cxrlib.commands.notebook
+    outs:
+    - path: paper/00_tour.ipynb
+      md5: 0b
+"""
 
 
 def test_what_dvc_was_writing_is_mended(tmp_path):
@@ -180,7 +193,11 @@ def test_what_dvc_was_writing_is_mended(tmp_path):
     interruption.keep_lock(tmp_path)
     held.write_text('{"read": {}}')
     assert interruption.mend(tmp_path) == [] and held.exists()
-    for cut in (LOCK[:25], LOCK[:-4], "\0" * 20):
+    lines = LOCK.splitlines(keepends=True)
+    at_lines = ["".join(lines[:n]) for n in range(1, len(lines))]
+    # one stage was written anew and another ends in the middle, or is not there
+    changed = ["".join(lines[:n]).replace("0a.dir", "0c.dir") for n in range(7, len(lines))]
+    for cut in ("", LOCK[:25], LOCK[:-4], "\0" * 20, *at_lines, *changed):
         lock.write_text(cut)
         interruption.keep_lock(tmp_path)  # a half is not kept
         held.write_text('{"read": {')
@@ -191,6 +208,39 @@ def test_what_dvc_was_writing_is_mended(tmp_path):
     lock.write_text(LOCK[:25])
     with pytest.raises(ValueError, match=r"dvc\.lock is damaged: restore it by `git checkout dvc\.lock`"):
         interruption.mend(tmp_path)
+
+
+def git(folder, *words):
+    named = ("-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+    return subprocess.run(["git", *named, *words], cwd=folder, capture_output=True, text=True)
+
+
+def test_a_shorter_lock_that_git_has_is_left_and_a_merge_is_refused(tmp_path):
+    (tmp_path / "data" / "partial").mkdir(parents=True)
+    lock, copy = tmp_path / "dvc.lock", tmp_path / "data" / "partial" / "dvc.lock"
+    older = LOCK[: LOCK.index("  tour:")]
+    git(tmp_path, "init", "-b", "main")
+    lock.write_text(older)
+    git(tmp_path, "add", "dvc.lock")
+    git(tmp_path, "commit", "-m", "Older")
+    git(tmp_path, "branch", "other")
+    lock.write_text(LOCK)
+    git(tmp_path, "commit", "-am", "Newer")
+    interruption.keep_lock(tmp_path)
+    git(tmp_path, "checkout", "other")
+    assert lock.read_text() == older and interruption.mend(tmp_path) == []
+    interruption.keep_lock(tmp_path)
+    assert copy.read_text() == older == lock.read_text()
+    lock.write_text(LOCK.replace("0b", "0d"))
+    git(tmp_path, "commit", "-am", "Other")
+    assert git(tmp_path, "merge", "main").returncode == 1
+    merged = lock.read_text()
+    with pytest.raises(ValueError, match=r"both sides of a merge: .*--ours dvc\.lock` or .*--theirs dvc\.lock`"):
+        interruption.mend(tmp_path)
+    interruption.keep_lock(tmp_path)
+    assert lock.read_text() == merged and copy.read_text() == older
+    git(tmp_path, "checkout", "--ours", "dvc.lock")
+    assert interruption.mend(tmp_path) == [] and "0d" in lock.read_text()
 
 
 def test_one_call_at_a_time_and_the_second_waits(tmp_path, monkeypatch, capsys):
