@@ -288,6 +288,31 @@ def test_a_clone_gets_from_a_folder_what_was_pushed_to_it(gated, tmp_path, monke
             pull.pull()
         assert not (other / name).exists()
         push_again(root, store, md5)
+    changed, extra = other / name, other / "data" / "cohorts" / "simulated" / "notes.txt"
+    pull.pull("store")
+    whole = changed.read_bytes()
+    for file in (changed, extra):
+        changed.unlink(missing_ok=True)
+        file.write_text("of somebody here")
+        named = file.relative_to(other)
+        with pytest.raises(
+            ValueError, match=rf"^{named}: DVC has no copy of what is here, .*; move away .* pull again"
+        ):
+            pull.pull("store")
+        assert file.read_text() == "of somebody here"
+        file.unlink()
+        pull.pull("store")
+        assert changed.read_bytes() == whole
+    with Repo(str(other)) as repo, repo.lock, pytest.raises(ValueError, match=r"^Another DVC command works in this"):
+        pull.pull("store")
+    lock = other / "dvc.lock"
+    text = lock.read_text()
+    for damaged in ("", text[: len(text) // 2 - 3] + "\n\t"):
+        lock.write_text(damaged)
+        for command in (pull.pull, push.push):
+            with pytest.raises(ValueError, match=r"^DVC cannot read the pipeline \(.*dvc\.lock.*`make repro` mends"):
+                command("store")
+    lock.write_text(text)
     with pytest.raises(ValueError, match=r"^There is no remote 'none'; there are private, store: `dvc remote add"):
         pull.pull("none")
     dvc(other, "config", "--local", "--unset", "core.remote")
