@@ -15,7 +15,7 @@ import pytest
 
 from cxrlib.base import checksums, records, whole_files
 from cxrlib.cohorts.store import check_store, open_store
-from cxrlib.commands import interruption
+from cxrlib.commands import interruption, repro
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -260,6 +260,29 @@ def test_one_call_at_a_time_and_the_second_waits(tmp_path, monkeypatch, capsys):
         assert time.monotonic() - started > 0.5
     assert faults.ended(pid) == 0
     assert f"Another `make repro` (process {pid}) runs in this clone" in capsys.readouterr().err
+
+
+def test_an_edition_is_put_in_force_once_the_other_call_has_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(interruption.paths, "ROOT", tmp_path)
+    inside, ended, log = tmp_path / "inside", tmp_path / "ended", tmp_path / "log"
+
+    def hold():
+        with interruption.alone():
+            inside.touch()
+            time.sleep(1)
+            ended.touch()
+
+    def activate(name, root):
+        raise ValueError(f"{name} in force: {ended.exists()}")
+
+    monkeypatch.setattr(repro.editions, "compose", lambda name, root: {"published": False})
+    monkeypatch.setattr(repro.editions, "activate", activate)
+    pid = faults.start(hold, log)
+    while not inside.exists():
+        time.sleep(0.01)
+    with pytest.raises(SystemExit, match=r"^another in force: True$"):
+        repro.main(["--edition", "another"])
+    assert faults.ended(pid) == 0
 
 
 def test_a_killed_call_holds_nobody_up_and_its_processes_are_ended(tmp_path, monkeypatch):
