@@ -1,5 +1,6 @@
 """Faults, in short: kills, Ctrl+C, full disks and turned bits; `benchmarks/faults.py` is the campaign."""
 
+import errno
 import os
 import resource
 import signal
@@ -9,13 +10,14 @@ import time
 from functools import partial
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib.base import checksums, records, whole_files
+from cxrlib.base import checksums, paths, records, whole_files
 from cxrlib.cohorts.store import check_store, open_store
-from cxrlib.commands import interruption, repro
+from cxrlib.commands import interruption, notebook, repro
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -260,6 +262,41 @@ def test_one_call_at_a_time_and_the_second_waits(tmp_path, monkeypatch, capsys):
         assert time.monotonic() - started > 0.5
     assert faults.ended(pid) == 0
     assert f"Another `make repro` (process {pid}) runs in this clone" in capsys.readouterr().err
+
+
+def test_a_clone_that_must_not_be_written_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(interruption.paths, "ROOT", tmp_path)
+    lock = tmp_path / "data" / "partial" / "repro.lock"
+
+    def opened(path, mode):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with monkeypatch.context() as patched, pytest.raises(whole_files.UnwrittenError) as raised:
+        patched.setattr(interruption, "open", opened, raising=False)
+        with interruption.alone():
+            raise AssertionError
+    assert str(raised.value) == (
+        f"{lock} cannot be written (Read-only file system): give yourself the right to write into {lock.parent}."
+    )
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["a cell fails", "the page is written"])
+def test_a_full_disk_hides_no_error_of_a_cell_and_is_named(fails, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    code = "raise OSError('scores.csv cannot be written')" if fails else "1 + 1"
+    template = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    template.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(template, tmp_path / "10_a.ipynb")
+    so_far, page = tmp_path / "data" / "partial" / "failed" / "a.ipynb", tmp_path / "paper" / "a.ipynb"
+    so_far.parent.mkdir(parents=True)
+    so_far.symlink_to("/dev/full")
+    full = r"a\.ipynb cannot be written \(No space left on device.*make space"
+    if fails:
+        with pytest.raises(RuntimeError, match=rf"10_a\.ipynb, cell 1: OSError: scores\.csv cannot .*\n\(.*{full}"):
+            notebook.run(tmp_path / "10_a.ipynb", page, {}, {})
+        return
+    notebook.run(tmp_path / "10_a.ipynb", page, {}, {})
+    assert page.exists() and not so_far.is_symlink()
 
 
 def test_an_edition_is_put_in_force_once_the_other_call_has_ended(tmp_path, monkeypatch):

@@ -42,8 +42,17 @@ def descendants(pid):
 
 @contextlib.contextmanager
 def alone():
-    """Have the clone for oneself: whoever comes second says so, and waits until the first has ended."""
-    with open(paths.partial_dir() / "repro.lock", "a+") as file:
+    """Have the clone for oneself: whoever comes second says so, and waits until the first has ended.
+
+    Raises
+    ------
+    whole_files.UnwrittenError
+        If `data/partial/` must not be written, or the disk is full.
+    """
+    path = paths.partial_dir() / "repro.lock"
+    with whole_files.naming(path):
+        file = open(path, "a+")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -54,9 +63,10 @@ def alone():
             )
             print(sentence, file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with whole_files.naming(path):
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
         yield
 
 
