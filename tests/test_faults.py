@@ -135,7 +135,7 @@ def test_a_store_that_was_damaged_is_named_with_the_remedy(packed, name, damage)
     file = packed / "out" / "store" / name
     whole, times = file.read_bytes(), file.stat()
     damage(file, len(whole) // 2)
-    with pytest.raises(ValueError, match=rf"{name} has .* written.*: remove .*store and pack the cohort again"):
+    with pytest.raises(ValueError, match=rf"{name} has .* written.*: remove (.*store), then `dvc checkout \1` or"):
         open_store(file.parent)
     file.write_bytes(whole)
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))

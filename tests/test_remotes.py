@@ -333,6 +333,18 @@ def push_again(root, store, md5):
     shutil.copy(root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:], stored)
 
 
+def test_a_folder_that_was_removed_comes_back_from_the_cache(gated):
+    """By its name, whole or the part that was damaged: what messages say of damaged stores and runs."""
+    root, _ = gated
+    put_in_force(root, micro())
+    folder = root / "data" / "label_sets" / "simulated"
+    there = contents(root, "data/label_sets")
+    for name in (folder, folder / "part.txt", "data/label_sets/simulated"):
+        shutil.rmtree(folder)
+        dvc(root, "checkout", "-q", name)
+        assert contents(root, "data/label_sets") == there and there
+
+
 # --- gc -------------------------------------------------------------------------------------------------------------
 
 
