@@ -16,26 +16,14 @@ export PYTHONHASHSEED := 0
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-setup: $(if $(filter .venv/bin,$(BIN)),.venv/.ready) ## install everything into .venv (1-5 minutes; BIN=DIR uses another environment)
-
-.venv/.ready: requirements.txt
-	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' || \
-	  { echo "Python 3.11 with its venv module is needed (Debian: apt-get install python3.11 python3.11-venv); or name it: make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet "uv==$$(sed -n 's/^# uv==//p' requirements.txt)"
-	# uv reads no pip settings: hand it pip's folder of local wheels, where one is set.
-	UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null)}" UV_HTTP_TIMEOUT=180 \
-	  $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
-	@if git rev-parse --git-dir >/dev/null 2>&1; then bash tools/git_filter.sh; fi
-	@touch $@
+setup: ## install everything into .venv (1-5 minutes; BIN=DIR uses another environment)
+	@$(if $(filter .venv/bin,$(BIN)),PYTHON="$(PYTHON)" bash tools/setup.sh)
 
 edition: setup ## put editions/EDITION.yaml in force as params.yaml
 	@$(BIN)/cxr edition $(EDITION)
 
 repro: setup ## run the pipeline, stages side by side (EDITION=nih_mini; STAGES="train results"; WORKERS=N; PLACE=slurm)
-	@if [ -n "$(EDITION)" ]; then $(BIN)/cxr edition $(EDITION); fi
-	@$(BIN)/python -m cxrlib.commands.repro $(if $(WORKERS),--workers $(WORKERS)) $(if $(PLACE),--place $(PLACE)) $(STAGES)
+	@$(BIN)/python -m cxrlib.commands.repro $(if $(EDITION),--edition $(EDITION)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(PLACE),--place $(PLACE)) $(STAGES)
 
 beyond: setup ## train the dose-response study of label noise (an hour on 2 cores; interrupted, it goes on) and write its page
 	@$(BIN)/python -m cxrlib.commands.beyond

@@ -1,5 +1,6 @@
 """Faults, in short: kills, Ctrl+C, full disks and turned bits; `benchmarks/faults.py` is the campaign."""
 
+import errno
 import os
 import resource
 import signal
@@ -9,14 +10,15 @@ import time
 from functools import partial
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from cxrlib.base import checksums, records, whole_files
+from cxrlib.base import checksums, paths, records, whole_files
 from cxrlib.cohorts.store import check_store, open_store
-from cxrlib.commands import interruption, made_tables
+from cxrlib.commands import interruption, made_tables, notebook, repro
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -134,7 +136,7 @@ def test_a_store_that_was_damaged_is_named_with_the_remedy(packed, name, damage)
     file = packed / "out" / "store" / name
     whole, times = file.read_bytes(), file.stat()
     damage(file, len(whole) // 2)
-    with pytest.raises(ValueError, match=rf"{name} has .* written.*: remove .*store and pack the cohort again"):
+    with pytest.raises(ValueError, match=rf"{name} has .* written.*: remove (.*store), then `dvc checkout \1` or"):
         open_store(file.parent)
     file.write_bytes(whole)
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -175,7 +177,20 @@ def test_a_bit_that_turns_with_no_time_changed_is_noticed_only_when_all_is_hashe
 
 # --- `make repro` and the files of DVC -----------------------------------------------------------------------
 
-LOCK = "schema: '2.0'\nstages:\n  code:\n    cmd: python -m cxrlib.commands.computes\n"
+LOCK = """\
+schema: '2.0'
+stages:
+  code:
+    cmd: python -m cxrlib.commands.computes
+    outs:
+    - path: data/code
+      md5: 0a.dir
+  tour:
+    cmd: python -m cxrlib.commands.notebook
+    outs:
+    - path: paper/00_tour.ipynb
+      md5: 0b
+"""
 
 
 def test_what_dvc_was_writing_is_mended(tmp_path):
@@ -187,7 +202,11 @@ def test_what_dvc_was_writing_is_mended(tmp_path):
     interruption.keep_lock(tmp_path)
     held.write_text('{"read": {}}')
     assert interruption.mend(tmp_path) == [] and held.exists()
-    for cut in (LOCK[:25], LOCK[:-4], "\0" * 20):
+    lines = LOCK.splitlines(keepends=True)
+    at_lines = ["".join(lines[:n]) for n in range(1, len(lines))]
+    # one stage was written anew and another ends in the middle, or is not there
+    changed = ["".join(lines[:n]).replace("0a.dir", "0c.dir") for n in range(7, len(lines))]
+    for cut in ("", LOCK[:25], LOCK[:-4], "\0" * 20, *at_lines, *changed):
         lock.write_text(cut)
         interruption.keep_lock(tmp_path)  # a half is not kept
         held.write_text('{"read": {')
@@ -198,6 +217,39 @@ def test_what_dvc_was_writing_is_mended(tmp_path):
     lock.write_text(LOCK[:25])
     with pytest.raises(ValueError, match=r"dvc\.lock is damaged: restore it by `git checkout dvc\.lock`"):
         interruption.mend(tmp_path)
+
+
+def git(folder, *words):
+    named = ("-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+    return subprocess.run(["git", *named, *words], cwd=folder, capture_output=True, text=True)
+
+
+def test_a_shorter_lock_that_git_has_is_left_and_a_merge_is_refused(tmp_path):
+    (tmp_path / "data" / "partial").mkdir(parents=True)
+    lock, copy = tmp_path / "dvc.lock", tmp_path / "data" / "partial" / "dvc.lock"
+    older = LOCK[: LOCK.index("  tour:")]
+    git(tmp_path, "init", "-b", "main")
+    lock.write_text(older)
+    git(tmp_path, "add", "dvc.lock")
+    git(tmp_path, "commit", "-m", "Older")
+    git(tmp_path, "branch", "other")
+    lock.write_text(LOCK)
+    git(tmp_path, "commit", "-am", "Newer")
+    interruption.keep_lock(tmp_path)
+    git(tmp_path, "checkout", "other")
+    assert lock.read_text() == older and interruption.mend(tmp_path) == []
+    interruption.keep_lock(tmp_path)
+    assert copy.read_text() == older == lock.read_text()
+    lock.write_text(LOCK.replace("0b", "0d"))
+    git(tmp_path, "commit", "-am", "Other")
+    assert git(tmp_path, "merge", "main").returncode == 1
+    merged = lock.read_text()
+    with pytest.raises(ValueError, match=r"both sides of a merge: .*--ours dvc\.lock` or .*--theirs dvc\.lock`"):
+        interruption.mend(tmp_path)
+    interruption.keep_lock(tmp_path)
+    assert lock.read_text() == merged and copy.read_text() == older
+    git(tmp_path, "checkout", "--ours", "dvc.lock")
+    assert interruption.mend(tmp_path) == [] and "0d" in lock.read_text()
 
 
 def test_one_call_at_a_time_and_the_second_waits(tmp_path, monkeypatch, capsys):
@@ -217,6 +269,64 @@ def test_one_call_at_a_time_and_the_second_waits(tmp_path, monkeypatch, capsys):
         assert time.monotonic() - started > 0.5
     assert faults.ended(pid) == 0
     assert f"Another `make repro` (process {pid}) runs in this clone" in capsys.readouterr().err
+
+
+def test_a_clone_that_must_not_be_written_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(interruption.paths, "ROOT", tmp_path)
+    lock = tmp_path / "data" / "partial" / "repro.lock"
+
+    def opened(path, mode):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with monkeypatch.context() as patched, pytest.raises(whole_files.UnwrittenError) as raised:
+        patched.setattr(interruption, "open", opened, raising=False)
+        with interruption.alone():
+            raise AssertionError
+    assert str(raised.value) == (
+        f"{lock} cannot be written (Read-only file system): give yourself the right to write into {lock.parent}."
+    )
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["a cell fails", "the page is written"])
+def test_a_full_disk_hides_no_error_of_a_cell_and_is_named(fails, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    code = "raise OSError('scores.csv cannot be written')" if fails else "1 + 1"
+    template = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    template.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(template, tmp_path / "10_a.ipynb")
+    so_far, page = tmp_path / "data" / "partial" / "failed" / "a.ipynb", tmp_path / "paper" / "a.ipynb"
+    so_far.parent.mkdir(parents=True)
+    so_far.symlink_to("/dev/full")
+    full = r"a\.ipynb cannot be written \(No space left on device.*make space"
+    if fails:
+        with pytest.raises(RuntimeError, match=rf"10_a\.ipynb, cell 1: OSError: scores\.csv cannot .*\n\(.*{full}"):
+            notebook.run(tmp_path / "10_a.ipynb", page, {}, {})
+        return
+    notebook.run(tmp_path / "10_a.ipynb", page, {}, {})
+    assert page.exists() and not so_far.is_symlink()
+
+
+def test_an_edition_is_put_in_force_once_the_other_call_has_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(interruption.paths, "ROOT", tmp_path)
+    inside, ended, log = tmp_path / "inside", tmp_path / "ended", tmp_path / "log"
+
+    def hold():
+        with interruption.alone():
+            inside.touch()
+            time.sleep(1)
+            ended.touch()
+
+    def activate(name, root):
+        raise ValueError(f"{name} in force: {ended.exists()}")
+
+    monkeypatch.setattr(repro.editions, "compose", lambda name, root: {"published": False})
+    monkeypatch.setattr(repro.editions, "activate", activate)
+    pid = faults.start(hold, log)
+    while not inside.exists():
+        time.sleep(0.01)
+    with pytest.raises(SystemExit, match=r"^another in force: True$"):
+        repro.main(["--edition", "another"])
+    assert faults.ended(pid) == 0
 
 
 def test_a_killed_call_holds_nobody_up_and_its_processes_are_ended(tmp_path, monkeypatch):

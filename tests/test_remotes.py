@@ -288,6 +288,31 @@ def test_a_clone_gets_from_a_folder_what_was_pushed_to_it(gated, tmp_path, monke
             pull.pull()
         assert not (other / name).exists()
         push_again(root, store, md5)
+    changed, extra = other / name, other / "data" / "cohorts" / "simulated" / "notes.txt"
+    pull.pull("store")
+    whole = changed.read_bytes()
+    for file in (changed, extra):
+        changed.unlink(missing_ok=True)
+        file.write_text("of somebody here")
+        named = file.relative_to(other)
+        with pytest.raises(
+            ValueError, match=rf"^{named}: DVC has no copy of what is here, .*; move away .* pull again"
+        ):
+            pull.pull("store")
+        assert file.read_text() == "of somebody here"
+        file.unlink()
+        pull.pull("store")
+        assert changed.read_bytes() == whole
+    with Repo(str(other)) as repo, repo.lock, pytest.raises(ValueError, match=r"^Another DVC command works in this"):
+        pull.pull("store")
+    lock = other / "dvc.lock"
+    text = lock.read_text()
+    for damaged in ("", text[: len(text) // 2 - 3] + "\n\t"):
+        lock.write_text(damaged)
+        for command in (pull.pull, push.push):
+            with pytest.raises(ValueError, match=r"^DVC cannot read the pipeline \(.*dvc\.lock.*`make repro` mends"):
+                command("store")
+    lock.write_text(text)
     with pytest.raises(ValueError, match=r"^There is no remote 'none'; there are private, store: `dvc remote add"):
         pull.pull("none")
     dvc(other, "config", "--local", "--unset", "core.remote")
@@ -306,6 +331,18 @@ def push_again(root, store, md5):
     stored.parent.mkdir(exist_ok=True)
     stored.unlink(missing_ok=True)
     shutil.copy(root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:], stored)
+
+
+def test_a_folder_that_was_removed_comes_back_from_the_cache(gated):
+    """By its name, whole or the part that was damaged: what messages say of damaged stores and runs."""
+    root, _ = gated
+    put_in_force(root, micro())
+    folder = root / "data" / "label_sets" / "simulated"
+    there = contents(root, "data/label_sets")
+    for name in (folder, folder / "part.txt", "data/label_sets/simulated"):
+        shutil.rmtree(folder)
+        dvc(root, "checkout", "-q", name)
+        assert contents(root, "data/label_sets") == there and there
 
 
 # --- gc -------------------------------------------------------------------------------------------------------------

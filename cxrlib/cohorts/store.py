@@ -137,7 +137,10 @@ def check_store(folder, *, anew=False):
     except ValueError as error:
         wrong = str(error)
     if wrong:
-        raise ValueError(f"{wrong}: remove {folder} and pack the cohort again (`make repro`).")
+        raise ValueError(
+            f"{wrong}: remove {folder}, then `dvc checkout {folder}` or `cxr pull` gets it again, and `make repro` "
+            "packs it again where there is no copy."
+        )
 
 
 def _array(path):

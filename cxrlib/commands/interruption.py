@@ -4,7 +4,9 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
+import subprocess
 import sys
 import time
 
@@ -40,8 +42,17 @@ def descendants(pid):
 
 @contextlib.contextmanager
 def alone():
-    """Have the clone for oneself: whoever comes second says so, and waits until the first has ended."""
-    with open(paths.partial_dir() / "repro.lock", "a+") as file:
+    """Have the clone for oneself: whoever comes second says so, and waits until the first has ended.
+
+    Raises
+    ------
+    whole_files.UnwrittenError
+        If `data/partial/` must not be written, or the disk is full.
+    """
+    path = paths.partial_dir() / "repro.lock"
+    with whole_files.naming(path):
+        file = open(path, "a+")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -52,27 +63,62 @@ def alone():
             )
             print(sentence, file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with whole_files.naming(path):
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
         yield
 
 
 def _torn(text):
-    """Return whether a text is not all of a `dvc.lock`: DVC writes it in place, which takes a moment."""
+    """Return whether a text is not all of a `dvc.lock`: DVC empties the file and writes it anew, in place."""
     try:
         told = yaml.load(text, yaml.CSafeLoader)
     except yaml.YAMLError:
         return True
-    return bool(text) and (not isinstance(told, dict) or "schema" not in told or not text.endswith("\n"))
+    if not isinstance(told, dict) or "schema" not in told or not text.endswith("\n"):
+        return True
+    stages = told.get("stages", {})
+    return not isinstance(stages, dict) or not all(map(_is_entry, stages.values()))
+
+
+def _is_entry(entry):
+    """Return whether what `dvc.lock` has of a stage is what DVC can read."""
+    if not isinstance(entry, dict) or not entry.get("cmd"):
+        return False
+    files = [entry.get(key, []) for key in ("deps", "outs")]
+    named = all(isinstance(each, list) and all(isinstance(e, dict) and e.get("path") for e in each) for each in files)
+    settings = entry.get("params", {})
+    return named and isinstance(settings, dict) and all(isinstance(value, dict) for value in settings.values())
+
+
+def _cut(text, copy, root):
+    """Return whether a `dvc.lock` ends at a line at which its copy goes on, and git has no such version of it.
+
+    A version of git's that is shorter, of another branch or of an older commit, is whole.
+    """
+    here, kept = (re.split(r"(?m)^(?=  [^\s-])", each) for each in (text, copy))
+    names, others = ([entry.partition("\n")[0] for entry in each] for each in (here, kept))
+    if names != others[: len(names)]:
+        return False
+    if len(here) == len(kept) and (here[-1] == kept[-1] or not kept[-1].startswith(here[-1])):
+        return False
+    name = subprocess.run(["git", "hash-object", "dvc.lock"], cwd=root, capture_output=True, text=True)
+    known = ["git", "cat-file", "-e", name.stdout.strip() or "none"]
+    return subprocess.run(known, cwd=root, capture_output=True).returncode != 0
+
+
+def _text(path):
+    """Return the text of a file, empty if there is none."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 def keep_lock(root=None):
     """Keep a copy of `dvc.lock` in `data/partial/`, unless DVC is writing it."""
-    lock = (root or paths.ROOT) / "dvc.lock"
-    text = lock.read_text(encoding="utf-8", errors="replace") if lock.exists() else ""
-    if text and not _torn(text):
-        copy = (root or paths.ROOT) / "data" / "partial" / "dvc.lock"
+    root = root or paths.ROOT
+    text, copy = _text(root / "dvc.lock"), root / "data" / "partial" / "dvc.lock"
+    kept = _text(copy)
+    if text != kept and not _torn(text) and (_torn(kept) or not _cut(text, kept, root)):
         copy.parent.mkdir(parents=True, exist_ok=True)
         whole_files.write_text(copy, text)
 
@@ -88,15 +134,21 @@ def mend(root=None):
     Raises
     ------
     ValueError
-        If `dvc.lock` is damaged and there is no copy of it.
+        If `dvc.lock` is damaged and there is no copy of it, or if a merge of git left it with both sides.
     """
     root = root or paths.ROOT
     lock, copy, held = root / "dvc.lock", root / "data" / "partial" / "dvc.lock", root / ".dvc" / "tmp" / "rwlock"
     said = []
-    if lock.exists() and _torn(lock.read_text(encoding="utf-8", errors="replace")):
-        if not copy.exists() or _torn(copy.read_text(encoding="utf-8", errors="replace")):
+    text, kept = _text(lock), _text(copy)
+    if re.search(r"(?m)^<<<<<<< ", text):
+        raise ValueError(
+            f"{lock} has both sides of a merge: take one of them by `git checkout --ours dvc.lock` or "
+            "`git checkout --theirs dvc.lock`, or resolve it by hand, and run `make repro` again."
+        )
+    if lock.exists() and (_torn(text) or (not _torn(kept) and _cut(text, kept, root))):
+        if _torn(kept):
             raise ValueError(f"{lock} is damaged: restore it by `git checkout dvc.lock` and run this again.")
-        whole_files.write_text(lock, copy.read_text(encoding="utf-8"))
+        whole_files.write_text(lock, kept)
         said.append(f"{lock} was damaged: it is again as it was when the last stage had ended.")
     try:
         json.loads(held.read_text() or "{}")

@@ -26,6 +26,7 @@ import nbformat  # noqa: E402
 import papermill  # noqa: E402
 from nbclient.exceptions import DeadKernelError  # noqa: E402
 from papermill.exceptions import PapermillExecutionError  # noqa: E402
+from papermill.iorw import LocalHandler, papermill_io  # noqa: E402
 from traitlets.config import Config  # noqa: E402
 
 from cxrlib.base import paths, whole_files  # noqa: E402
@@ -68,6 +69,20 @@ def parameters(template, settings, given):
     return {**chosen, **{name: yaml.safe_load(value) for name, value in given.items()}}
 
 
+class _PageSoFar(LocalHandler):
+    """Write what papermill saves after each cell; where that fails, the cell's own error is not hidden by it."""
+
+    def __init__(self):
+        super().__init__()
+        self.problem = None
+
+    def write(self, buf, path):
+        try:
+            super().write(buf, path)
+        except OSError as error:
+            self.problem = whole_files.not_written(Path(path), error)
+
+
 def run(template, page, settings, given):
     """Execute a template and write its page.
 
@@ -75,9 +90,13 @@ def run(template, page, settings, given):
     ------
     RuntimeError
         In one sentence, if a cell fails.
+    whole_files.UnwrittenError
+        If the page cannot be written.
     """
-    failed = paths.partial_dir("failed") / page.name
-    sockets = tempfile.mkdtemp(prefix="cxr")  # a folder a kernel: no port to race for, and no warning of one
+    failed, kept = paths.partial_dir("failed") / page.name, _PageSoFar()
+    papermill_io.register(str(failed), kept)
+    with whole_files.naming(Path(tempfile.gettempdir())):
+        sockets = tempfile.mkdtemp(prefix="cxr")  # a folder a kernel: no port to race for, and no warning of one
     kernel = {"transport": "ipc", "ip": f"{sockets}/kernel"}
     try:
         executed = papermill.execute_notebook(
@@ -91,10 +110,8 @@ def run(template, page, settings, given):
         )
     except PapermillExecutionError as error:
         what = str(error.evalue).strip() or "no message"
-        raise RuntimeError(
-            f"{template.name}, cell {error.exec_count}: {error.ename}: {what}\n(the page so far: "
-            f"{failed.relative_to(paths.ROOT)})"
-        ) from None
+        so_far = kept.problem or f"the page so far: {failed.relative_to(paths.ROOT)}"
+        raise RuntimeError(f"{template.name}, cell {error.exec_count}: {error.ename}: {what}\n({so_far})") from None
     except DeadKernelError:
         raise RuntimeError(
             f"{template.name}: the process that ran its cells was ended, by Ctrl+C or because memory ran out: run "
@@ -103,9 +120,10 @@ def run(template, page, settings, given):
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
     clean(executed)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    whole_files.write_text(page, nbformat.writes(executed) + "\n")
-    failed.unlink()
+    with whole_files.naming(page):
+        page.parent.mkdir(parents=True, exist_ok=True)
+        whole_files.write_text(page, nbformat.writes(executed) + "\n")
+    failed.unlink(missing_ok=True)
 
 
 def clean(notebook):
@@ -143,7 +161,7 @@ def _elsewhere(words):
     command = [sys.executable, "-m", "cxrlib.commands.notebook", *words]
     try:
         return sending.send(command, os.environ["DVC_STAGE"], places.open_place(os.environ[places.PLACE]))
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         return str(error)
 
 

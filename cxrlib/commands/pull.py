@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from cxrlib.base import editions, paths
 from cxrlib.commands import sharing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 def pull(remote: str | None = None) -> int:
@@ -27,7 +28,8 @@ def pull(remote: str | None = None) -> int:
     Raises
     ------
     ValueError
-        In one sentence, if there is no such remote, it cannot be used, or files are missing in it or damaged.
+        In one sentence, if there is no such remote, it cannot be used, files are missing in it or damaged, or a file
+        here would have to give way that DVC has nowhere else.
     """
     from dvc.exceptions import CheckoutError, DownloadError
     from dvc.repo import Repo  # takes a second
@@ -36,9 +38,9 @@ def pull(remote: str | None = None) -> int:
         name, address = sharing.remote_named(repo, remote)
     verified = {"remote": {key: {"verify": True} for key in (name, editions.PRIVATE)}}
     with Repo(str(paths.ROOT), config=verified) as repo:
+        made = [out for out in sharing.outputs(repo) if out.hash_info]
         with sharing.failures(name, address), contextlib.suppress(CheckoutError, DownloadError):
             repo.fetch(remote=name)  # what it lacks is named below
-        made = [out for out in repo.index.outs if out.use_cache and out.hash_info]
         lacking = sorted(str(out) for out in made if out.changed_cache())
         if lacking:
             store = repo.cloud.get_remote_odb(name)
@@ -49,8 +51,35 @@ def pull(remote: str | None = None) -> int:
                 f"{sharing.some(lacking)}; whoever has them pushes them again (`cxr push {name}`), or `make repro` "
                 "makes them."
             )
-        came = repo.checkout([out.fs_path for out in made], force=False)
+        with _giving_way():
+            came = repo.checkout([out.fs_path for out in made], force=False)
     return sum(len(came.get(what, ())) for what in ("added", "modified"))
+
+
+@contextlib.contextmanager
+def _giving_way() -> Iterator[None]:
+    """Turn what DVC says of files that it will not replace, or cannot write, into a ValueError of one sentence."""
+    from dvc.exceptions import CheckoutError, DvcException
+    from dvc.lock import LockError
+
+    try:
+        yield
+    except LockError:
+        raise ValueError(sharing.BUSY) from None
+    except CheckoutError as error:
+        raise ValueError(
+            f"{sharing.some(error.target_infos)} could not be written: see to the space and the rights of their "
+            "folders, and pull again."
+        ) from None
+    except DvcException as error:
+        first, *named = str(error).splitlines()  # a file a line, if they are what stands in the way
+        if not named:
+            raise ValueError(f"DVC cannot put the files in their places: {first}") from None
+        files = [os.path.relpath(name, paths.ROOT) for name in named]
+        raise ValueError(
+            f"{sharing.some(files)}: DVC has no copy of what is here, and pulling would replace or remove it; move "
+            "away what you want to keep, remove the rest, and pull again."
+        ) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -37,12 +37,12 @@ def push(remote: str | None = None) -> int:
     sharing.check_edition(runs.params())
     with Repo(str(paths.ROOT)) as repo:
         name, address = sharing.remote_named(repo, remote)
+        kept = sharing.outputs(repo)
         if name != editions.PRIVATE:
             _tell_left_out(repo, name)
         with sharing.failures(name, address):
             sent = repo.push(remote=name)
-        goes = [out for out in repo.index.outs if out.use_cache and out.hash_info]
-        goes = [out for out in goes if name == editions.PRIVATE or out.remote != editions.PRIVATE]
+        goes = [out for out in kept if out.hash_info and (name == editions.PRIVATE or out.remote != editions.PRIVATE)]
         lacking = sorted(str(out) for out in goes if out.changed_cache())
     if lacking:
         raise ValueError(

@@ -134,6 +134,7 @@ def main(arguments=None):
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="make repro", description=__doc__.splitlines()[0])
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="only these and what they need")
+    parser.add_argument("--edition", help="put it in force first, once no other call runs")
     parser.add_argument("--workers", type=int, help="stages at a time")
     parser.add_argument("--place", help="where they run, a file of places/; without it, as processes of this machine")
     parser.add_argument("--dry", action="store_true", help="say which stages are out of date; run nothing else")
@@ -153,6 +154,10 @@ def _repro(chosen):
     if not chosen.dry:
         for sentence in interruption.mend():
             print(sentence, file=sys.stderr, flush=True)
+    if chosen.edition:
+        sharing.check_edition(editions.compose(chosen.edition, paths.ROOT), paths.ROOT)
+        editions.activate(chosen.edition, paths.ROOT)
+        print(f"params.yaml is edition {chosen.edition}.", flush=True)
     editions.refresh(paths.ROOT)
     place = places.open_place(chosen.place) if chosen.place else None
     settings = runs.params()

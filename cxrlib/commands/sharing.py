@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from dvc.output import Output
     from dvc.repo import Repo
 
 _GUIDE = "docs/guides/dvc_remotes.md"
+BUSY = "Another DVC command works in this checkout: wait until it has ended."
 ANYONE = "anyone"  # what `meta: {for: anyone}` in a .dvc file says
 
 
@@ -86,9 +88,29 @@ def _held_back(settings, cohort):
     ]
 
 
+def outputs(repo: Repo) -> list[Output]:
+    """Return the outputs of the edition in force that DVC keeps.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, if DVC cannot read `dvc.yaml` or `dvc.lock`.
+    """
+    from dvc.exceptions import DvcException
+
+    try:
+        return [out for out in repo.index.outs if out.use_cache]
+    except DvcException as error:
+        said = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(
+            f"DVC cannot read the pipeline ({said}): `make repro` mends a dvc.lock that was cut short, and "
+            "`git checkout dvc.lock dvc.yaml` restores what is committed."
+        ) from None
+
+
 def private_outputs(repo: Repo) -> list[str]:
     """Return the outputs of the edition in force that only the private remote gets, as paths, sorted."""
-    return sorted({str(out) for out in repo.index.outs if out.use_cache and out.remote == editions.PRIVATE})
+    return sorted({str(out) for out in outputs(repo) if out.remote == editions.PRIVATE})
 
 
 def undeclared_files(repo: Repo) -> list[str]:
@@ -157,7 +179,7 @@ def failures(remote: str, address: str) -> Iterator[None]:
     except (CheckoutError, DownloadError):
         raise
     except LockError:
-        raise ValueError("Another DVC command works in this checkout: wait until it has ended.") from None
+        raise ValueError(BUSY) from None
     except (DvcException, OSError, *_client_errors()) as error:
         raise ValueError(_sentence(error, remote, address)) from None
 

@@ -201,7 +201,10 @@ def predictions_of(edition, run_key, cohort, store, image_ids):
     """
     folder = paths.run_dir(edition, *run_key)
     if damaged := _damaged(folder):
-        raise ValueError(f"{damaged}: remove {folder} and run `make repro`, which trains it again.")
+        raise ValueError(
+            f"{damaged}: remove {folder}, then `dvc checkout {folder}` or `cxr pull` gets it again, and `make repro` "
+            "trains it again where there is no copy."
+        )
     if store is None:
         return pd.read_parquet(folder / "predictions.parquet")
     content = hashlib.sha256("\n".join(image_ids).encode())
