@@ -321,6 +321,11 @@ def test_a_wrong_place_is_one_sentence(tmp_path, text, said):
     assert said in str(raised.value) and "\n" not in str(raised.value)
 
 
+def test_the_guide_calls_python_by_this_environment():
+    guide = (paths.ROOT / "docs/guides/cluster.md").read_text()
+    assert set(re.findall(r"(?<![\w./-])[\w./]*python3? ", guide)) == {".venv/bin/python "}
+
+
 def test_a_place_that_is_not_there_names_those_that_are():
     with pytest.raises(ValueError, match=r"There is no place .*: places/ has local, slurm"):
         places.open_place("moon")
@@ -341,10 +346,43 @@ def test_a_place_gives_jobs_no_name_of_its_own(root, each):
     assert done.returncode == 1 and "Place there has " in said and "take it away" in said
 
 
+def test_each_core_of_a_job_of_dask_is_a_worker_with_one_thread(monkeypatch):
+    jobqueue = pytest.importorskip("dask_jobqueue", reason="the extra cluster is not installed: no Dask")
+    scaled = []
+    monkeypatch.setattr(jobqueue.SLURMCluster, "scale", lambda _, n: scaled.append(n))
+    asks = {"cores": 8, "memory": "16GB", "queue": "main"}  # left to itself, dask-jobqueue gives each two threads
+    cluster = places._dask_cluster(places.Place("here", "slurm"), asks, 16)
+    with cluster:
+        script = cluster.job_script()
+    assert (
+        "--nthreads 1 " in script
+        and "--nworkers 8 " in script
+        and "--cpus-per-task=8" in script
+        and "-p main" in script
+    )
+    assert 16 in scaled
+
+
+def test_the_cores_of_dask_may_stand_in_its_own_settings(monkeypatch):
+    jobqueue = pytest.importorskip("dask_jobqueue", reason="the extra cluster is not installed: no Dask")
+    import dask
+
+    got = {}
+    monkeypatch.setattr(jobqueue, "SLURMCluster", lambda **asks: got.update(asks) or contextlib.nullcontext())
+    with dask.config.set({"jobqueue.slurm.cores": 6}), contextlib.suppress(AttributeError):  # which has no `scale`
+        places._dask_cluster(places.Place("here", "slurm"), {"memory": "1GB"}, 2)
+    assert got["processes"] == 6 and got["memory"] == "1GB" and "cores" not in got
+
+
 @pytest.mark.parametrize(
     ("engine", "dask", "said"),
     [
         ("local", {"cores": 2}, "has cores of dask: on this machine it has only workers"),
+        (
+            "slurm",
+            {"cores": 4, "processes": 2, "memory": "1GB"},
+            "it has processes: 2, but each of 4 cores is a process",
+        ),
         ("slurm", {"colour": 2, "cores": 1, "memory": "1GB"}, "What place here has of dask is not understood"),
         ("local", {}, None),
     ],

@@ -87,12 +87,18 @@ def _dask_cluster(place, options, workers):
     if place.engine == "local" and options:
         raise ValueError(f"Place {place.name} has {', '.join(options)} of dask: on this machine it has only workers.")
     try:
+        import dask
         import dask_jobqueue
         import distributed
 
         if place.engine == "local":
             return distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
-        cluster = dask_jobqueue.SLURMCluster(**{"log_directory": str(paths.partial_dir("logs")), **options})
+        # One thread a worker: what stages divide has state of its process, such as files that are open.
+        cores = options.get("cores", dask.config.get("jobqueue.slurm.cores", None))
+        if cores is not None and options.get("processes", cores) != cores:
+            raise ValueError(f"it has processes: {options['processes']}, but each of {cores} cores is a process.")
+        options |= {"processes": cores, "log_directory": options.get("log_directory", str(paths.partial_dir("logs")))}
+        cluster = dask_jobqueue.SLURMCluster(**options)
     except ModuleNotFoundError as error:
         raise ValueError(f'{error.name} is not installed: run pip install "cxrlib[cluster]".') from None
     except (TypeError, ValueError) as error:
