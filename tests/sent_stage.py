@@ -39,6 +39,13 @@ SEND = (
 )
 
 
+# Before it: who sends is killed as soon as the job is sent, before the job's id is noted.
+KILLED_WHEN_SENT = (
+    "import os, signal; from cxrlib.commands import places; sent = places.submit;"
+    "places.submit = lambda *what: (sent(*what), os.kill(os.getpid(), signal.SIGKILL));"
+)
+
+
 WHOLE = {"out/first.txt": "1", "out/second.txt": "whole", "kept/lines.txt": "a line from before\na line\n"}
 
 
@@ -62,11 +69,19 @@ def project(root, **place):
     return root
 
 
-def sender(root, stdout=subprocess.PIPE):
-    """Start a process that sends the stage and waits for it."""
-    environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
-    command = [sys.executable, "-c", SEND]
-    return subprocess.Popen(command, cwd=root, env=environment, stdout=stdout, stderr=subprocess.STDOUT, text=True)
+def sender(root, before="", **variables):
+    """Start a process that sends the stage and waits for it, after some code and with more variables."""
+    environment = os.environ | {"PYTHONPATH": str(paths.ROOT)} | variables
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, "-c", before + SEND], cwd=root, env=environment, **how)
+
+
+def interrupted(root):
+    """Send the stage and kill who sent it while the job runs; return the job's id."""
+    first = sender(root)
+    wait_for(lambda: starts(root) and is_sent(root))
+    kill(first)
+    return job(root)["job"]
 
 
 def starts(root):
@@ -112,8 +127,25 @@ def job(root):
     return json.loads((root / "data/partial/jobs" / STAGE / "job.json").read_text())
 
 
+def is_sent(root):
+    """Return whether the record of the stage's job has the job's id."""
+    record = root / "data/partial/jobs" / STAGE / "job.json"
+    return record.exists() and bool(job(root)["job"])
+
+
+def log(root):
+    """Return the folder of submitit's files."""
+    return root / "data/partial/jobs" / STAGE / "submitit"
+
+
+def jobs(root):
+    """Return the ids of the stage's jobs that wait or run."""
+    engine = yaml.safe_load((root / "places" / "there.yaml").read_text())["engine"]
+    return places.find_jobs(engine, log(root), places.job_name(STAGE, root))
+
+
 def end(root):
-    """End the stage's job, if there is one still."""
-    folder = root / "data/partial/jobs" / STAGE
-    if (folder / "job.json").exists():
-        places.cancel(job(root)["engine"], folder, job(root)["job"])
+    """End the stage's jobs, if there are any still."""
+    engine = yaml.safe_load((root / "places" / "there.yaml").read_text())["engine"]
+    for number in jobs(root):
+        places.cancel(engine, log(root), number)

@@ -1,6 +1,9 @@
 """The dose-response study: labels in doses, trainings that resume, and statistics that find a truth that is known."""
 
 import itertools
+import os
+import signal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -429,6 +432,52 @@ def test_make_beyond_calls_the_command_and_make_repro_does_not():
     assert "dose" not in (paths.ROOT / "dvc.yaml").read_text()
     for name, section in beyond.NOTEBOOKS.items():
         assert (paths.ROOT / "notebooks" / f"{name}.ipynb").exists() and runs.params(section)
+
+
+@pytest.fixture
+def small(tiny, monkeypatch):
+    """Let `make beyond` make the tiny study, without its pages; return its folder."""
+    monkeypatch.setattr(runs, "params", lambda *_: tiny | {"seeds": [1]})
+    monkeypatch.setattr(paths, "label_noise_path", lambda: Path(__file__))
+    monkeypatch.setattr(computes, "module_computes", lambda *_: "code")
+    monkeypatch.setattr(beyond, "_workers", lambda: 2)
+    monkeypatch.setattr(beyond, "NOTEBOOKS", {})
+    return dose_runs.DoseRuns(tiny, "code").folder
+
+
+def test_a_training_that_is_killed_is_one_sentence(small, monkeypatch):
+    monkeypatch.setattr(dose_runs.DoseRuns, "prepare", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(SystemExit, match=r"^A process that trained was killed.*`make beyond` again.*`taskset -c 0"):
+        beyond.main()
+
+
+@pytest.mark.parametrize(
+    ("name", "also", "damage"),
+    [
+        ("run-1-*.npz", "", lambda whole: b""),
+        ("run-1-*.npz", "", lambda whole: whole[: len(whole) // 2]),
+        ("run-1-*.npz", "", lambda whole: bytes(len(whole))),
+        ("test.npz", "run-1-", lambda whole: whole[:-9]),
+        ("patients-1.npz", "start-1.safetensors", lambda whole: whole[:-9]),
+    ],
+)
+def test_a_damaged_file_of_a_training_is_named_and_made_anew(small, monkeypatch, name, also, damage):
+    beyond.main()
+    first, *_ = sorted(small.glob(name))
+    whole = first.read_bytes()
+    first.write_bytes(damage(whole))
+    dose_runs._opened.cache_clear()
+    if "start" in also:
+        sorted(small.glob("run-1-*.npz"))[0].unlink()  # a training that reads it
+    with pytest.raises(SystemExit, match=r"is damaged: delete .* and run `make beyond` again") as raised:
+        beyond.main()
+    said = str(raised.value)
+    deleted = said.partition(": delete ")[2].partition(" and run ")[0].split(" and ")
+    assert said.startswith(f"{first} is damaged") and deleted[0] == str(first) and also in deleted[-1]
+    for path in deleted:
+        Path(path).unlink()
+    beyond.main()
+    assert first.exists()
 
 
 def test_the_code_of_the_trainings_hangs_on_what_trains_and_not_on_what_shows():

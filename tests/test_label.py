@@ -1,6 +1,8 @@
 """The labelling command: tables, folders and archives in, labels out, and what cannot be read listed."""
 
 import io
+import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -13,6 +15,7 @@ from cxrlib.base import paths
 from cxrlib.commands import label
 from cxrlib.labelers import registry, rules
 from cxrlib.releases import released_models
+from cxrlib.reports import report_rows
 
 TEXTS = {"a": "Cardiomegaly. No pneumothorax.", "b": "Possible pneumonia.", "c": "Clear lungs."}
 XML = (
@@ -51,6 +54,16 @@ def check(labels):
     assert labels.loc["a", ["cardiomegaly", "pneumothorax", "no_finding"]].tolist() == [1, 0, 0]
     assert labels.loc["b", "pneumonia"] == -1 and np.isnan(labels.loc["b", "cardiomegaly"])
     assert labels.loc["c", "no_finding"] == 1
+
+
+def test_a_process_that_is_killed_is_one_sentence(run, table, tmp_path, monkeypatch):
+    monkeypatch.setattr(report_rows, "BATCH_N", 2)
+    table.to_csv(tmp_path / "in.csv", index=False)
+    (tmp_path / "out.csv").write_text("report_id\nz\n")
+    monkeypatch.setattr(rules, "_read_here", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    status, labels, _, said = run(tmp_path / "in.csv", "--workers", "2")
+    assert status == 1 and said.count("\n") == 1 and "was killed" in said and "such as --workers 1" in said
+    assert list(labels.index) == ["z"], "what was there is there"
 
 
 def test_csv_to_csv(run, table, tmp_path):

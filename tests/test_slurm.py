@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
+from pathlib import Path
 
 import joblib
 import pandas as pd
@@ -14,7 +16,7 @@ import yaml
 
 from cxrlib.base import editions, paths
 from cxrlib.cohorts import packing, sources
-from cxrlib.commands import places, replay
+from cxrlib.commands import places, replay, sending
 
 SCRIPT = paths.ROOT / "tests" / "cluster" / "slurm.sh"
 TWO_NODES = "tests/cluster/two_nodes.yaml"
@@ -47,8 +49,9 @@ def cluster(tmp_path_factory):
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def node_of(name):
-    """Return the node on which the job of a stage runs, or an empty string."""
+def node_of(stage, root):
+    """Return the node on which the job of a stage of a checkout runs, or an empty string."""
+    name = places.job_name(stage, root)
     command = ["squeue", "--noheader", "--states=running", "--name", name, "--format=%N"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -77,25 +80,84 @@ def test_a_job_that_ended_while_nobody_waited_is_not_sent_again(root):
     sent.wait_for(lambda: sent.starts(root))
     sent.kill(first)
     sent.go(root)
-    sent.wait_for(lambda: not node_of(sent.STAGE))
+    sent.wait_for(lambda: not node_of(sent.STAGE, root))
     second = sent.sender(root)
     second.communicate(timeout=60)
     assert second.returncode == 0 and sent.written(root) == sent.WHOLE and len(sent.starts(root)) == 1
 
 
 def test_a_job_that_somebody_cancels_is_an_error_that_says_so(root):
-    waiting = sent.sender(root)
-    sent.wait_for(lambda: sent.starts(root))
+    waiting = sent.sender(root, "from cxrlib.commands import sending; sending._LATE_SECONDS['slurm'] = 3;")
+    sent.wait_for(lambda: sent.starts(root) and sent.is_sent(root))
     subprocess.run(["scancel", sent.job(root)["job"]], check=True)
     said = waiting.communicate(timeout=60)[0]
     assert waiting.returncode and "ended as CANCELLED and left no result" in said
+
+
+def test_a_job_whose_id_was_not_noted_is_joined(root):
+    first = sent.sender(root, sent.KILLED_WHEN_SENT)
+    assert first.wait(timeout=60) == -signal.SIGKILL and sent.job(root)["job"] is None
+    first.stdout.close()
+    (number,) = sent.jobs(root)
+    assert sending.still_running(root) == {sent.STAGE: "there"}
+    sent.go(root)
+    said = sent.sender(root).communicate(timeout=60)[0]
+    assert f"joining job {number} of slurm" in said
+    assert sent.written(root) == sent.WHOLE and len(sent.starts(root)) == 1
+
+
+@pytest.mark.parametrize("order", ["{sbatch}; {kill}", "{kill}; sleep 2; {sbatch}"], ids=["after", "before"])
+def test_a_job_is_cancelled_that_was_sent_when_nobody_could_note_it(root, order):
+    folder = root / "bin"
+    folder.mkdir()
+    script = order.format(sbatch=f'{shutil.which("sbatch")} "$@"', kill="kill -KILL $PPID")
+    (folder / "sbatch").write_text(f"#!/bin/bash\n{script}\n")
+    (folder / "sbatch").chmod(0o755)
+    first = sent.sender(root, PATH=f"{folder}:{os.environ['PATH']}")
+    assert first.wait(timeout=60) == -signal.SIGKILL and sent.job(root)["job"] is None
+    first.stdout.close()
+    second = sent.sender(root)
+    said = second.stdout.readline()
+    assert "has no whole record and is cancelled" in said
+    sent.wait_for(lambda: sent.starts(root))
+    (number,) = sent.jobs(root)
+    assert f"job {number} " not in said, "the first is gone"
+    sent.go(root)
+    assert second.wait(timeout=60) == 0
+    second.stdout.close()
+    assert sent.written(root) == sent.WHOLE and len(sent.starts(root)) == 1
+
+
+def test_a_job_whose_record_is_damaged_is_cancelled_and_sent_anew(root):
+    old = sent.interrupted(root)
+    (root / "data/partial/jobs" / sent.STAGE / "job.json").write_text("{}")
+    second = sent.sender(root)
+    assert f"job {old} of slurm has no whole record and is cancelled" in second.stdout.readline()
+    sent.wait_for(lambda: len(sent.starts(root)) == 2)
+    assert len(sent.jobs(root)) == 1 and old not in sent.jobs(root)
+    sent.go(root)
+    assert second.wait(timeout=60) == 0
+    second.stdout.close()
+    assert sent.written(root)["out/second.txt"] == "whole"
+
+
+def test_nothing_is_sent_or_removed_while_the_queue_does_not_answer(root, tmp_path_factory):
+    old = sent.interrupted(root)
+    (root / "data/partial/jobs" / sent.STAGE / "job.json").write_text("{}")
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "slurm.conf"
+    elsewhere.write_text(Path(os.environ["SLURM_CONF"]).read_text().replace("SlurmctldPort=", "SlurmctldPort=1"))
+    done = sent.sender(root, SLURM_CONF=str(elsewhere))
+    said = done.communicate(timeout=120)[0]
+    name = places.job_name(sent.STAGE, root)
+    assert done.returncode == 1 and f"once `squeue --name {name}` does" in said
+    assert sent.jobs(root) == [old] and (root / "data/partial/jobs" / sent.STAGE / "tree").exists()
 
 
 @pytest.mark.slow
 def test_a_node_killed_in_the_middle_costs_one_start_and_no_byte(cluster, root):
     waiting = sent.sender(root)
     sent.wait_for(lambda: sent.starts(root))
-    died = node_of(sent.STAGE)
+    died = node_of(sent.STAGE, root)
     cluster("kill-node", died)
     sent.wait_for(lambda: len(sent.starts(root)) == 2, seconds=180)
     sent.go(root)
@@ -153,9 +215,9 @@ def test_stages_of_the_pipeline_have_the_same_bytes_though_a_node_and_their_host
     alone = repro(here)
     assert alone.wait() == 0, alone.stdout.read()
     first = repro(there, "--place", TWO_NODES)
-    died = sent.wait_for(lambda: node_of("cohort@simulated"), seconds=300)
+    died = sent.wait_for(lambda: node_of("cohort@simulated", there), seconds=300)
     cluster("kill-node", died)
-    trained = sent.wait_for(lambda: node_of("train@tiny-pneumothorax_nlp"), seconds=600)
+    trained = sent.wait_for(lambda: node_of("train@tiny-pneumothorax_nlp", there), seconds=600)
     sent.kill(first)
     time.sleep(2)
     second = repro(there, "--place", TWO_NODES)

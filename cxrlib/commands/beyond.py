@@ -8,8 +8,9 @@ with the trainings that are missing; those of other code or settings are made ag
 import os
 import subprocess
 import sys
+import zipfile
 
-from cxrlib.base import paths, runs
+from cxrlib.base import parallel, paths, runs
 from cxrlib.commands import computes
 from cxrlib.networks import batches, dose_runs
 
@@ -25,8 +26,30 @@ def _say(text):
     print(text, flush=True)
 
 
+def _damaged(folder):
+    """Return which files of a folder must be deleted since one is damaged, a list of Path; empty if all are whole."""
+    for path in sorted(folder.glob("*.npz")):
+        try:
+            with zipfile.ZipFile(path) as file:
+                whole = file.testzip() is None
+        except (zipfile.BadZipFile, EOFError):
+            whole = False
+        if not whole:
+            name, _, seed = path.stem.partition("-")
+            # Patients are drawn where their first weights are missing, and the test images where a training is.
+            others = {"patients": f"start-{seed}.safetensors", "test": "run-*.npz"}
+            return [path, *sorted(folder.glob(others[name]))[:1]] if name in others else [path]
+    return []
+
+
 def train():
-    """Train what is missing, and write the scores of all trainings to `results/dose_response/`."""
+    """Train what is missing, and write the scores of all trainings to `results/dose_response/`.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, if a file of a training is damaged.
+    """
     if not paths.label_noise_path().exists():
         subprocess.run([sys.executable, "-m", "cxrlib.commands.repro", "label_noise"], cwd=paths.ROOT, check=True)
     code = computes.module_computes(dose_runs.__name__, paths.ROOT)
@@ -34,10 +57,19 @@ def train():
     others = [folder.name for folder in trainings.folder.parent.glob("*") if folder != trainings.folder]
     if others:
         _say(f"Not used, since code or settings were others: data/dose/{', data/dose/'.join(sorted(others))}.")
-    trainings.train_all(_workers(), _say)
     folder = paths.results_dir("dose_response")
-    trainings.collected().save(folder)
-    took = trainings.seconds()["seconds"]
+    try:
+        trainings.train_all(_workers(), _say)
+        trainings.collected().save(folder)
+        took = trainings.seconds()["seconds"]
+    except (zipfile.BadZipFile, EOFError, ValueError):
+        damaged = _damaged(trainings.folder)
+        if not damaged:
+            raise
+        raise ValueError(
+            f"{damaged[0]} is damaged: delete {' and '.join(map(str, damaged))} and run `make beyond` again, which "
+            "makes anew what is missing."
+        ) from None
     _say(f"{len(took)} trainings, {took.sum() / 60:.0f} minutes of one process, a median of {took.median():.1f} s.")
 
 
@@ -50,6 +82,11 @@ def main():
             subprocess.run([sys.executable, "-m", "cxrlib.commands.notebook", *words], cwd=paths.ROOT, check=True)
     except KeyboardInterrupt:
         sys.exit("Interrupted: `make beyond` goes on with the trainings that are missing.")
+    except parallel.WorkerKilledError:
+        sys.exit(
+            "A process that trained was killed, as happens when memory runs out: run `make beyond` again, which goes "
+            "on with the trainings that are missing, or `taskset -c 0 make beyond`, which has one at a time."
+        )
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     except subprocess.CalledProcessError as error:

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from cxrlib.base import paths, progress, whole_files
+from cxrlib.base import parallel, paths, progress, whole_files
 from cxrlib.labelers import registry, rules
 from cxrlib.reports import report_files, report_rows
 
@@ -370,6 +370,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         labelled, rejected = label(found, labeler, given.out, given.evidence, given.policy, given.workers)
     except (ValueError, FileNotFoundError) as error:
         _say(error)
+        return 1
+    except parallel.WorkerKilledError:
+        _say(
+            f"a process that labelled was killed, as happens when memory runs out, and {given.out} is as it was: run "
+            "it again with fewer processes, such as --workers 1."
+        )
         return 1
     except OSError as error:
         _say(

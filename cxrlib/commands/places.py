@@ -6,7 +6,10 @@ job does, which needs an accounting database that many clusters lack; here its r
 
 import contextlib
 import dataclasses
+import hashlib
 import os
+import pickle
+import shlex
 import signal
 import subprocess
 import time
@@ -20,6 +23,8 @@ _ALIVE: tuple[str, ...] = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "R
 _ALIVE += ("REQUEUE_FED", "RESIZING", "SPECIAL_EXIT", "STAGE_OUT", "SIGNALING", "STOPPED", "SUSPENDED")
 _ALIVE += ("RESV_DEL_HOLD", "PREEMPTED")
 UNKNOWN = "UNKNOWN"  # the queue does not answer
+# What pickle raises for a file that is cut short or has zeros, beside what submitit raises.
+_CUT_SHORT = (EOFError, pickle.UnpicklingError, AttributeError, ImportError, LookupError, TypeError, ValueError)
 _SIGNALLED_SECONDS = 60  # more than Slurm's usual KillWait, 30
 PLACE = "CXR_PLACE"  # the variable that names the place to what runs stages; its absence means here
 _DASK = "CXR_DASK"  # the variable with the address of the scheduler that a stage's kernel connects to
@@ -82,12 +87,18 @@ def _dask_cluster(place, options, workers):
     if place.engine == "local" and options:
         raise ValueError(f"Place {place.name} has {', '.join(options)} of dask: on this machine it has only workers.")
     try:
+        import dask
         import dask_jobqueue
         import distributed
 
         if place.engine == "local":
             return distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
-        cluster = dask_jobqueue.SLURMCluster(**{"log_directory": str(paths.partial_dir("logs")), **options})
+        # One thread a worker: what stages divide has state of its process, such as files that are open.
+        cores = options.get("cores", dask.config.get("jobqueue.slurm.cores", None))
+        if cores is not None and options.get("processes", cores) != cores:
+            raise ValueError(f"it has processes: {options['processes']}, but each of {cores} cores is a process.")
+        options |= {"processes": cores, "log_directory": options.get("log_directory", str(paths.partial_dir("logs")))}
+        cluster = dask_jobqueue.SLURMCluster(**options)
     except ModuleNotFoundError as error:
         raise ValueError(f'{error.name} is not installed: run pip install "cxrlib[cluster]".') from None
     except (TypeError, ValueError) as error:
@@ -179,33 +190,47 @@ def _group(folder):
     return folder / "group"
 
 
-def submit(place, stage, command, folder):
+def job_name(stage, root):
+    """Return the name by which the jobs of a stage are found again: no other stage has it, and no other checkout."""
+    return f"{stage}.{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:8]}"
+
+
+def submit(place, stage, command, folder, name):
     """Send a command to a place; return the id of its job, a str.
 
     Parameters
     ----------
     place : Place
     stage : str
-        Also the name of the job.
     command : Command
     folder : Path
         Where submitit keeps the job's files; every node must see it.
+    name : str
+        Of the job, `job_name`.
 
     Raises
     ------
     ValueError
-        In one sentence, if submitit is not installed, there is no Slurm, or the place asks for what it does not have.
+        In one sentence, if submitit is not installed, there is no Slurm, or the place asks for what it does not have
+        or gives its jobs a name of its own.
     """
     try:
         import submitit
     except ModuleNotFoundError:
         raise ValueError('The package submitit is not installed: run pip install "cxrlib[cluster]".') from None
     asks = place.asks(stage)
+    named = {"name", "slurm_job_name"} & set(asks)
+    named |= {"job-name", "job_name"} & set(asks.get("slurm_additional_parameters", {}))
+    if named:
+        raise ValueError(
+            f"Place {place.name} has {min(named)} for {stage}: take it away, since a job is found again by the name "
+            f"{name}."
+        )
     more = {"slurm_additional_parameters": {"requeue": True, **asks.pop("slurm_additional_parameters", {})}}
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a job outlives Ctrl+C; what it starts inherits this
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=place.engine)
-        executor.update_parameters(**{"name": stage, **asks, **more})
+        executor.update_parameters(**{"name": name, **asks, **more})
         conf = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
         with submitit.helpers.clean_env():  # this process may itself be in a job
             os.environ.update(conf)
@@ -231,7 +256,8 @@ def exit_status(engine, folder, number):
     Raises
     ------
     RuntimeError
-        If the job itself failed before or after its command, with what submitit says of it.
+        If the job itself failed before or after its command, with what submitit says of it, or if its result cannot
+        be read.
     """
     from submitit.core.utils import FailedJobError, UncompletedJobError
 
@@ -242,32 +268,118 @@ def exit_status(engine, folder, number):
         return job.result()
     except (FailedJobError, UncompletedJobError) as error:
         raise RuntimeError(str(error)) from None
+    except _CUT_SHORT as error:
+        raise RuntimeError(
+            f"Job {number} of {engine} is lost: its result {job.paths.result_pickle} cannot be read "
+            f"({type(error).__name__}), as after a node lost power; run `make repro` again, which sends it anew."
+        ) from None
+
+
+def _queue(*words):
+    """Return the words that `squeue` says of some jobs, or None if it does not answer."""
+    try:
+        done = subprocess.run(["squeue", "--noheader", *words], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode and "Invalid job id" not in done.stderr:
+        return None
+    return done.stdout.split()
+
+
+def _words(pid, what):
+    """Return the words of a file of `/proc` on a process."""
+    return Path("/proc", pid, what).read_bytes().decode(errors="surrogateescape").split("\0")
+
+
+def _parent(pid):
+    return Path("/proc", pid, "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+
+
+def _local_processes(folder):
+    """Return the living processes of the local jobs of a folder, a dict of process id to job id, both str.
+
+    They are known by the environment that a job's first process got and that all inherit which it starts. After a
+    restart of the machine, an id alone may be a stranger's.
+    """
+    numbers, parents = {}, {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            try:
+                variables = dict(word.split("=", 1) for word in _words(pid, "environ") if "=" in word)
+                ours = shlex.split(variables.get("SUBMITIT_LOCAL_COMMAND", ""))[-1:] == [str(folder)]
+                number = variables.get("SUBMITIT_LOCAL_JOB_ID")
+            except PermissionError:  # another user's
+                words = _words(pid, "cmdline")
+                ours = str(folder) in words and bool({"submitit.local._local", "submitit.core._submit"} & set(words))
+                number = _parent(pid) if "submitit.core._submit" in words else None
+            if ours:
+                numbers[pid], parents[pid] = number, _parent(pid)
+        except (OSError, ValueError):  # it has ended meanwhile
+            continue
+    # The first process has no number but is it; a shell, if there are lines of `setup`, has started another without.
+    return {pid: number or (parents[pid] if parents[pid] in numbers else pid) for pid, number in numbers.items()}
+
+
+def _being_sent(folder):
+    """Return whether an `sbatch` of this host that nobody waits for any more has still to send a job of a folder."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if any(word.startswith(f"{folder}/.submission_file_") for word in _words(pid, "cmdline")):
+                return True
+    return False
 
 
 def job_state(engine, folder, number):
     """Return the state of a job in Slurm's words: `RUNNING`, `PENDING`; `UNKNOWN` if the queue does not answer.
 
-    A job that Slurm has forgotten, and a process that is gone, are `GONE`.
+    A job that Slurm has forgotten is `GONE`, and a local one of which no process lives.
     """
     if engine == "local":
-        try:
-            words = Path("/proc", number, "cmdline").read_bytes()
-        except OSError:
-            return "GONE"
-        return "RUNNING" if str(folder).encode() in words else "GONE"
-    command = ["squeue", "--noheader", "--states=all", "--jobs", number, "--format=%T"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return UNKNOWN
-    if done.returncode and "Invalid job id" not in done.stderr:
-        return UNKNOWN
-    return done.stdout.strip() or "GONE"
+        return "RUNNING" if number in _local_processes(folder).values() else "GONE"
+    words = _queue("--states=all", "--jobs", number, "--format=%T")
+    return UNKNOWN if words is None else " ".join(words) or "GONE"
 
 
 def is_alive(named_state):
     """Return whether a job of this state may still come to a result by itself."""
     return named_state == UNKNOWN or named_state in _ALIVE
+
+
+def find_jobs(engine, folder, name):
+    """Return the ids of the jobs of a name that wait or run, though there may be no record of them.
+
+    Parameters
+    ----------
+    engine : str
+    folder : Path
+        Where submitit keeps their files, by which local ones are known.
+    name : str
+        `job_name`, by which those of Slurm are known.
+
+    Raises
+    ------
+    RuntimeError
+        In one sentence, if the queue does not answer.
+    """
+    if engine == "local":
+        return sorted(set(_local_processes(folder).values()))
+    while _being_sent(folder):
+        time.sleep(0.2)
+    words = _queue("--name", name, "--format=%A")
+    if words is None:
+        raise RuntimeError(
+            f"squeue does not answer, so that it is not known whether a job {name} runs: run this again once "
+            f"`squeue --name {name}` does."
+        )
+    return words
+
+
+def how_to_end(engine, folder, number):
+    """Return the command that ends a job, for a person; it is `kill` of the process group of a local one."""
+    if engine == "slurm":
+        return f"scancel {number}"
+    group = _group(folder.parent)
+    return f"kill -- -{group.read_text() if group.exists() else f'$(cat {group})'}"
 
 
 def cancel(engine, folder, number):
@@ -277,16 +389,34 @@ def cancel(engine, folder, number):
     ----------
     engine : str
     folder : Path
-        That has the output of its command.
+        Where submitit keeps its files.
     number : str
+
+    Raises
+    ------
+    RuntimeError
+        In one sentence, if it cannot be ended from here.
     """
     if engine == "slurm":
-        subprocess.run(["scancel", number], check=False)
-        while subprocess.run(["squeue", "--noheader", "--jobs", number], capture_output=True, text=True).stdout:
+        while _queue("--jobs", number) != []:
+            try:
+                done = subprocess.run(["scancel", number], capture_output=True, text=True)
+            except OSError as error:
+                raise RuntimeError(
+                    f"Job {number} of slurm cannot be cancelled here ({error.strerror}): run this where scancel is."
+                ) from None
+            if "denied" in done.stderr:
+                raise RuntimeError(f"Job {number} of slurm is another user's: ask for its end, then run this again.")
             time.sleep(1)
         return
-    for kill, pid in ((os.kill, number), (os.killpg, _group(folder).read_text() if _group(folder).exists() else "")):
-        try:
-            kill(int(pid), signal.SIGKILL)
-        except (ProcessLookupError, ValueError):  # it is gone, or has no group yet
-            continue
+    while pids := [pid for pid, job in _local_processes(folder).items() if job == number]:
+        for pid in sorted(pids, key=lambda pid: pid != number):  # that first which might start the others again
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            except PermissionError:
+                raise RuntimeError(
+                    f"Job {number} of local is another user's (process {pid}): ask for its end, then run this again."
+                ) from None
+        time.sleep(0.05)
