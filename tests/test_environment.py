@@ -132,6 +132,19 @@ def test_an_environment_is_built_again_if_what_it_is_of_has_changed_and_not_if_t
     assert asked(bare, "setup", "BIN=/bin") == ""
 
 
+def test_the_environment_of_another_clone_is_not_taken_away(bare):
+    asked(bare, "setup")
+    (bare / ".venv").rename(bare / "other")
+    (bare / ".venv").symlink_to("other")
+    assert asked(bare, "setup") == ""
+    with open(bare / "requirements.txt", "a") as file:
+        file.write("another==1.0\n")
+    made = start(bare, "setup")
+    said = made.communicate(timeout=60)[1]
+    assert made.returncode != 0 and said.startswith("other, to which .venv is a link, is not of the requirements.txt")
+    assert (bare / "other" / "bin" / "python").exists()
+
+
 def test_make_repro_leaves_the_edition_to_the_command_that_waits(bare):
     assert "-m cxrlib.commands.repro --edition nih --workers 2" in asked(bare, "repro", "EDITION=nih", "WORKERS=2")
     assert "--edition" not in asked(bare, "repro")

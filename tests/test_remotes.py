@@ -377,14 +377,41 @@ def test_gc_keeps_the_results_of_every_edition(gated):
 
 
 def test_gc_removes_nothing_where_it_cannot_know(gated):
-    root, _ = gated
+    root, made = gated
+    cache = root / ".dvc" / "cache"
     lock = (root / "dvc.lock").read_text()
-    (root / "dvc.lock").write_text("a: [1\n")
-    before = objects(root / ".dvc" / "cache")
-    with pytest.raises(ValueError, match=r"^dvc.lock is no YAML, so nothing is removed"):
-        gc.collect(root)
+    before = objects(cache)
+    for damaged in ("a: [1\n", "", lock[: len(lock) // 2]):
+        (root / "dvc.lock").write_text(damaged)
+        with pytest.raises(ValueError, match=r"^dvc.lock is not whole, so nothing is removed"):
+            gc.collect(root)
     (root / "dvc.lock").write_text(lock)
-    assert objects(root / ".dvc" / "cache") == before
+    pointer = root / "mine.dvc"
+    pointer.write_text("a: [1\n")
+    with pytest.raises(ValueError, match=r"^mine.dvc is no YAML, so nothing is removed"):
+        gc.collect(root)
+    pointer.unlink()
+    with Repo(str(root)) as repo, repo.lock, pytest.raises(ValueError, match=r"^Another DVC command works in this"):
+        gc.collect(root)
+    folder = next(each for each in made["micro"]["data/cohorts/simulated"] if each.endswith(".dir"))
+    listed = cache / "files" / "md5" / folder[:2] / folder[2:]
+    whole = listed.read_bytes()
+    listed.chmod(0o644)
+    for damaged in (whole[: len(whole) // 2], whole.replace(b'"md5": "', b'"md5": "0')):
+        listed.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"{folder[2:]} is damaged, a list of .* so nothing is removed: delete"):
+            gc.collect(root)
+    listed.write_bytes(whole)
+    assert objects(cache) == before
+
+
+def test_gc_keeps_what_the_copy_of_a_lock_names(gated):
+    root, _ = gated
+    copy = root / "data" / "partial" / "dvc.lock"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_text("schema: '2.0'\nstages:\n  a:\n    cmd: a\n    outs:\n    - {path: a, md5: 0a.dir}\n")
+    assert "0a.dir" in gc.kept_hashes(root)
+    copy.unlink()
 
 
 def test_gc_keeps_what_another_branch_names(gated):

@@ -1,5 +1,7 @@
 """`cxr verify`: what counts as equal, within tolerance, and outside."""
 
+import subprocess
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,3 +44,26 @@ def test_other_rows_are_a_problem_and_the_tolerance_is_the_spread_over_seeds():
     assert verify._tolerance_of("results/quick/x.csv", lambda path: None) == 0.02
     for name in ("audit", "catalogue", "cleaning", "readers", "reader_models", "rankings", "statistics"):
         assert verify._tolerance_of(f"results/{name}/x.csv", lambda path: table) == 1e-6
+
+
+def test_a_table_that_cannot_be_read_is_named_and_the_others_are_compared(tmp_path):
+    folder = tmp_path / "results" / "quick"
+    folder.mkdir(parents=True)
+    whole = {"a.csv": "auc\n0.5\n", "b.csv": "auc\n0.5\n", "c.json": '{"auc": 0.5}\n', "d.csv": "auc\n0.5\n"}
+    whole |= {"e.json": '{"auc": 0.5}\n', "f.csv": "auc\n0.5\n"}
+    for name, text in whole.items():
+        (folder / name).write_text(text)
+    named = ("-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+    for words in (("init", "-q"), ("add", "-A"), (*named, "commit", "-qm", "A")):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    (folder / "a.csv").write_text("")
+    (folder / "b.csv").write_bytes(b"auc\n0.5\xff\n")
+    (folder / "c.json").write_text('{"auc": 0.')
+    (folder / "d.csv").write_text('auc\n"0.5\n')
+    (folder / "e.json").write_text("0")
+    found = {each.name.removeprefix("results/quick/"): each for each in verify.verify(tmp_path)}
+    assert set(found) == set(whole) and found.pop("f.csv").equal_n == 1
+    for name, each in found.items():
+        assert each.problem.startswith("it cannot be read (") and each.problem.endswith(
+            f"): git checkout results/quick/{name}"
+        )

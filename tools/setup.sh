@@ -14,6 +14,10 @@ is_installed() {  # whether .venv is of a file; earlier versions of this project
 is_ready() { is_installed requirements.txt && is_installed pyproject.toml; }
 
 if is_ready; then exit 0; fi
+if [ -L .venv ]; then
+  echo "$(readlink .venv), to which .venv is a link, is not of the requirements.txt and pyproject.toml of this clone: run make there, or remove the link." >&2
+  exit 1
+fi
 mkdir -p data/partial
 exec 9>data/partial/setup.lock
 if ! flock --nonblock 9; then

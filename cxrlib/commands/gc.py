@@ -1,13 +1,15 @@
 """Remove from DVC's cache what no version of `dvc.lock` names: `cxr gc [--dry]` (`make gc`).
 
 `dvc gc` keeps what the edition in force names and deletes the results of every other edition, in all its forms: it
-reads the stages of `dvc.yaml` as `params.yaml` has them. Here everything is kept that stands in `dvc.lock` or in a
-`.dvc` file, of any edition, in this checkout or in any commit of any branch or tag. No remote is touched.
+reads the stages of `dvc.yaml` as `params.yaml` has them. Here everything is kept that stands in `dvc.lock`, in the
+copy of it that `make repro` keeps, or in a `.dvc` file, of any edition, in this checkout or in any commit of any
+branch or tag. No remote is touched.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,10 +17,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from cxrlib.base import paths
+from cxrlib.commands import interruption, sharing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+
+_COPY = "data/partial/dvc.lock"
 
 
 def _git(root, *words):
@@ -33,7 +39,9 @@ def _versions(root: Path) -> Iterator[tuple[str, str]]:
     patterns = ("dvc.lock", "*.dvc")
     for name in _git(root, "ls-files", "-co", "--exclude-standard", "-z", "--", *patterns).split("\0"):
         if name and (root / name).is_file():
-            yield name, (root / name).read_text()
+            yield name, (root / name).read_text(encoding="utf-8", errors="replace")
+    if (root / _COPY).is_file():
+        yield _COPY, (root / _COPY).read_text(encoding="utf-8", errors="replace")
     seen = set()
     log = _git(root, "log", "--all", "--format=", "--raw", "--no-abbrev", "--no-renames", "-m", "--", *patterns)
     for line in log.splitlines():
@@ -71,6 +79,11 @@ def kept_hashes(root: Path) -> set[str]:
     """
     found: set[str] = set()
     for where, text in _versions(root):
+        if where == "dvc.lock" and interruption.is_torn(text):
+            raise ValueError(
+                "dvc.lock is not whole, so nothing is removed: `make repro` mends it, or `git checkout dvc.lock` "
+                "restores it."
+            )
         try:
             found |= set(_hashes(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))))
         except yaml.YAMLError:
@@ -93,21 +106,37 @@ def collect(root: Path, dry: bool = False) -> tuple[int, int]:
     ValueError
         In one sentence; nothing is removed then.
     """
+    from dvc.lock import LockError
     from dvc.repo import Repo  # takes a second
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
 
     keep = kept_hashes(root)
-    with Repo(str(root)) as repo, repo.lock:
-        odb = repo.cache.local
-        here = set(odb.all())
-        for folder in [key for key in keep if key.endswith(".dir") and key in here]:
-            keep |= {entry.value for _, _, entry in Tree.load(odb, HashInfo("md5", folder))}
-        useless = [odb.oid_to_path(key) for key in here - keep]
-        size = sum(odb.fs.size(path) for path in useless)
-        if useless and not dry:
-            odb.fs.remove(useless)
+    try:
+        with Repo(str(root)) as repo, repo.lock:
+            odb = repo.cache.local
+            here = set(odb.all())
+            for folder in [key for key in keep if key.endswith(".dir") and key in here]:
+                _check_list(odb.oid_to_path(folder), folder)
+                keep |= {entry.value for _, _, entry in Tree.load(odb, HashInfo("md5", folder))}
+            useless = [odb.oid_to_path(key) for key in here - keep]
+            size = sum(odb.fs.size(path) for path in useless)
+            if useless and not dry:
+                odb.fs.remove(useless)
+    except LockError:
+        raise ValueError(sharing.BUSY) from None
     return len(useless), size
+
+
+def _check_list(path, name):
+    """Raise a ValueError if the list of a folder's files, an object of the cache, is not what its name says."""
+    with open(path, "rb") as file:
+        damaged = hashlib.file_digest(file, "md5").hexdigest() != name.removesuffix(".dir")
+    if damaged:
+        raise ValueError(
+            f"{path} is damaged, a list of the files of a folder, so nothing is removed: delete it, get it again by "
+            "`cxr pull`, and run this again."
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -70,7 +70,7 @@ def alone():
         yield
 
 
-def _torn(text):
+def is_torn(text):
     """Return whether a text is not all of a `dvc.lock`: DVC empties the file and writes it anew, in place."""
     try:
         told = yaml.load(text, yaml.CSafeLoader)
@@ -118,7 +118,7 @@ def keep_lock(root=None):
     root = root or paths.ROOT
     text, copy = _text(root / "dvc.lock"), root / "data" / "partial" / "dvc.lock"
     kept = _text(copy)
-    if text != kept and not _torn(text) and (_torn(kept) or not _cut(text, kept, root)):
+    if text != kept and not is_torn(text) and (is_torn(kept) or not _cut(text, kept, root)):
         copy.parent.mkdir(parents=True, exist_ok=True)
         whole_files.write_text(copy, text)
 
@@ -145,8 +145,8 @@ def mend(root=None):
             f"{lock} has both sides of a merge: take one of them by `git checkout --ours dvc.lock` or "
             "`git checkout --theirs dvc.lock`, or resolve it by hand, and run `make repro` again."
         )
-    if lock.exists() and (_torn(text) or (not _torn(kept) and _cut(text, kept, root))):
-        if _torn(kept):
+    if lock.exists() and (is_torn(text) or (not is_torn(kept) and _cut(text, kept, root))):
+        if is_torn(kept):
             raise ValueError(f"{lock} is damaged: restore it by `git checkout dvc.lock` and run this again.")
         whole_files.write_text(lock, kept)
         said.append(f"{lock} was damaged: it is again as it was when the last stage had ended.")

@@ -38,7 +38,7 @@ def pull(remote: str | None = None) -> int:
         name, address = sharing.remote_named(repo, remote)
     verified = {"remote": {key: {"verify": True} for key in (name, editions.PRIVATE)}}
     with Repo(str(paths.ROOT), config=verified) as repo:
-        made = [out for out in sharing.outputs(repo) if out.hash_info]
+        made = [out for out in sharing.kept_outputs(repo) if out.hash_info]
         with sharing.failures(name, address), contextlib.suppress(CheckoutError, DownloadError):
             repo.fetch(remote=name)  # what it lacks is named below
         lacking = sorted(str(out) for out in made if out.changed_cache())

@@ -37,7 +37,7 @@ def push(remote: str | None = None) -> int:
     sharing.check_edition(runs.params())
     with Repo(str(paths.ROOT)) as repo:
         name, address = sharing.remote_named(repo, remote)
-        kept = sharing.outputs(repo)
+        kept = sharing.kept_outputs(repo)
         if name != editions.PRIVATE:
             _tell_left_out(repo, name)
         with sharing.failures(name, address):

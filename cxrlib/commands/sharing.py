@@ -88,7 +88,7 @@ def _held_back(settings, cohort):
     ]
 
 
-def outputs(repo: Repo) -> list[Output]:
+def kept_outputs(repo: Repo) -> list[Output]:
     """Return the outputs of the edition in force that DVC keeps.
 
     Raises
@@ -110,7 +110,7 @@ def outputs(repo: Repo) -> list[Output]:
 
 def private_outputs(repo: Repo) -> list[str]:
     """Return the outputs of the edition in force that only the private remote gets, as paths, sorted."""
-    return sorted({str(out) for out in outputs(repo) if out.remote == editions.PRIVATE})
+    return sorted({str(out) for out in kept_outputs(repo) if out.remote == editions.PRIVATE})
 
 
 def undeclared_files(repo: Repo) -> list[str]:

@@ -150,20 +150,20 @@ def _table(text, name):
     return pd.read_csv(io.StringIO(text))
 
 
-def _git(*words):
-    done = subprocess.run(["git", *words], cwd=paths.ROOT, capture_output=True, text=True)
+def _git(root, *words):
+    done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True)
     return done.stdout if done.returncode == 0 else None
 
 
 def verify(root=None, revision="HEAD"):
     """Return how every tracked table below `results/` compares with its version in a git revision."""
     root = root or paths.ROOT
-    tracked = _git("ls-tree", "-r", "--name-only", revision, "results/")
+    tracked = _git(root, "ls-tree", "-r", "--name-only", revision, "results/")
     if tracked is None:
         raise ValueError(f"{root} is no git checkout with the revision {revision}: there is nothing to compare with.")
 
     def committed_text(name):
-        return _git("show", f"{revision}:{name}")
+        return _git(root, "show", f"{revision}:{name}")
 
     out = []
     for name in tracked.splitlines():
@@ -172,7 +172,13 @@ def verify(root=None, revision="HEAD"):
         if not (root / name).exists():
             out.append(Compared(name, problem="it is not here"))
             continue
-        committed, here = _table(committed_text(name), name), _table((root / name).read_text(), name)
+        try:
+            here = _table((root / name).read_text(encoding="utf-8"), name)
+        except (ValueError, NotImplementedError, AttributeError, OSError) as error:  # of pandas, of other JSON
+            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            out.append(Compared(name, problem=f"it cannot be read ({reason}): git checkout {name}"))
+            continue
+        committed = _table(committed_text(name), name)
         out.append(_compare_tables(name, committed, here, _tolerance_of(name, committed_text)))
     return out
 
