@@ -64,7 +64,7 @@ def expected(seconds, waits_for, workers):
 def graph(root):
     """Return each stage of a checkout with those that it waits for."""
     code = "import json; from cxrlib.commands import repro;"
-    code += "print(json.dumps({s: sorted(b) for s, b in repro._graph().items()}))"
+    code += "print(json.dumps({s: sorted(b) for s, b in repro._pipeline()[0].items()}))"
     told = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
     return {stage: set(before) for stage, before in yaml.safe_load(told.strip().splitlines()[-1]).items()}
 

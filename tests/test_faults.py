@@ -1,8 +1,11 @@
 """Faults, in short: kills, Ctrl+C, full disks and turned bits; `benchmarks/faults.py` is the campaign."""
 
 import errno
+import hashlib
+import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +21,7 @@ from scipy import stats
 
 from cxrlib.base import checksums, paths, records, whole_files
 from cxrlib.cohorts.store import check_store, open_store
-from cxrlib.commands import interruption, made_tables, notebook, repro
+from cxrlib.commands import inputs, interruption, made_tables, notebook, repro
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -356,6 +359,108 @@ def test_a_killed_call_holds_nobody_up_and_its_processes_are_ended(tmp_path, mon
     while any(Path(f"/proc/{pid}").exists() for pid in young) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(Path(f"/proc/{pid}").exists() for pid in young)
+
+
+# --- what stages will read -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(packed, tmp_path, monkeypatch):
+    """A checkout with a packed cohort and a finished run, DVC's list of that run's files, and three stages."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    shutil.copytree(packed / "out" / "store", tmp_path / "data" / "cohorts" / "c")
+    run = tmp_path / "results" / "e" / "runs" / "t" / "net-1"
+    run.mkdir(parents=True)
+    for name in ("predictions.parquet", "model.safetensors"):
+        (run / name).write_bytes(name.encode() * 50)
+    told = {"best_epoch": 3, "files": checksums.of_files(run, ["predictions.parquet", "model.safetensors"])}
+    (run / "run.json").write_text(json.dumps(told))
+    md5 = {file.name: hashlib.md5(file.read_bytes()).hexdigest() for file in run.iterdir()}
+    listed = json.dumps([{"md5": each, "relpath": f"net-1/{name}"} for name, each in md5.items()])
+    whole = hashlib.md5(listed.encode()).hexdigest()
+    listing = tmp_path / "cache" / whole[:2] / f"{whole[2:]}.dir"
+    listing.parent.mkdir(parents=True)
+    listing.write_text(listed)
+    stages = {
+        "cohort@c": inputs.Files({"data/code/01_cohort.txt"}, {"data/cohorts/c": None, "paper/01.ipynb": None}),
+        "train@e-t": inputs.Files({"data/cohorts/c"}, {"results/e/runs/t": listing}),
+        "evaluate@e-c": inputs.Files({"data/cohorts/c/images.parquet", "results/e/runs"}, {"data/cases/e": None}),
+        "audit": inputs.Files({"data/code/06_audit.txt", "results/e/runs_of_others"}, {"results/audit": None}),
+    }
+    return run, listing, stages
+
+
+def turn(file):
+    """Turn a bit of a file in its middle, and give it back its times."""
+    times = file.stat()
+    faults.flip(file, times.st_size // 2)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("name", ["predictions.parquet", "model.safetensors", "run.json"])
+def test_a_damaged_run_stops_what_would_read_it(finished, name):
+    run, listing, stages = finished
+    inputs.check_inputs(stages, stages)
+    inputs.check_inputs({"evaluate@e-c"}, stages)
+    whole = (run / name).read_bytes()
+    if name == "run.json":  # still JSON, and with a record of the same files
+        (run / name).write_bytes(whole.replace(b'"best_epoch": 3', b'"best_epoch": 7'))
+    else:
+        turn(run / name)
+    said = rf"{name} has other bytes than .*: remove {run}, then `dvc checkout {run}` or `cxr pull`"
+    with pytest.raises(ValueError, match=said):
+        inputs.check_inputs({"evaluate@e-c"}, stages)
+    inputs.check_inputs({"evaluate@e-c", "train@e-t"}, stages)  # the training looks at what it made before
+    inputs.check_inputs({"audit"}, stages)
+    (run / name).write_bytes(whole[: len(whole) // 2])
+    listing.unlink()
+    with pytest.raises(ValueError, match=rf"{name} (has .* bytes|is damaged).*: remove {run}, then"):
+        inputs.check_inputs({"evaluate@e-c"}, stages)
+
+
+def test_a_damaged_cohort_stops_what_would_read_it_although_nothing_else_about_it_changed(finished, monkeypatch):
+    *_, stages = finished
+    store = paths.cohort_dir("c")
+    check_store(store)
+    turn(store / "images.npy")
+    memory, state = store.with_name(".c.checked.json"), (store / "images.npy").stat()
+    known = json.loads(memory.read_text())  # a medium changes no time, not even that of the last change
+    known["images.npy"][:4] = [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
+    memory.write_text(json.dumps(known))
+    check_store(store)
+    with pytest.raises(ValueError, match=r"images\.npy has other bytes .*: remove .*, then `dvc checkout"):
+        inputs.check_inputs({"evaluate@e-c"}, stages)
+    inputs.check_inputs({"audit"}, stages)
+    inputs.check_inputs({"evaluate@e-c", "cohort@c"}, stages)
+    monkeypatch.setattr(inputs, "_MOST_BYTES", 1000)
+    inputs.check_inputs({"evaluate@e-c"}, stages)
+
+
+def test_make_repro_looks_at_what_is_read_before_the_first_stage(finished, monkeypatch, capsys):
+    run, _, stages = finished
+    turn(run / "model.safetensors")
+    nothing = {"edition": "e", "published": False}
+    for module, name, gives in (
+        (repro.editions, "refresh", None),
+        (repro.editions, "own_tables", {}),
+        (repro.editions, "missing_sources", []),
+        (repro.runs, "params", nothing),
+        (repro.paths, "link_sources", None),
+        (repro.subprocess, "run", subprocess.CompletedProcess([], 0)),
+        (repro.sending, "still_running", {}),
+        (repro, "_pipeline", ({name: set() for name in stages}, stages)),
+        (repro, "_changed_stages", {"evaluate@e-c"}),
+    ):
+        monkeypatch.setattr(module, name, lambda *_, gives=gives, **__: gives)
+    ran = []
+    monkeypatch.setattr(repro, "run", lambda todo, *_: ran.append(todo) or {})
+    with pytest.raises(SystemExit, match=r"model\.safetensors has other bytes"):
+        repro.main([])
+    assert not ran
+    turn(run / "model.safetensors")
+    with pytest.raises(SystemExit):
+        repro.main([])
+    assert ran == [{"evaluate@e-c"}]
 
 
 # --- the campaign's figures ----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from dvc.repo import Repo
 from moto.server import ThreadedMotoServer
 
 from cxrlib.base import editions, paths
-from cxrlib.commands import gc, pull, push, replay, sharing
+from cxrlib.commands import gc, inputs, pull, push, replay, repro, sharing
 
 CHECKOUT = paths.ROOT
 SSHD = "/usr/sbin/sshd"
@@ -343,6 +343,19 @@ def test_a_folder_that_was_removed_comes_back_from_the_cache(gated):
         shutil.rmtree(folder)
         dvc(root, "checkout", "-q", name)
         assert contents(root, "data/label_sets") == there and there
+
+
+def test_what_stages_read_and_make_is_known_with_the_lists_of_the_cache(gated):
+    root, made = gated
+    put_in_force(root, micro())
+    waits_for, files = repro._pipeline()
+    evaluates = files["evaluate@micro-simulated"]
+    assert {"results/micro/runs", "data/cohorts/simulated"} <= evaluates.reads
+    assert waits_for["evaluate@micro-simulated"] >= {"cohort@simulated", *(f"train@micro-{name}" for name in TARGETS)}
+    listing = files["cohort@simulated"].makes["data/cohorts/simulated"]
+    assert listing.parent.name + listing.name in made["micro"]["data/cohorts/simulated"]
+    assert set(inputs._listed(listing)) == {"part.txt"}
+    assert files["train@micro-pneumothorax_nlp"].makes == {"results/micro/runs/pneumothorax_nlp": None}
 
 
 # --- gc -------------------------------------------------------------------------------------------------------------

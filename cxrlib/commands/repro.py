@@ -2,10 +2,11 @@
 
 DVC runs one stage at a time. Here each stage that is out of date gets a `dvc repro --single-item` of its own once
 everything that it waits for is done, as many at a time as there are cores (one where a GPU trains); at the end a
-plain `dvc repro` looks at the whole. With a place, each notebook is sent there and waited for (`sending`), as many at
-a time as the place takes: all that is of DVC stays here. When a stage fails, those that run are finished and no
-other starts. One call runs in a clone at a time; another waits for it. Ctrl+C ends the stages that run, and so does a
-kill: unfinished work is taken up by the next call, which also mends what DVC was writing when it was killed.
+plain `dvc repro` looks at the whole. What the stages will read is hashed before the first of them (`inputs`). With a
+place, each notebook is sent there and waited for (`sending`), as many at a time as the place takes: all that is of
+DVC stays here. When a stage fails, those that run are finished and no other starts. One call runs in a clone at a
+time; another waits for it. Ctrl+C ends the stages that run, and so does a kill: unfinished work is taken up by the
+next call, which also mends what DVC was writing when it was killed.
 """
 
 import argparse
@@ -17,9 +18,10 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from cxrlib.base import editions, paths, runs
-from cxrlib.commands import interruption, places, sending, sharing
+from cxrlib.commands import inputs, interruption, places, sending, sharing
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LOG_LINES = 30  # of a failed stage's output that are shown
@@ -49,17 +51,28 @@ def ready(todo, waits_for, running, done):
     return sorted(free, key=lambda s: (-after[s], s))
 
 
-def _graph():
-    """Return each stage of the pipeline with the stages whose outputs it reads."""
+def _pipeline():
+    """Return each stage with those whose outputs it reads, and with the files that it reads and makes."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
-        with Repo(str(paths.ROOT)) as repo:
-            edges = repo.index.graph
-            return {s.addressing: {before.addressing for before in edges.successors(s)} for s in edges.nodes}
+        with contextlib.chdir(paths.ROOT), Repo(str(paths.ROOT)) as repo:  # DVC names files as seen from there
+            edges, cache = repo.index.graph, repo.cache.local
+            waits_for = {s.addressing: {before.addressing for before in edges.successors(s)} for s in edges.nodes}
+            files = {
+                s.addressing: inputs.Files(
+                    {str(dep) for dep in s.deps},
+                    {
+                        str(out): Path(cache.oid_to_path(out.hash_info.value)) if out.hash_info.isdir else None
+                        for out in s.outs
+                    },
+                )
+                for s in edges.nodes
+            }
     except DvcException as error:
         raise ValueError(f"DVC cannot read the pipeline: {error}") from None
+    return waits_for, files
 
 
 def _changed_stages():
@@ -167,7 +180,7 @@ def _repro(chosen):
     if code.returncode:
         return code.returncode
     interruption.keep_lock()
-    waits_for = _graph()
+    waits_for, files = _pipeline()
     todo = stale(_changed_stages() & set(waits_for), waits_for)
     if chosen.stages:
         todo &= _needed(chosen.stages, waits_for)
@@ -188,6 +201,7 @@ def _repro(chosen):
             f"{stage} was sent to place {where}, where it still runs and writes its unfinished work: join it by "
             f"`make repro PLACE={where}`, or end its job first (docs/guides/cluster.md)."
         )
+    inputs.check_inputs(todo, files)
     workers = chosen.workers or (int(place.jobs) if place else _default_workers())
     with places.at_place(place) if place and todo else contextlib.nullcontext():
         failed = run(todo, waits_for, max(1, workers))
