@@ -18,6 +18,8 @@ import sent_stage as sent
 from cxrlib.base import paths
 from cxrlib.commands import job_trees, places, sending
 
+WHOLE_RECORD = {"key": "0", "engine": "slurm", "place": "there", "job": "3", "words": []}
+
 
 @pytest.fixture
 def root(tmp_path):
@@ -109,6 +111,18 @@ def test_a_job_of_which_submitit_noted_no_id_is_cancelled(root):
     assert second.returncode == 0 and sent.written(root)["out/second.txt"] == "whole"
 
 
+def test_a_job_that_was_never_sent_does_not_run_though_no_queue_answers(root, monkeypatch):
+    record = root / "data/partial/jobs" / sent.STAGE / "job.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps(WHOLE_RECORD | {"job": None}))
+    monkeypatch.setenv("SLURM_CONF", str(root / "none.conf"))
+    assert sending.still_running(root) == {}
+    sent.go(root)
+    done = sent.sender(root)
+    done.communicate(timeout=60)
+    assert done.returncode == 0 and sent.written(root) == sent.WHOLE
+
+
 def test_a_job_whose_record_is_damaged_is_cancelled_and_sent_anew(root):
     old = sent.interrupted(root)
     record = root / "data/partial/jobs" / sent.STAGE / "job.json"
@@ -123,9 +137,6 @@ def test_a_job_whose_record_is_damaged_is_cancelled_and_sent_anew(root):
     assert f"job {old} of local has no whole record and is cancelled" in second.communicate(timeout=60)[0]
     lines = ["a line from before", "a line", "a line"]
     assert (root / "results/kept/lines.txt").read_text().splitlines() == lines, "what the first had finished is kept"
-
-
-WHOLE_RECORD = {"key": "0", "engine": "slurm", "place": "there", "job": "3", "words": []}
 
 
 @pytest.mark.parametrize(

@@ -368,8 +368,8 @@ def find_jobs(engine, folder, name):
     words = _queue("--name", name, "--format=%A")
     if words is None:
         raise RuntimeError(
-            f"squeue does not answer, so that it is not known whether a job {name} runs: run this again once "
-            f"`squeue --name {name}` does."
+            f"It is not known whether a job {name} waits or runs, since squeue does not answer: run this where and "
+            f"when `squeue --name {name}` does."
         )
     return words
 

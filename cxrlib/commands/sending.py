@@ -22,8 +22,6 @@ from cxrlib.commands import job_trees, places
 _OF_DVC = ("DVC_STAGE", "DVC_ROOT", "DVC_NO_ANALYTICS")
 # After a job ended, until its result is no longer waited for: file systems of networks are slow.
 _LATE_SECONDS = {"slurm": 30, "local": 2}
-
-
 _SENT = "_submitted.pkl"  # submitit's file of a job that was sent, after its id
 
 
@@ -214,6 +212,8 @@ def still_running(root=paths.ROOT):
 
 def _is_running(job, told):
     if not told["job"]:
+        if told["engine"] == "slurm" and not job.is_of_slurm():
+            return False
         try:
             return bool(places.find_jobs(told["engine"], job.log, job.name))
         except RuntimeError:  # nobody knows
@@ -231,19 +231,18 @@ def _result_is_there(told, log):
 
 def _joined(job, engine, outs, key):
     """Return the record of the job that is to be joined; if there is none, nothing of an earlier one is left."""
-    engines = {"local", engine}
+    engines = {"local", engine, *["slurm"] * job.is_of_slurm()}
     try:
         told = job.told()
     except _DamagedError:
         told = None
-        engines |= {"slurm"} if job.is_of_slurm() else set()
     if told and told["job"] and told["key"] == key:
         print(f"{job.stage}: joining job {told['job']} of {told['engine']}.", flush=True)
         return told
     if told and told["job"]:
         print(f"{job.stage}: job {told['job']} has other dependencies and is cancelled.", flush=True)
         places.cancel(told["engine"], job.log, told["job"])
-    job.clear(sorted(engines | ({told["engine"]} if told else set())), outs)
+    job.clear(sorted(engines), outs)
     return None
 
 
