@@ -291,7 +291,7 @@ def stopped(case, folder, tell, moments_n, seed, minutes):
     After so many minutes no other moment is begun.
     """
     rng, started = np.random.default_rng(seed), time.perf_counter()
-    whole = folder / f"{case.name}-whole"
+    whole = folder / f"{case.name}-{tell.name}-whole"
     case.prepare(whole)
     before = time.perf_counter()
     assert ended(start(partial(case.work, whole), whole.with_suffix(".log"))) == 0, said(whole.with_suffix(".log"))
