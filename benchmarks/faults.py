@@ -257,10 +257,9 @@ def digest(files):
 
 
 def said(log):
-    """Return the last line that a process said."""
-    lines = [
-        line.strip() for line in log.read_text(errors="replace").replace("\r", "\n").splitlines() if line.strip()
-    ]
+    """Return the last line that a process said, empty if it was stopped before it could say anything."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
     return lines[-1] if lines else ""
 
 
