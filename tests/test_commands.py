@@ -40,6 +40,11 @@ def call(words):
 # --- `cxr` itself ---------------------------------------------------------------------------------------------
 
 
+def test_the_module_answers_as_the_command_does():
+    told = subprocess.run([sys.executable, "-m", "cxrlib.commands.cxr", "nonsense"], capture_output=True, text=True)
+    assert told.returncode == 2 and "there is no command 'nonsense'" in told.stderr
+
+
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
 def test_help_lists_the_commands(words, capsys):
     assert call(words) == (0, "")

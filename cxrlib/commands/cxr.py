@@ -57,3 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
