@@ -202,11 +202,12 @@ def comparable(root):
             name = path.relative_to(root).as_posix()
             if path.name == "run.json":
                 entry = json.loads(path.read_text())
+                del entry["files"]["history.csv"]  # it has the times, and is compared without them
                 found[name] = {k: v for k, v in entry.items() if "second" not in k and k != "git_revision"}
             elif path.name == "history.csv":
                 table = pd.read_csv(path)
                 found[name] = table[[c for c in table if "second" not in c]].to_csv()
-            elif path.is_file():
+            elif path.is_file() and not path.name.endswith(".checked.json"):  # when each file was last changed
                 found[name] = path.read_bytes()
     return found
 
