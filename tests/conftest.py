@@ -1,6 +1,7 @@
 """What several test files need."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -75,7 +76,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_configure():
-    """Let tests find papermill and dvc where this Python's are, however pytest was called."""
+    """Let tests find papermill and dvc where this Python's are, and let Ctrl+C reach what they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background commands without it
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 

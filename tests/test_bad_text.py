@@ -131,8 +131,8 @@ def test_unknown_findings_are_said(tmp_path):
     path = written(tmp_path, "labels.csv", "image_id,edema,wellness\na,1,0\n")
     assert own_tables.read_own(path)[2] == [f"columns of {path} that are not read: wellness"]
     store = type("Store", (), {"index": pd.DataFrame({"image_id": ["a"]}), "name": "c"})
-    said = refused(given.own, store, str(path), who="us", how="read")
-    check_sentence(said, path, "no finding of the vocabulary: wellness. Rename or remove them")
+    _, card = given.own(store, str(path), who="us", how="read")
+    assert card["notes"] == [f"columns of {path} that are not read: wellness"]
 
 
 @pytest.mark.parametrize(

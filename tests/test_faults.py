@@ -84,7 +84,9 @@ def test_killed_and_called_again_it_ends_equal(case, tmp_path):
     assert ended_equal(faults.stopped(case, tmp_path, signal.SIGKILL, 2, 5, minutes=1))
 
 
-@pytest.mark.parametrize("case", [faults.Pack(48), faults.Label(400)], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [faults.Pack(48), pytest.param(faults.Label(400), marks=pytest.mark.slow)], ids=lambda case: case.name
+)
 def test_ctrl_c_leaves_nothing_half_written_and_no_process(case, tmp_path):
     assert ended_equal(faults.stopped(case, tmp_path, signal.SIGINT, 1, 6, minutes=1))
 

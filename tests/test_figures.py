@@ -92,6 +92,7 @@ def test_pictures_without_titles_are_told_by_their_rows():
 def test_a_finished_figure_is_shown_once_with_its_words(tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(figures, "display", shown.append)
+    plt.close("all")  # what other tests of this process left
     fig, axis = figures.figure()
     axis.set_title("nothing")
     figures.finish(fig, "simulated images: 2 of 1 patients, " * 8, tmp_path / "f.png")

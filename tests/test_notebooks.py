@@ -31,6 +31,10 @@ STRICT = [
     "paper/quick/24_mining.ipynb",
     "paper/quick/25_metric.ipynb",
 ]
+LONG = (
+    "paper/quick/25_metric.ipynb",
+    "paper/quick/24_mining.ipynb",
+)  # whose stored numbers test_pages.py knows by MD5
 BY_HAND = {"01_play.ipynb"}  # for a person in JupyterLab: no stage runs it, and it has no page
 ARCHIVES = ("15_archive", "15_release")  # whichever of them an edition's archive asks for
 
@@ -263,7 +267,7 @@ def scratch(tmp_path_factory):
     return replay.scratch_copy(paths.ROOT, tmp_path_factory.mktemp("checkout"))
 
 
-@pytest.mark.parametrize("notebook", STRICT)
+@pytest.mark.parametrize("notebook", [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in STRICT])
 def test_committed_notebook_gives_its_outputs_and_tables_again(scratch, notebook):
     """No image and no network in the scratch copy: a study's tables come of published predictions, to the byte."""
     assert not (scratch / "data" / "cohorts").exists() and not (scratch / "results" / "quick" / "runs").exists()

@@ -114,6 +114,7 @@ def test_the_extra_of_a_command_holds_what_it_imports(name):
     assert not lacking, f"{name}: add to the extra {extras.EXTRAS[name]}: {lacking}"
 
 
+@pytest.mark.slow
 def test_the_extra_train_holds_what_networks_and_cohorts_import():
     for room in ("networks", "cohorts", "topics", "studies"):
         for file in (paths.ROOT / "cxrlib" / room).glob("*.py"):

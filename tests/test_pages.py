@@ -40,7 +40,7 @@ FETCHED = [
 
 
 SLOW = {f"paper/{name}.ipynb" for name in ("08_statistics", "31_adjudication", "33_reader_models", "34_transport")}
-SLOW |= {"paper/36_references.ipynb"}
+SLOW |= {f"paper/{name}.ipynb" for name in ("09_rankings", "30_two_references", "32_cleaning", "36_references")}
 
 
 def tiered(notebooks):

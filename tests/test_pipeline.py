@@ -95,6 +95,7 @@ def test_a_changed_label_set_retrains_only_the_runs_that_use_it(checkout, first_
     assert RADIOLOGIST in kept
 
 
+@pytest.mark.slow
 def test_an_added_seed_trains_only_the_new_runs_and_going_back_trains_none(checkout, first_run):
     first = checkout / "results/tiny/runs/pneumothorax_radiologist/test_resnet-1/run.json"
     before = first.stat().st_mtime_ns

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -11,7 +12,6 @@ import sys
 import time
 from pathlib import Path
 
-import cloudpickle
 import pytest
 import sent_stage as sent
 
@@ -171,7 +171,7 @@ def test_the_name_of_a_job_is_that_of_its_stage_and_checkout(tmp_path):
 @pytest.mark.filterwarnings("ignore:EOFError")  # submitit tries again
 @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-3], lambda b: bytes(len(b)), lambda b: b[:2] + b"."])
 def test_a_result_that_was_cut_short_is_that_of_a_lost_job(tmp_path, damage):
-    (tmp_path / "7_0_result.pkl").write_bytes(damage(cloudpickle.dumps(("success", 0))))
+    (tmp_path / "7_0_result.pkl").write_bytes(damage(pickle.dumps(("success", 0))))
     with pytest.raises(RuntimeError, match=r"Job 7 of local is lost: its result .*7_0_result\.pkl cannot be read"):
         places.exit_status("local", tmp_path, "7")
 

@@ -259,6 +259,7 @@ def test_a_file_that_was_added_by_hand_says_who_may_have_it(gated):
 # --- a folder: pushed, cloned, pulled, equal --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_clone_gets_from_a_folder_what_was_pushed_to_it(gated, tmp_path, monkeypatch, capsys):
     """And is told what the folder lacks or has damaged. With stages that run: `test_a_folder`."""
     root, made = gated

@@ -21,7 +21,7 @@ def _cell(pattern, comma=""):
 
 # What a pattern finds in every text.
 PATTERNS = {
-    "email": r"\b[\w.+-]+@(?!example\.(?:com|net|org)\b)[\w-]+(?:\.[\w-]+)+\b",
+    "email": r"\b[\w.+-]+@(?!example\.(?:com|net|org)\b)[\w-]+(?:\.[\w-]+)*\.[a-zA-Z]{2,}\b",
     "absolute path": r"(?:(?<![\w/.~-])|file:/+)"
     r"/(?:home|root|Users|mnt|media|scratch|gpfs|srv|tmp|work)/[\w.-]+"
     r"|\b[A-Z]:\\\\?Users\\",
