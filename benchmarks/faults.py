@@ -247,12 +247,18 @@ def ended(pid):
 
 
 def digest(files):
-    """Return one SHA-256 of files, by name and content; None if one is missing."""
+    """Return one SHA-256 of files, by name and content; None if one is missing.
+
+    Of dvc.lock the order of stages does not count: it is that in which stages side by side ended.
+    """
     content = hashlib.sha256()
     for file in files:
         if not file.is_file():
             return None
-        content.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        told = file.read_bytes()
+        if file.name == "dvc.lock":
+            told = json.dumps(yaml.safe_load(told), sort_keys=True).encode()
+        content.update(f"{file.name} {hashlib.sha256(told).hexdigest()}\n".encode())
     return content.hexdigest() if files else None
 
 
