@@ -224,6 +224,27 @@ def test_what_dvc_was_writing_is_mended(tmp_path):
         interruption.mend(tmp_path)
 
 
+def test_nobody_waits_for_a_process_of_dvc_that_was_killed(tmp_path):
+    held = tmp_path / ".dvc" / "tmp" / "rwlock"
+    held.parent.mkdir(parents=True)
+    killed = subprocess.Popen(["bash", "-c", "exec -a dvc sleep 60"])
+    living = subprocess.Popen(["bash", "-c", "exec -a dvc sleep 60"])
+    users = {name: {"pid": pid, "cmd": "dvc repro"} for name, pid in (("k", killed.pid), ("l", living.pid))}
+    users["another"] = {"pid": os.getpid(), "cmd": "dvc repro"}  # has got the number of one that was killed
+    while b"dvc" not in Path(f"/proc/{living.pid}/cmdline").read_bytes():
+        time.sleep(0.01)
+    killed.kill()
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet buried
+    read = {"b": [users["another"]], "c": [users["k"], users["l"]]}
+    held.write_text(json.dumps({"write": {"a": users["k"], "d": users["l"]}, "read": read}))
+    try:
+        assert interruption.mend(tmp_path) == []
+        assert json.loads(held.read_text()) == {"write": {"d": users["l"]}, "read": {"c": [users["l"]]}}
+    finally:
+        living.kill()
+        living.wait(), killed.wait()
+
+
 def git(folder, *words):
     named = ("-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
     return subprocess.run(["git", *named, *words], cwd=folder, capture_output=True, text=True)

@@ -151,10 +151,36 @@ def mend(root=None):
         whole_files.write_text(lock, kept)
         said.append(f"{lock} was damaged: it is again as it was when the last stage had ended.")
     try:
-        json.loads(held.read_text() or "{}")
+        users = json.loads(held.read_text() or "{}")
     except FileNotFoundError:
         pass
     except ValueError:
         held.unlink()
         said.append(f"{held} was damaged, a list of the files that DVC was using: it is removed.")
+    else:
+        living = _living(users)
+        if living != users:
+            whole_files.write_text(held, json.dumps(living))
     return said
+
+
+def _living(users):
+    """Return DVC's list of who uses which files without processes that have ended.
+
+    DVC itself waits for a process that was killed and is not yet buried, and for any that has got its number since.
+    """
+    if not isinstance(users, dict):
+        return users
+    writes = {path: user for path, user in users.get("write", {}).items() if _is_dvc(user)}
+    reads = {path: [user for user in each if _is_dvc(user)] for path, each in users.get("read", {}).items()}
+    kept = {"write": writes, "read": {path: each for path, each in reads.items() if each}}
+    return {**users, **{kind: kept[kind] for kind in users if kind in kept}}
+
+
+def _is_dvc(user):
+    """Return whether the process of an entry of DVC's list is one of DVC; one that was killed has no command line."""
+    try:
+        with open(f"/proc/{int(user['pid'])}/cmdline", "rb") as file:
+            return b"dvc" in file.read()
+    except OSError:
+        return False

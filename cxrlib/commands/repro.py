@@ -162,6 +162,20 @@ def main(arguments=None):
         sys.exit(130)
 
 
+def _dvc_repro(*words):
+    """Run `dvc repro`, whose words are printed only if it fails; return its exit status."""
+    done = subprocess.run(
+        ["dvc", "--wait-for-lock", "repro", *words],
+        cwd=paths.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        print(*done.stdout.strip().splitlines()[-_LOG_LINES:], sep="\n", file=sys.stderr)
+    return done.returncode
+
+
 def _repro(chosen):
     """Run what the command line asks for; return the exit status."""
     if not chosen.dry:
@@ -176,9 +190,8 @@ def _repro(chosen):
     settings = runs.params()
     sharing.check_edition(settings)
     paths.link_sources(editions.own_tables(settings))
-    code = subprocess.run(["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", "code"], cwd=paths.ROOT)
-    if code.returncode:
-        return code.returncode
+    if code := _dvc_repro("--single-item", "code"):
+        return code
     interruption.keep_lock()
     waits_for, files = _pipeline()
     todo = stale(_changed_stages() & set(waits_for), waits_for)
@@ -210,7 +223,7 @@ def _repro(chosen):
         print(f"\n{stage} failed ({log.relative_to(paths.ROOT)}):", *lines[-_LOG_LINES:], sep="\n", file=sys.stderr)
     if failed:
         return 1
-    end = subprocess.run(["dvc", "--wait-for-lock", "repro", "--quiet", *chosen.stages], cwd=paths.ROOT).returncode
+    end = _dvc_repro(*chosen.stages)
     interruption.keep_lock()
     return end
 
