@@ -227,22 +227,19 @@ def test_what_dvc_was_writing_is_mended(tmp_path):
 def test_nobody_waits_for_a_process_of_dvc_that_was_killed(tmp_path):
     held = tmp_path / ".dvc" / "tmp" / "rwlock"
     held.parent.mkdir(parents=True)
-    killed = subprocess.Popen(["bash", "-c", "exec -a dvc sleep 60"])
-    living = subprocess.Popen(["bash", "-c", "exec -a dvc sleep 60"])
-    users = {name: {"pid": pid, "cmd": "dvc repro"} for name, pid in (("k", killed.pid), ("l", living.pid))}
-    users["another"] = {"pid": os.getpid(), "cmd": "dvc repro"}  # has got the number of one that was killed
-    while b"dvc" not in Path(f"/proc/{living.pid}/cmdline").read_bytes():
-        time.sleep(0.01)
+    killed, living, other = (subprocess.Popen(["sleep", seconds]) for seconds in ("60", "60", "61"))
+    gone, uses, reused = ({"pid": each.pid, "cmd": "/bin/dvc 60"} for each in (killed, living, other))
     killed.kill()
     os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet buried
-    read = {"b": [users["another"]], "c": [users["k"], users["l"]]}
-    held.write_text(json.dumps({"write": {"a": users["k"], "d": users["l"]}, "read": read}))
+    read = {"b": [reused], "c": [gone, uses]}
+    held.write_text(json.dumps({"write": {"a": gone, "d": uses}, "read": read}))
     try:
         assert interruption.mend(tmp_path) == []
-        assert json.loads(held.read_text()) == {"write": {"d": users["l"]}, "read": {"c": [users["l"]]}}
+        assert json.loads(held.read_text()) == {"write": {"d": uses}, "read": {"c": [uses]}}
     finally:
-        living.kill()
-        living.wait(), killed.wait()
+        for process in (killed, living, other):
+            process.kill()
+            process.wait()
 
 
 def git(folder, *words):

@@ -171,16 +171,20 @@ def _living(users):
     """
     if not isinstance(users, dict):
         return users
-    writes = {path: user for path, user in users.get("write", {}).items() if _is_dvc(user)}
-    reads = {path: [user for user in each if _is_dvc(user)] for path, each in users.get("read", {}).items()}
+    writes = {path: user for path, user in users.get("write", {}).items() if _is_alive(user)}
+    reads = {path: [user for user in each if _is_alive(user)] for path, each in users.get("read", {}).items()}
     kept = {"write": writes, "read": {path: each for path, each in reads.items() if each}}
     return {**users, **{kind: kept[kind] for kind in users if kind in kept}}
 
 
-def _is_dvc(user):
-    """Return whether the process of an entry of DVC's list is one of DVC; one that was killed has no command line."""
+def _is_alive(user):
+    """Return whether the process of an entry of DVC's list lives and was called as the entry says.
+
+    One that was killed has no command line, and one that has got its number since ends in other words.
+    """
     try:
         with open(f"/proc/{int(user['pid'])}/cmdline", "rb") as file:
-            return b"dvc" in file.read()
+            words = os.fsdecode(file.read()).rstrip("\0").replace("\0", " ")
     except OSError:
         return False
+    return bool(words) and words.endswith(user["cmd"].partition(" ")[2])
