@@ -492,7 +492,9 @@ def test_every_fault_of_the_campaign_ended_well():
     assert (table["equal_n"] == table["moments_n"].mask(unnoticed, 0)).all()
     assert (table["moments_n"] > 0).all()
     for tell in ("SIGKILL", "SIGINT"):
-        assert {"pack", "train", "label"} <= set(table["of"][table["fault"].str.startswith(tell)])
+        assert {"pack", "train", "label", "repro"} == set(table["of"][table["fault"].str.startswith(tell)])
+    assert (table["moments_n"][table["fault"].str.startswith("SIGKILL")] == 20).all()
+    assert {"two calls at once", "file cut short", "one bit turned"} <= set(table["fault"])
     assert np.isfinite(table["seconds"]).all() and table["machine"].notna().all()
 
 
