@@ -214,7 +214,7 @@ def test_what_dvc_was_writing_is_mended(tmp_path):
     for cut in ("", LOCK[:25], LOCK[:-4], "\0" * 20, *at_lines, *changed):
         lock.write_text(cut)
         interruption.keep_lock(tmp_path)  # a half is not kept
-        held.write_text('{"read": {')
+        held.write_text('{"read": {' if cut else "")
         said = interruption.mend(tmp_path)
         assert lock.read_text() == LOCK and not held.exists()
         assert len(said) == 2 and "dvc.lock was damaged" in said[0] and "rwlock was damaged" in said[1]

@@ -151,7 +151,7 @@ def mend(root=None):
         whole_files.write_text(lock, kept)
         said.append(f"{lock} was damaged: it is again as it was when the last stage had ended.")
     try:
-        users = json.loads(held.read_text() or "{}")
+        users = json.loads(held.read_text())
     except FileNotFoundError:
         pass
     except ValueError:
