@@ -156,6 +156,11 @@ def failure_frac_high(moments_n, equal_n):
     return float(stats.beta.ppf(0.95, failures_n + 1, equal_n)) if equal_n else 1.0
 
 
+def _faults_table(root):
+    """Return what `benchmarks/faults.py` wrote, a row per fault and what it befell."""
+    return pd.read_csv(root / "results" / "benchmarks" / "faults.csv")
+
+
 def interruptions(root):
     """Return in a sentence how many interruptions at random moments left no trace, and what that bounds.
 
@@ -168,7 +173,7 @@ def interruptions(root):
     -------
     str
     """
-    table = pd.read_csv(root / "results" / "benchmarks" / "faults.csv")
+    table = _faults_table(root)
     table = table[table["fault"].isin(["SIGKILL to the whole group", "SIGINT to the whole group"])]
     moments_n, equal_n = int(table["moments_n"].sum()), int(table["equal_n"].sum())
     high = failure_frac_high(moments_n, equal_n)
@@ -192,7 +197,7 @@ def faults(root):
     pandas.DataFrame
         A row per fault and what it befell, with the upper 95 % bound of the rate at which it is not dealt with.
     """
-    table = pd.read_csv(root / "results" / "benchmarks" / "faults.csv")
+    table = _faults_table(root)
     names = {"fault": "fault", "of": "of", "moments_n": "moments", "equal_n": "noticed, or ended equal"}
     bounds = [failure_frac_high(*counts) for counts in zip(table["moments_n"], table["equal_n"], strict=True)]
     shown = table[list(names)].rename(columns=names)
