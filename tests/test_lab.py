@@ -147,6 +147,19 @@ def test_git_sees_no_change_after_run_all_and_save(clone):
     assert '"x\\n"' in path.read_text(), "the file itself keeps its outputs"
 
 
+def test_git_sees_no_change_after_a_save_while_somebody_else_asks_git(clone):
+    """An extension that watches git holds the lock of its index for a moment, again and again."""
+    path, lock = clone / "notebooks" / "00_tour.ipynb", clone / ".git" / "index.lock"
+    saved_by_jupyterlab(path)
+    lock.touch()
+    thread = lab.seen_by_git(model=notebook(), os_path=str(path))
+    thread.join(1)
+    assert thread.is_alive(), "it waits for the lock"
+    lock.unlink()
+    thread.join()
+    assert status(clone) == ""
+
+
 def test_git_sees_what_a_person_changed_and_nothing_is_staged(clone):
     path = clone / "notebooks" / "00_tour.ipynb"
     saved_by_jupyterlab(path, source=["# Another tour"])

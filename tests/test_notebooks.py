@@ -9,13 +9,15 @@ import subprocess
 import sys
 
 import nbformat
+import papermill
 import pytest
 import yaml
 from reruns import nbval
 
-from cxrlib.base import notebooks, paths
+from cxrlib.base import editions, notebooks, paths
 from cxrlib.base.editions import STUDIES
 from cxrlib.commands import beyond, computes, replay
+from cxrlib.commands import notebook as notebook_command
 
 TEMPLATES = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
 PIPELINE = yaml.safe_load((paths.ROOT / "dvc.yaml").read_text())
@@ -207,6 +209,29 @@ def before(stage):
         for needed in listed(stage, "deps")
         if out[0] and needed[0] and all(a == b or None in (a, b) for a, b in zip(out, needed, strict=False))
     }
+
+
+def asked_by_the_quick_edition():
+    """Return by notebook the parameters of each of its stages, as the lock has their commands."""
+    asked, settings = {}, editions.compose("quick")
+    for entry in yaml.safe_load((paths.ROOT / "dvc.lock").read_text())["stages"].values():
+        for name, given in re.findall(r"notebook notebooks/(\S+) \S+?\.ipynb((?: \w+=[^\s;]+)*)", entry["cmd"]):
+            given = dict(word.split("=", 1) for word in given.split())
+            asked.setdefault(name, []).append(
+                notebook_command.parameters(paths.ROOT / "notebooks" / name, settings, given)
+            )
+    return asked
+
+
+def test_run_by_hand_a_notebook_does_what_a_stage_of_the_quick_edition_does():
+    """Else Run All in JupyterLab would write other numbers over those of the edition."""
+    asked = asked_by_the_quick_edition()
+    others = {"15_release.ipynb", "37_matched.ipynb", *(f"{name}.ipynb" for name in beyond.NOTEBOOKS)}
+    assert {path.name for path in TEMPLATES} - set(asked) <= others | BY_HAND
+    for name, stages in asked.items():
+        own = papermill.inspect_notebook(str(paths.ROOT / "notebooks" / name))
+        own = {parameter: ast.literal_eval(told["default"]) for parameter, told in own.items()}
+        assert own in [{**own, **given} for given in stages], f"{name} has {own}, its stages {stages}"
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.stem)

@@ -70,8 +70,8 @@ class ImageSet:
         pandas.DataFrame
             `image_id, patient_id, part` as given. `image`; `patient`, as given, or as the image's name tells where
             none is given; `owner_patient`, as the name tells if its owner is known, whatever is given; `collection`;
-            `matched`, whether it is known which image of the collection it is; `lost`, whether it is not known
-            whose either; `row` in the store, -1 if there is none.
+            `unmatched`, whether it is not known which image of the collection it is; `lost`, whether it is not
+            known whose; `row` in the store, -1 if there is none.
         """
         table = self.table.reset_index(drop=True)
         known = image_ids.known_as(table["image_id"])
@@ -91,7 +91,7 @@ class ImageSet:
                 "patient": bare.fillna(_bare(known["patient"], known["collection"])),
                 "owner_patient": _bare(known["patient"], known["collection"]).where(known["collection"].notna()),
                 "collection": whole.astype("string"),
-                "matched": (known["matched"] & ~renamed).astype(bool),
+                "unmatched": (~known["matched"] | renamed).astype(bool),
                 "lost": (~known["matched"] | (renamed & patient.isna())).astype(bool),
                 "row": rows,
             }
@@ -203,11 +203,11 @@ def _by_collection(first, second):
     found = []
     for collection in sorted(shared):
         mine, theirs = (part[part["collection"] == collection] for part in (first, second))
-        unknown = {id(part): part["lost"] if one_set else ~part["matched"] for part in (theirs, mine)}
-        lost = [part for part in (theirs, mine) if unknown[id(part)].any()]
-        if one_set and not lost:
+        unknown = [part[part["lost" if one_set else "unmatched"]] for part in (theirs, mine)]
+        unknown = [part for part in unknown if len(part)]
+        if one_set and not unknown:
             continue
-        kind, images = ("unmatched", lost[0][unknown[id(lost[0])]]) if lost else ("same collection", theirs)
+        kind, images = ("unmatched", unknown[0]) if unknown else ("same collection", theirs)
         row = {name: images[name].iloc[0] for name in ("image_id", "patient_id", "part")}
         other = mine if images["part"].iloc[0] == theirs["part"].iloc[0] else theirs
         row |= {"other_image_id": other["image_id"].iloc[0], "other_part": other["part"].iloc[0]}

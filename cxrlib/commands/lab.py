@@ -23,6 +23,7 @@ _CORNER = (
 )
 
 _one_at_a_time = threading.Lock()
+_WAITS_S = (0.1, 0.3, 1, 3, 10)  # between tries to let git see a saved notebook
 
 
 class CellClock:
@@ -136,9 +137,13 @@ def seen_by_git(model, os_path, **_):
 def _add_unchanged(path):
     git = ["git", "-C", str(path.parent)]
     with _one_at_a_time:
-        known, saved = (
-            subprocess.run([*git, *words], capture_output=True, text=True)
-            for words in (["rev-parse", f":./{path.name}"], ["hash-object", "--", path.name])
-        )
-        if known.returncode == saved.returncode == 0 and known.stdout == saved.stdout:
-            subprocess.run([*git, "add", "--", path.name], capture_output=True)
+        for wait_s in _WAITS_S:  # whoever else asks git for its status may hold the lock of its index
+            known, saved = (
+                subprocess.run([*git, *words], capture_output=True, text=True)
+                for words in (["rev-parse", f":./{path.name}"], ["hash-object", "--", path.name])
+            )
+            if known.returncode or saved.returncode or known.stdout != saved.stdout:
+                return
+            if subprocess.run([*git, "add", "--", path.name], capture_output=True).returncode == 0:
+                return
+            time.sleep(wait_s)

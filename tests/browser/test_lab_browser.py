@@ -145,7 +145,11 @@ def save(window, lab, notebook):
 
 def nothing_left_for_git(lab):
     """Wait until git finds the clone clean: it is told a second after a notebook was saved."""
-    wait_until(lambda: git(lab.clone, "status", "--porcelain") == "", "a clean `git status`", 60)
+    try:
+        wait_until(lambda: git(lab.clone, "status", "--porcelain") == "", "a clean `git status`", 60)
+    except AssertionError as error:
+        left = git(lab.clone, "status", "--porcelain") + git(lab.clone, "diff")
+        raise AssertionError(f"{error}; git has\n{left[:2000]}") from None
 
 
 def outputs(notebook):
