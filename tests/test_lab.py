@@ -99,7 +99,7 @@ def test_a_saved_notebook_keeps_what_shows_something():
 @pytest.fixture
 def clone(tmp_path):
     """A repository with one template, and the filter of this one."""
-    for name in (".gitattributes", "tools/git_filter.sh", "notebooks/00_tour.ipynb"):
+    for name in (".gitattributes", "tools/git_filter.sh", "tools/strip_outputs.py", "notebooks/00_tour.ipynb"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(paths.ROOT / name, tmp_path / name)
     run = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]

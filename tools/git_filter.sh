@@ -1,20 +1,14 @@
 #!/usr/bin/env bash
-# Let git see the templates of notebooks/ without outputs, whatever Run All stored in them; `make setup` calls this.
-# What JupyterLab adds when it saves goes too: the state of widgets (nbstripout takes that by itself), what the kernel
-# says of its Python, and what the kernel is called here. The committed pages of paper/ keep theirs (.gitattributes).
+# Let git see the templates of notebooks/ without outputs, whatever Run All stored in them (strip_outputs.py); `make
+# setup` calls this. The committed pages of paper/ keep theirs (.gitattributes).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-strip="$(pwd)/.venv/bin/nbstripout"
-[ -x "$strip" ] || strip=nbstripout
-extra=""
-for key in codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version; do
-  extra+="metadata.language_info.$key "
-done
-for key in cell.metadata.editable cell.metadata.slideshow cell.metadata.trusted cell.metadata.jupyter \
-           cell.metadata.scrolled cell.metadata.papermill metadata.papermill metadata.toc-autonumbering; do
-  extra+="$key "
-done
-git config filter.strip-outputs.clean \
-  "'$strip' --extra-keys '${extra% }' | sed -E 's/^(   \"display_name\": ).*\$/\\1\"Python 3\",/'"
+# A file that is no older than git's list of files is looked into, through the filter, by each `git status` until the
+# list is written again. That is done here without the filter: in a new clone it would take long with it.
+git config --unset-all filter.strip-outputs.clean || true
+git status >/dev/null
+python="$(pwd)/.venv/bin/python"
+[ -x "$python" ] || python=python
+git config filter.strip-outputs.clean "'$python' tools/strip_outputs.py"
 git config filter.strip-outputs.smudge cat
 git config filter.strip-outputs.required false
