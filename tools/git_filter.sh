@@ -3,9 +3,10 @@
 # setup` calls this. The committed pages of paper/ keep theirs (.gitattributes).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# A file that is no older than git's list of files is looked into, through the filter, by each `git status` until the
-# list is written again. That is done here without the filter: in a new clone it would take long with it.
+# A file that is of the same second as git's list of files is looked into, through the filter, by each `git status`
+# until the list is written again. That is done here without the filter: in a new clone it would take long with it.
 git config --unset-all filter.strip-outputs.clean || true
+sleep 1
 git status >/dev/null
 python="$(pwd)/.venv/bin/python"
 [ -x "$python" ] || python=python
