@@ -77,6 +77,7 @@ html_context = {"default_mode": "auto"}
 
 # The paper as one page, which is printed: `make pdf`. It has no other pages to go to, nor an index to search.
 if tags.has("printed"):  # noqa: F821  Sphinx defines it
+    html_css_files += ["printed.css"]
     html_sidebars = {"**": []}
     html_theme_options |= {"navbar_end": ["all-pages", "theme-switcher"], "navbar_persistent": []}
     html_theme_options |= {"secondary_sidebar_items": [], "show_prev_next": False, "disable_search": True}

@@ -45,15 +45,13 @@ def assign_numbers(app, env):
         number = env.metadata[docname].get("number")
         if not number:
             continue
-        numbers = {}
-        sections_n = 0
+        numbers, counted = {}, []
         for reference in env.tocs[docname].findall(nodes.reference):
-            depth = _depth(reference)
-            if depth == 1:
-                numbers[reference["anchorname"]] = reference["secnumber"] = (str(number),)
-            elif depth == 2:
-                sections_n += 1
-                numbers[reference["anchorname"]] = reference["secnumber"] = (str(number), sections_n)
+            below = _depth(reference) - 1  # 0 for the page's title
+            counted = counted[:below] + [0] * (below - len(counted))
+            if below:
+                counted[-1] += 1
+            numbers[reference["anchorname"]] = reference["secnumber"] = (str(number), *counted)
         env.titles[docname]["secnumber"] = (str(number),)
         env.toc_secnumbers[docname] = numbers
     return TocTreeCollector().assign_figure_numbers(env)

@@ -57,6 +57,9 @@ def chromium():
         browser.close()
 
 
+_PAPER_PX = 680  # between the margins of a sheet of A4, at 96 pixels an inch
+
+
 @contextlib.contextmanager
 def opened(chromium, url, width=1280, scheme="light", **more):
     """Open a page, wait until its tables are made, and fail on an error or a request that leaves the site."""
@@ -206,6 +209,15 @@ def test_print_hides_what_is_clicked_and_shows_what_is_read(chromium, address):
         for hidden in ("header", ".bd-sidebar-primary", ".show-code", ".dt-search", ".buttons-csv", "details.hide"):
             assert not page.locator(hidden).first.is_visible(), hidden
         assert _headline(page).is_visible() and page.locator("article figure img").first.is_visible()
+
+
+def test_no_table_is_wider_than_the_paper_that_it_is_printed_on(chromium, address):
+    with opened(chromium, address + "print/index.html", _PAPER_PX) as page:
+        page.emulate_media(media="print")
+        cut = """(width) => [...document.querySelectorAll("article table")].filter(
+            (table) => table.getBoundingClientRect().right > width + 1
+        ).map((table) => table.id)"""
+        assert page.evaluate(cut, _PAPER_PX) == []
 
 
 def test_the_paper_prints_as_a_pdf(chromium, built_site, tmp_path):
