@@ -378,7 +378,7 @@ def test_a_link_to_nothing_is_seen(tmp_path):
 
 def test_every_heading_of_a_numbered_page_has_a_number_of_its_own(built_site):
     for file in ("methods.html", "studies/1_pneumothorax.html", "paper/34_transport.html"):
-        headings = re.findall(r"<h[1-4]>(.*?)</h[1-4]>", (built_site / file).read_text(), re.S)
+        headings = re.findall(r"<h[1-4]>(.*?)</h[1-4]>", (built_site.folder / file).read_text(), re.S)
         numbers = [re.match(r"(\S+?)\.? ", re.sub(r"<[^>]+>", "", heading))[1] for heading in headings]
         top = numbers[0]
         assert len(set(numbers)) == len(numbers) > 4 and all(number.startswith(top) for number in numbers), numbers
