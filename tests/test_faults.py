@@ -21,7 +21,7 @@ from scipy import stats
 
 from cxrlib.base import checksums, paths, records, whole_files
 from cxrlib.cohorts.store import check_store, open_store
-from cxrlib.commands import inputs, interruption, made_tables, notebook, repro
+from cxrlib.commands import edition, inputs, interruption, made_tables, notebook, repro
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -329,7 +329,8 @@ def test_a_full_disk_hides_no_error_of_a_cell_and_is_named(fails, tmp_path, monk
     assert page.exists() and not so_far.is_symlink()
 
 
-def test_an_edition_is_put_in_force_once_the_other_call_has_ended(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("command", "words"), [(repro, ["--edition", "another"]), (edition, ["another"])])
+def test_an_edition_is_put_in_force_once_the_other_call_has_ended(tmp_path, monkeypatch, command, words):
     monkeypatch.setattr(interruption.paths, "ROOT", tmp_path)
     inside, ended, log = tmp_path / "inside", tmp_path / "ended", tmp_path / "log"
 
@@ -348,7 +349,7 @@ def test_an_edition_is_put_in_force_once_the_other_call_has_ended(tmp_path, monk
     while not inside.exists():
         time.sleep(0.01)
     with pytest.raises(SystemExit, match=r"^another in force: True$"):
-        repro.main(["--edition", "another"])
+        command.main(words)
     assert faults.ended(pid) == 0
 
 

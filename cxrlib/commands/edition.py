@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from cxrlib.base import editions, own_tables, paths, tables, vocabulary
-from cxrlib.commands import sharing
+from cxrlib.commands import interruption, sharing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{path.relative_to(root)} is written: {said}\nNext: make repro EDITION={chosen.name}")
         else:
             sharing.check_edition(editions.compose(chosen.name, root), root)
-            editions.activate(chosen.name, root)
+            with interruption.alone():  # a pipeline that runs reads params.yaml
+                editions.activate(chosen.name, root)
             print(f"params.yaml is edition {chosen.name}.")
     except (ValueError, OSError) as error:
         sys.exit(str(error))

@@ -58,9 +58,7 @@ def alone():
         except BlockingIOError:
             file.seek(0)
             first = file.read().strip() or "unknown"
-            sentence = (
-                f"Another `make repro` (process {first}) runs in this clone: this one starts when it has ended."
-            )
+            sentence = f"Another `make repro` (process {first}) runs in this clone: this waits until it has ended."
             print(sentence, file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         with whole_files.naming(path):
