@@ -313,7 +313,10 @@ WRONG = [
     ("audit good.csv good.csv --out blocked --resamples 20", "blocked/audit.csv cannot be written (Is a directory)"),
     ("audit good.csv good.csv --part test", "good.csv is not divided into parts: leave out --part."),
     ("audit good.csv good.csv --by view", "Nothing is known of view of these images: give the column, or"),
-    ("audit good.csv other_ids.csv", "No image id is on both sides: 'x0' here, 'i0' there."),
+    (
+        "audit good.csv other_ids.csv",
+        "other_ids.csv and good.csv: No image id is on both sides: 'x0' here, 'i0' there. Spell image_id alike",
+    ),
     ("audit nonsense good.csv", "'nonsense' is neither a CSV (a file named *.csv) nor in the catalogue"),
     (
         "score scores_of_some.csv --labels good.csv --adjudicated read.csv",

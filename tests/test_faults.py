@@ -333,6 +333,7 @@ def test_a_full_disk_hides_no_error_of_a_cell_and_is_named(fails, tmp_path, monk
 def test_an_edition_is_put_in_force_once_the_other_call_has_ended(tmp_path, monkeypatch, command, words):
     monkeypatch.setattr(interruption.paths, "ROOT", tmp_path)
     inside, ended, log = tmp_path / "inside", tmp_path / "ended", tmp_path / "log"
+    (tmp_path / "params.yaml").touch()
 
     def hold():
         with interruption.alone():
@@ -351,6 +352,23 @@ def test_an_edition_is_put_in_force_once_the_other_call_has_ended(tmp_path, monk
     with pytest.raises(SystemExit, match=r"^another in force: True$"):
         command.main(words)
     assert faults.ended(pid) == 0
+
+
+def test_an_edition_that_is_refused_before_a_stage_runs_is_not_left_in_force(tmp_path, monkeypatch, capsys):
+    settings = tmp_path / "params.yaml"
+    settings.write_text("edition: quick\n")
+    monkeypatch.setattr(repro.paths, "ROOT", tmp_path)
+    monkeypatch.setattr(repro.editions, "compose", lambda name, root: {"published": False})
+    monkeypatch.setattr(repro.editions, "activate", lambda name, root: settings.write_text(f"edition: {name}\n"))
+    for error in (ValueError("not here"), SystemExit("There is no stage trane")):
+        with pytest.raises(type(error), match=str(error)), repro._edition_in_force("another"):
+            assert settings.read_text() == "edition: another\n"
+            raise error
+        assert settings.read_text() == "edition: quick\n"
+        assert capsys.readouterr().out.endswith("params.yaml is as it was before.\n")
+    with repro._edition_in_force("another"):
+        pass
+    assert settings.read_text() == "edition: another\n"
 
 
 def test_a_killed_call_holds_nobody_up_and_its_processes_are_ended(tmp_path, monkeypatch):

@@ -158,7 +158,9 @@ def source_path(path: Path | str) -> Path:
             return candidate
     where = " or ".join(str(p) for p in tried)
     hint = "" if data or path.is_absolute() else " (the environment variable CXR_DATA is not set)"
-    raise FileNotFoundError(f"{path} was not found at {where}{hint}: see docs/data.md for who has it.")
+    raise FileNotFoundError(
+        f"{path} was not found at {where}{hint}: check its name; docs/data.md says who has published data."
+    )
 
 
 def third_party(name: str) -> Path:
@@ -171,7 +173,10 @@ def third_party(name: str) -> Path:
     """
     path = ROOT / "third_party" / name
     if not path.exists():
-        raise FileNotFoundError(f"third_party/{name} is not here: restore it with `git checkout third_party`.")
+        raise FileNotFoundError(
+            f"third_party/{name} is not here: it is in every clone of the repository, where `git checkout "
+            "third_party` restores it, and not in the package."
+        )
     return path
 
 

@@ -96,7 +96,8 @@ def _audit(chosen):
     if chosen.part:
         reference = auditing.only_part(reference, images, chosen.part, chosen.reference)
     other, more = auditing.opened(chosen.other, chosen.policy, chosen.blank)
-    other = auditing.matched(other, reference.index)
+    with extras.saying_of_both(chosen.other, chosen.reference):
+        other = auditing.matched(other, reference.index)
     shared = reference.index.intersection(other.index)
     of_part = f" (part {chosen.part})" if chosen.part else ""
     print(

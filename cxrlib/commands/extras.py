@@ -1,7 +1,8 @@
 """What each command needs beyond what `pip install cxrlib` brings, and the sentence that says so."""
 
+import contextlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 # The extra of pyproject.toml that holds every package which a command imports.
 EXTRAS = {
@@ -22,6 +23,15 @@ EXTRAS = {
 _TABLES = "torchxrayvision"  # a package of networks, which also holds most published label tables
 # Packages that some inputs of a command need alone, and the extra that holds each: label tables, files kept by DVC.
 OF_SOME_INPUTS = {_TABLES: "train", "dvc": "paper"}
+
+
+@contextlib.contextmanager
+def saying_of_both(one: object, other: object) -> Iterator[None]:
+    """Say of a ValueError in this context of which two inputs it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{one} and {other}: {error}") from None
 
 
 def sentence(command: str, module: str) -> str:

@@ -55,7 +55,9 @@ def replay(root, scratch, edition="quick", studies=None):
         shutil.rmtree(scratch / "results" / edition / study)
         words = [f"notebooks/{notebook}.ipynb", f"{notebook}.ipynb", f"section={study}"]
         subprocess.run([sys.executable, "-m", "cxrlib.commands.notebook", *words], cwd=scratch, check=True)
-        different += unequal_tables(root, scratch, edition, study)
+        unequal = unequal_tables(root, scratch, edition, study)
+        print(f"{study}: {'differs' if unequal else 'the same'}", flush=True)
+        different += unequal
     return different
 
 

@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from cxrlib.base import editions, paths, runs
+from cxrlib.base import editions, paths, runs, whole_files
 from cxrlib.commands import inputs, interruption, places, sending, sharing
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -181,17 +181,68 @@ def _repro(chosen):
     if not chosen.dry:
         for sentence in interruption.mend():
             print(sentence, file=sys.stderr, flush=True)
-    if chosen.edition:
-        sharing.check_edition(editions.compose(chosen.edition, paths.ROOT), paths.ROOT)
-        editions.activate(chosen.edition, paths.ROOT)
-        print(f"params.yaml is edition {chosen.edition}.", flush=True)
+    with _edition_in_force(chosen.edition):
+        place = places.open_place(chosen.place) if chosen.place else None
+        todo, waits_for, files = _planned(chosen)
+        if chosen.dry:
+            counted = (
+                f"{len(todo)} of {len(waits_for)} stages are to run (in a new clone all those that make data are):"
+            )
+            print("\n".join([counted, *sorted(todo)]) if todo else "Everything is up to date.")
+            return 0
+        for stage, where in ({} if place else sending.still_running()).items():
+            raise ValueError(
+                f"{stage} was sent to place {where}, where it still runs and writes its unfinished work: join it by "
+                f"`make repro PLACE={where}`, or end its job first (docs/guides/cluster.md)."
+            )
+        inputs.check_inputs(todo, files)
+    workers = chosen.workers or (int(place.jobs) if place else _default_workers())
+    with places.at_place(place) if place and todo else contextlib.nullcontext():
+        failed = run(todo, waits_for, max(1, workers))
+    for stage, log in failed.items():
+        lines = log.read_text().strip().splitlines()
+        print(f"\n{stage} failed ({log.relative_to(paths.ROOT)}):", *lines[-_LOG_LINES:], sep="\n", file=sys.stderr)
+    if failed:
+        return 1
+    end = _dvc_repro(*chosen.stages)
+    interruption.keep_lock()
+    return end
+
+
+@contextlib.contextmanager
+def _edition_in_force(name):
+    """Put an edition in force, if one is named; if it is refused before a stage runs, the one before stays."""
+    settings, before = paths.ROOT / "params.yaml", None
+    if name:
+        sharing.check_edition(editions.compose(name, paths.ROOT), paths.ROOT)
+        before = settings.read_text(encoding="utf-8")
+        editions.activate(name, paths.ROOT)
+        print(f"params.yaml is edition {name}.", flush=True)
+    try:
+        yield
+    except (ValueError, OSError, SystemExit):
+        if before is not None and settings.read_text(encoding="utf-8") != before:
+            whole_files.write_text(settings, before)
+            print("params.yaml is as it was before.", flush=True)
+        raise
+
+
+def _planned(chosen):
+    """Return the stages to be run, by stage what it waits for, and what each reads and makes.
+
+    Raises
+    ------
+    ValueError
+        If data are not where the edition looks for them.
+    SystemExit
+        If DVC fails, whose words are printed, or if there is no such stage.
+    """
     editions.refresh(paths.ROOT)
-    place = places.open_place(chosen.place) if chosen.place else None
     settings = runs.params()
     sharing.check_edition(settings)
     paths.link_sources(editions.own_tables(settings))
     if code := _dvc_repro("--single-item", "code"):
-        return code
+        sys.exit(code)
     interruption.keep_lock()
     waits_for, files = _pipeline()
     todo = stale(_changed_stages() & set(waits_for), waits_for)
@@ -206,26 +257,7 @@ def _repro(chosen):
             f"Edition {settings['edition']} reads {named}, which is not here (the environment variable CXR_DATA is "
             f"{here}): docs/data.md says what lies where."
         )
-    if chosen.dry:
-        print("\n".join(sorted(todo)) or "Everything is up to date.")
-        return 0
-    for stage, where in ({} if place else sending.still_running()).items():
-        raise ValueError(
-            f"{stage} was sent to place {where}, where it still runs and writes its unfinished work: join it by "
-            f"`make repro PLACE={where}`, or end its job first (docs/guides/cluster.md)."
-        )
-    inputs.check_inputs(todo, files)
-    workers = chosen.workers or (int(place.jobs) if place else _default_workers())
-    with places.at_place(place) if place and todo else contextlib.nullcontext():
-        failed = run(todo, waits_for, max(1, workers))
-    for stage, log in failed.items():
-        lines = log.read_text().strip().splitlines()
-        print(f"\n{stage} failed ({log.relative_to(paths.ROOT)}):", *lines[-_LOG_LINES:], sep="\n", file=sys.stderr)
-    if failed:
-        return 1
-    end = _dvc_repro(*chosen.stages)
-    interruption.keep_lock()
-    return end
+    return todo, waits_for, files
 
 
 def _needed(stages, waits_for):

@@ -34,7 +34,8 @@ def _read(path, label, what):
     """Return scores of the images that have a label, and what the file knows of the images."""
     score, images = auditing.read_file(path, scores=True)
     all_n = len(score)
-    score = auditing.matched(score, label.index)
+    with extras.saying_of_both(path, what):
+        score = auditing.matched(score, label.index)
     images = auditing.matched(images.set_index("image_id"), label.index).reset_index()
     score = score[auditing.among(score.index, label.index)]
     print(f"{all_n} images in {path}, {all_n - len(score)} of them without a label and left out")
@@ -181,7 +182,8 @@ def _score(chosen):
     side_tables = {}
     if len(chosen.labels) == 2:
         second, more = auditing.opened(chosen.labels[1], chosen.policy, chosen.blank)
-        second = auditing.matched(second, label.index)
+        with extras.saying_of_both(chosen.labels[1], chosen.labels[0]):
+            second = auditing.matched(second, label.index)
         images = auditing.merged(images, auditing.matched(more.set_index("image_id"), label.index).reset_index())
         labels = dict(zip(chosen.labels, (label, second), strict=True))
         found, side_tables["label_differences.csv"] = scoring.by_two_label_sets(labels, score, images, *options)

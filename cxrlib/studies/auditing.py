@@ -338,7 +338,10 @@ def matched(table: pd.DataFrame, ids: pd.Index) -> pd.DataFrame:
     bare = table.index.str.replace(r"\.[A-Za-z]+$", "", regex=True)
     shared = among(bare, stems.index)
     if not shared.any():
-        raise ValueError(f"No image id is on both sides: {table.index[0]!r} here, {next(iter(ids))!r} there.")
+        raise ValueError(
+            f"No image id is on both sides: {table.index[0]!r} here, {next(iter(ids))!r} there. Spell "
+            "image_id alike, or take a label set of the same images."
+        )
     return table[shared].set_axis(stems[bare[shared]].to_numpy()).rename_axis("image_id")
 
 
