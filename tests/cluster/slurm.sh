@@ -12,13 +12,20 @@ end() { # kill by a file with a process id, and wait
   for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
   rm -f "$1"
 }
-kill_jobs() { # all that ran on a node: step daemons and what is below them
-  for p in /proc/[0-9]*; do
-    if grep -qzx "SLURMD_NODENAME=$1" "$p/environ" 2>/dev/null && grep -qzx "SLURM_CONF=$SLURM_CONF" "$p/environ"; then
+kill_jobs() { # all that ran on a node, step daemons and what is below them, at one blow: one that outlived the others
+  # would take the same step of the job that was put back into the queue for its own, and cancel it
+  local p pp found
+  while :; do
+    found=""
+    for p in /proc/[0-9]*; do
+      grep -qszx "SLURMD_NODENAME=$1" "$p/environ" && grep -qszx "SLURM_CONF=$SLURM_CONF" "$p/environ" || continue
+      found+=" ${p#/proc/}"
       pp=$(awk '{print $4}' "$p/stat" 2>/dev/null || true)
-      [ "$(cat "/proc/$pp/comm" 2>/dev/null)" = slurmstepd ] && kill -KILL "$pp" 2>/dev/null || true
-      kill -KILL "${p#/proc/}" 2>/dev/null || true
-    fi
+      [ "$(cat "/proc/$pp/comm" 2>/dev/null)" = slurmstepd ] && found=" $pp$found"
+    done
+    [ -n "$found" ] || break
+    kill -KILL $found 2>/dev/null || true
+    sleep 0.2
   done
 }
 case "${1:-}" in
