@@ -88,6 +88,21 @@ def problem(
     return None
 
 
+def remedy(folder: Path, again: str) -> str:
+    """Return how to get a damaged folder of the pipeline back, after a colon.
+
+    Parameters
+    ----------
+    folder : Path
+    again : str
+        What `make repro` does where there is no copy, such as *trains it*.
+    """
+    return (
+        f"remove {folder}, then `dvc checkout {folder}` or `cxr pull` gets it again, and `make repro` {again} again "
+        "where there is no copy."
+    )
+
+
 def _state(path: Path) -> list[int]:
     found = path.stat()
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]

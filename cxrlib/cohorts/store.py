@@ -137,10 +137,7 @@ def check_store(folder, *, anew=False):
     except ValueError as error:
         wrong = str(error)
     if wrong:
-        raise ValueError(
-            f"{wrong}: remove {folder}, then `dvc checkout {folder}` or `cxr pull` gets it again, and `make repro` "
-            "packs it again where there is no copy."
-        )
+        raise ValueError(f"{wrong}: {checksums.remedy(folder, 'packs it')}")
 
 
 def _array(path):

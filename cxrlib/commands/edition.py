@@ -198,7 +198,7 @@ def _columns(words, table, option):
     if paths.source_path(csv).is_dir():
         raise ValueError(f"--{option}: {csv} is a folder; name the CSV in it.")
     have = tables.read_csv(paths.source_path(csv), ()).columns
-    if not {c.lower() for c in have} & set(own_tables.IDS):
+    if not {c.lower() for c in have} & set(own_tables.IDS):  # said here of the option, before anything is written
         raise ValueError(f"--{option}: {csv} has no column image_id; it has {', '.join(have)}.")
     for column in columns:
         meant = vocabulary.finding_named(column)

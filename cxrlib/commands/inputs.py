@@ -83,10 +83,7 @@ def _check_run(folder: Path, md5: str | None) -> None:
     """Raise a ValueError if a file of a run is not what its record says, or the record not what DVC knows."""
     record = folder / "run.json"
     if problem := next(_problems(folder, record, md5), None):
-        raise ValueError(
-            f"{problem}: remove {folder}, then `dvc checkout {folder}` or `cxr pull` gets it again, and `make repro` "
-            "trains it again where there is no copy."
-        )
+        raise ValueError(f"{problem}: {checksums.remedy(folder, 'trains it')}")
 
 
 def _problems(folder: Path, record: Path, md5: str | None) -> Iterator[str]:

@@ -201,10 +201,7 @@ def predictions_of(edition, run_key, cohort, store, image_ids):
     """
     folder = paths.run_dir(edition, *run_key)
     if damaged := _damaged(folder):
-        raise ValueError(
-            f"{damaged}: remove {folder}, then `dvc checkout {folder}` or `cxr pull` gets it again, and `make repro` "
-            "trains it again where there is no copy."
-        )
+        raise ValueError(f"{damaged}: {checksums.remedy(folder, 'trains it')}")
     if store is None:
         return pd.read_parquet(folder / "predictions.parquet")
     content = hashlib.sha256("\n".join(image_ids).encode())
