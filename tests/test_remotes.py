@@ -109,9 +109,9 @@ def objects(folder):
 
 
 def contents(root, *paths_):
-    """Return the bytes of every file below some paths of a checkout."""
+    """Return the bytes of every file below some paths of a checkout, but for what this machine has looked at."""
     found = [f for path in paths_ for f in (root / path, *sorted((root / path).rglob("*")))]
-    files = [f for f in found if f.is_file()]
+    files = [f for f in found if f.is_file() and not f.name.endswith(".checked.json")]
     return {str(f.relative_to(root)): f.read_bytes() for f in files}
 
 
