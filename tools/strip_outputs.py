@@ -15,7 +15,10 @@ import nbformat  # noqa: E402
 from nbstripout import strip_output  # noqa: E402
 
 _KERNEL = ("codemirror_mode", "file_extension", "mimetype", "nbconvert_exporter", "pygments_lexer", "version")
-_CELL = ("collapsed", "editable", "execution", "jupyter", "papermill", "scrolled", "slideshow", "trusted")
+_CELL = (
+    *("ExecuteTime", "collapsed", "execution", "heading_collapsed", "hidden", "scrolled"),  # as nbstripout by itself
+    *("editable", "jupyter", "papermill", "slideshow", "trusted"),
+)
 DROPPED = (
     *(f"metadata.language_info.{key}" for key in _KERNEL),
     *(f"metadata.{key}" for key in ("papermill", "signature", "toc-autonumbering", "widgets")),
